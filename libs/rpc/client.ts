@@ -1,0 +1,81 @@
+import type { DescService } from "@bufbuild/protobuf";
+import { type Client, createClient, type Interceptor } from "@connectrpc/connect";
+import { createTransport } from "@connectrpc/connect/protocol-connect";
+import { createFetchClient } from "@connectrpc/connect/protocol";
+import { type Address, parseAddress } from "./address.ts";
+import { fromCallError } from "./errors.ts";
+import { openAddressFetch } from "./http_client.ts";
+import { MAX_MESSAGE_BYTES } from "./limits.ts";
+
+/** Options of {@linkcode openClient}. */
+export interface ClientOptions {
+  /** `unix:/path` or `http://host:port`, as text or parsed. */
+  address: string | Address;
+  /** Sent as `authorization: Bearer …`. */
+  token?: string;
+  /** Deadline of a unary call that names none, milliseconds. Default 10,000. */
+  timeoutMs?: number;
+}
+
+/** A ConnectRPC client whose calls throw TorporError. Dispose it to close its connections. */
+export type ServiceClient<Service extends DescService> = Client<Service> & Disposable;
+
+/**
+ * Opens a client for `service`.
+ * Errors of its calls: the code that the server sent; `unavailable` when the connection failed (the call may or may not
+ * have been carried out); `deadline_exceeded`.
+ */
+export function openClient<Service extends DescService>(
+  service: Service,
+  options: ClientOptions,
+): ServiceClient<Service> {
+  const address = typeof options.address === "string" ? parseAddress(options.address) : options.address;
+  const http = openAddressFetch(address);
+  const transport = createTransport({
+    httpClient: createFetchClient(http.fetch),
+    baseUrl: http.baseUrl,
+    useBinaryFormat: true,
+    interceptors: [callInterceptor(options)],
+    acceptCompression: [],
+    sendCompression: null,
+    compressMinBytes: 1024,
+    readMaxBytes: MAX_MESSAGE_BYTES,
+    writeMaxBytes: MAX_MESSAGE_BYTES,
+  });
+  const client = withTorporErrors(createClient(service, transport));
+  return Object.assign(client, { [Symbol.dispose]: () => http[Symbol.dispose]() });
+}
+
+function callInterceptor(options: ClientOptions): Interceptor {
+  return (next) => async (request) => {
+    if (options.token) request.header.set("authorization", `Bearer ${options.token}`);
+    if (request.stream || request.header.has("connect-timeout-ms")) return await next(request);
+    const deadline = AbortSignal.timeout(options.timeoutMs ?? 10_000);
+    return await next({ ...request, signal: AbortSignal.any([request.signal, deadline]) });
+  };
+}
+
+type Method = (...args: unknown[]) => Promise<unknown> | AsyncIterable<unknown>;
+
+/** The library turns whatever an interceptor throws into a ConnectError, so errors are translated around the client. */
+function withTorporErrors<Service extends DescService>(client: Client<Service>): Client<Service> {
+  const methods = Object.entries(client as Record<string, Method>).map(([name, method]) => {
+    const translated: Method = (...args) => {
+      const result = method(...args);
+      if (!(result instanceof Promise)) return withCallErrors(result as AsyncIterable<unknown>);
+      return result.catch((thrown) => {
+        throw fromCallError(thrown);
+      });
+    };
+    return [name, translated];
+  });
+  return Object.fromEntries(methods) as Client<Service>;
+}
+
+async function* withCallErrors<T>(messages: AsyncIterable<T>): AsyncIterable<T> {
+  try {
+    yield* messages;
+  } catch (thrown) {
+    throw fromCallError(thrown);
+  }
+}

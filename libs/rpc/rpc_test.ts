@@ -1,0 +1,105 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { join } from "@std/path";
+import { TorporError } from "@torpor/errors";
+import { SchedulerService } from "@torpor/proto/scheduler";
+import { ExecStreamResponseSchema, HostAgentService } from "@torpor/proto/hostagent";
+import { create } from "@bufbuild/protobuf";
+import { type Address, openAddressFetch, openClient, parseAddress, serve } from "./mod.ts";
+
+const token = "secret";
+
+async function startTestService(listen: Address) {
+  return await serve({
+    listen,
+    token,
+    routes: (router) => {
+      router.service(SchedulerService, {
+        place: (request) => {
+          if (request.sandboxId === "") {
+            throw new TorporError("invalid_argument", "sandbox_id is empty", { field: "sandbox_id", hint: "name one" });
+          }
+          if (request.sandboxId === "bug") throw new Error("/host/path leaks");
+          return { hostId: "h", address: request.sandboxId };
+        },
+      });
+      router.service(HostAgentService, {
+        async *execStream(request) {
+          yield create(ExecStreamResponseSchema, { event: { case: "start", value: { pid: 7 } } });
+          if (request.cmd === "gone") throw new TorporError("vm_gone", "the VM ended");
+        },
+      });
+    },
+  });
+}
+
+for (const transport of ["unix", "tcp"] as const) {
+  Deno.test(`calls, errors and streams over ${transport}`, async () => {
+    const directory = await Deno.makeTempDir();
+    const listen: Address = transport === "unix"
+      ? { transport, path: join(directory, "s.sock") }
+      : { transport, hostname: "127.0.0.1", port: 0 };
+    {
+      await using service = await startTestService(listen);
+      using scheduler = openClient(SchedulerService, { address: service.address, token });
+      assertEquals((await scheduler.place({ sandboxId: "x" })).address, "x");
+
+      const invalid = await assertRejects(() => scheduler.place({}), TorporError);
+      assertEquals([invalid.code, invalid.field, invalid.hint], ["invalid_argument", "sandbox_id", "name one"]);
+
+      const bug = await assertRejects(() => scheduler.place({ sandboxId: "bug" }), TorporError);
+      assertEquals(bug.code, "internal");
+      assert(!bug.message.includes("/host/path"));
+
+      const unimplemented = await assertRejects(() => scheduler.listHosts({}), TorporError);
+      assertEquals(unimplemented.code, "unimplemented");
+
+      using host = openClient(HostAgentService, { address: service.address, token });
+      const events: string[] = [];
+      const gone = await assertRejects(async () => {
+        for await (const event of host.execStream({ cmd: "gone" })) events.push(event.event.case!);
+      }, TorporError);
+      assertEquals([events, gone.code], [["start"], "vm_gone"]);
+
+      using stranger = openClient(SchedulerService, { address: service.address, token: "wrong" });
+      assertEquals(
+        (await assertRejects(() => stranger.place({ sandboxId: "x" }), TorporError)).code,
+        "unauthenticated",
+      );
+
+      using http = openAddressFetch(service.address);
+      assertEquals(await (await http.fetch(`${http.baseUrl}/healthz`)).text(), "ok\n");
+    }
+    await Deno.remove(directory, { recursive: true });
+  });
+}
+
+Deno.test("a dead service is unavailable, and its socket file is replaced", async () => {
+  const directory = await Deno.makeTempDir();
+  const address: Address = { transport: "unix", path: join(directory, "s.sock") };
+  const listener = Deno.listen(address);
+  listener.close(); // Leaves the file, as a killed process does.
+  {
+    using client = openClient(SchedulerService, { address, token });
+    assertEquals((await assertRejects(() => client.place({ sandboxId: "x" }), TorporError)).code, "unavailable");
+  }
+  {
+    await using _service = await startTestService(address);
+    using client = openClient(SchedulerService, { address, token });
+    assertEquals((await client.place({ sandboxId: "x" })).address, "x");
+  }
+  await Deno.remove(directory, { recursive: true });
+});
+
+Deno.test("addresses", () => {
+  assertEquals(parseAddress("unix:/run/x"), { transport: "unix", path: "/run/x" });
+  assertEquals(parseAddress("http://a:1"), { transport: "tcp", hostname: "a", port: 1 });
+  for (const odd of ["", "unix:x", "https://a", "http://a/b", "a:1"]) {
+    try {
+      parseAddress(odd);
+    } catch (error) {
+      assertEquals((error as TorporError).code, "config_invalid");
+      continue;
+    }
+    throw new Error(`accepted ${odd}`);
+  }
+});

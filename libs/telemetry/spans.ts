@@ -1,0 +1,93 @@
+import { type Attributes, context, type Span, SpanStatusCode, trace } from "@opentelemetry/api";
+import { asTorporError } from "@torpor/errors";
+
+/**
+ * The parts of the system that make spans. `pager` and `guest` cannot export spans themselves: the host agent records
+ * them from what those report, under their own component name.
+ */
+export type Component = "cli" | "api" | "scheduler" | "reconciler" | "hostagent" | "pager" | "guest";
+
+/** The span attribute that names the component when it is not the process itself (then it is `service.name`). */
+export const COMPONENT_ATTRIBUTE = "torpor.component";
+
+const tracer = trace.getTracer("torpor");
+
+/**
+ * Runs `work` inside a span. The span ends when the promise settles; an error becomes its status and the attribute
+ * `error.code`, and is thrown on.
+ */
+export async function withSpan<T>(
+  name: string,
+  attributes: Attributes,
+  work: (span: Span) => T | Promise<T>,
+): Promise<T> {
+  return await tracer.startActiveSpan(name, { attributes }, async (span) => {
+    try {
+      return await work(span);
+    } catch (thrown) {
+      recordError(span, thrown);
+      throw thrown;
+    } finally {
+      span.end();
+    }
+  });
+}
+
+/** Marks a span as failed with the error's stable code. */
+export function recordError(span: Span, thrown: unknown): void {
+  const error = asTorporError(thrown);
+  span.setAttribute("error.code", error.code);
+  span.setStatus({ code: SpanStatusCode.ERROR, message: error.message });
+}
+
+/** A span that something outside this process timed. */
+export interface ReportedSpan {
+  component: Component;
+  name: string;
+  /** Wall clock of this host, milliseconds with fraction. */
+  startUnixMs: number;
+  durationMs: number;
+  attributes?: Attributes;
+}
+
+/** Records a span that a pager or a guest reported, as a child of the active span. */
+export function recordReportedSpan(reported: ReportedSpan): void {
+  const span = tracer.startSpan(reported.name, {
+    startTime: reported.startUnixMs,
+    attributes: { ...reported.attributes, [COMPONENT_ATTRIBUTE]: reported.component },
+  });
+  span.end(reported.startUnixMs + reported.durationMs);
+}
+
+/** The name of the active span's server operation, better than the bare HTTP method that Deno gives it. */
+export function nameActiveSpan(name: string, attributes: Attributes = {}): void {
+  const span = trace.getActiveSpan();
+  span?.updateName(name);
+  span?.setAttributes(attributes);
+}
+
+/** The trace id of the active span, 32 hexadecimal digits, or undefined outside of a trace. */
+export function currentTraceId(): string | undefined {
+  const id = trace.getActiveSpan()?.spanContext().traceId;
+  return id === undefined || /^0+$/.test(id) ? undefined : id;
+}
+
+/** The W3C `traceparent` of the active span, or "" outside of a trace. It is stored with each operation. */
+export function currentTraceparent(): string {
+  const span = trace.getActiveSpan()?.spanContext();
+  if (!span || /^0+$/.test(span.traceId)) return "";
+  return `00-${span.traceId}-${span.spanId}-${span.traceFlags.toString(16).padStart(2, "0")}`;
+}
+
+/** Runs `work` as a continuation of the trace that `traceparent` names; with "" or a broken one, of no trace. */
+export function continueTrace<T>(traceparent: string, work: () => T): T {
+  const match = /^00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$/.exec(traceparent);
+  if (!match) return work();
+  const parent = trace.setSpanContext(context.active(), {
+    traceId: match[1]!,
+    spanId: match[2]!,
+    traceFlags: parseInt(match[3]!, 16),
+    isRemote: true,
+  });
+  return context.with(parent, work);
+}
