@@ -1,0 +1,87 @@
+import { z } from "zod";
+import { TorporError } from "@torpor/errors";
+import { ID_PATTERN } from "@torpor/ids";
+
+/** The schema that this version writes and reads. */
+export const MANIFEST_SCHEMA = 1;
+
+const id = z.string().regex(ID_PATTERN);
+const count = z.number().int().nonnegative();
+const checksum = z.number().int().min(0).max(0xffffffff);
+const checkedFile = z.strictObject({ bytes: count, crc32c: checksum });
+const contentHash = z.string().regex(/^[0-9a-f]{8,64}$/);
+
+/** What a VMM must be to load a device state: another one is refused, never tried. */
+export const vmmIdentitySchema = z.strictObject({
+  driver: z.string().min(1),
+  version: z.string().min(1),
+  machine: z.string().min(1),
+  cpu_model: z.string().min(1),
+  accelerator: z.enum(["kvm", "tcg"]),
+  /** With KVM the guest sees the host's CPU: its model name. Empty with TCG. */
+  host_cpu: z.string(),
+});
+
+/** See {@linkcode vmmIdentitySchema}. */
+export type VmmIdentity = z.infer<typeof vmmIdentitySchema>;
+
+/** `manifest.json`: written last, so that its presence under `snapshots/` means a whole snapshot. */
+export const manifestSchema = z.strictObject({
+  schema: z.literal(MANIFEST_SCHEMA),
+  snapshot_id: id,
+  sandbox_id: id,
+  /** The generation before, which may be gone; its data lives on while the header refers to it. */
+  parent_id: id.nullable(),
+  generation: z.number().int().min(1),
+  created_at: z.iso.datetime(),
+  vmm: vmmIdentitySchema,
+  vcpus: z.number().int().min(1),
+  memory_mb: z.number().int().min(1),
+  disk_size_mb: z.number().int().min(1),
+  template: z.string().min(1),
+  /** Content hash of the read-only base image below the writable disk. */
+  base_image: contentHash,
+  agent_protocol: z.number().int().min(1),
+  files: z.strictObject({
+    state: checkedFile,
+    memory_header: checkedFile,
+    memory_data: checkedFile,
+    /** No checksum: the disk is large, and the file system's own journal or checksums answer for it. */
+    disk: z.strictObject({ bytes: count, allocated_bytes: count }),
+  }),
+  /** Pages of 4,096 bytes; see SnapshotInfo in proto/hostagent/v1. */
+  pages: z.strictObject({ resident: count, dirty: count, data: count }),
+});
+
+/** See {@linkcode manifestSchema}. */
+export type Manifest = z.infer<typeof manifestSchema>;
+
+/**
+ * Reads a manifest.
+ * @throws TorporError `snapshot_corrupt` naming the fields at fault.
+ */
+export function parseManifest(text: string): Manifest {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw new TorporError("snapshot_corrupt", "the manifest is no JSON", { cause });
+  }
+  const result = manifestSchema.safeParse(value);
+  if (result.success) return result.data;
+  const fields = result.error.issues.map((issue) => issue.path.join(".") || "(root)");
+  throw new TorporError("snapshot_corrupt", `the manifest is invalid at ${[...new Set(fields)].join(", ")}`, {
+    cause: result.error,
+  });
+}
+
+/** The text that {@linkcode parseManifest} reads. */
+export function formatManifest(manifest: Manifest): string {
+  return JSON.stringify(manifestSchema.parse(manifest), null, 2) + "\n";
+}
+
+/** Bytes that a generation stores: memory, disk (allocated), device state and header. */
+export function storedBytes(manifest: Manifest): number {
+  const { files } = manifest;
+  return files.memory_data.bytes + files.disk.allocated_bytes + files.state.bytes + files.memory_header.bytes;
+}

@@ -1,0 +1,47 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import { TorporError } from "@torpor/errors";
+import { formatManifest, type Manifest, parseManifest, storedBytes } from "./manifest.ts";
+
+const manifest: Manifest = {
+  schema: 1,
+  snapshot_id: "a".repeat(20),
+  sandbox_id: "b".repeat(20),
+  parent_id: null,
+  generation: 1,
+  created_at: "2026-01-02T03:04:05.678Z",
+  vmm: { driver: "qemu", version: "7.2.22", machine: "microvm", cpu_model: "max", accelerator: "tcg", host_cpu: "" },
+  vcpus: 1,
+  memory_mb: 512,
+  disk_size_mb: 5120,
+  template: "base",
+  base_image: "0123456789abcdef",
+  agent_protocol: 1,
+  files: {
+    state: { bytes: 1, crc32c: 2 },
+    memory_header: { bytes: 10, crc32c: 3 },
+    memory_data: { bytes: 100, crc32c: 4 },
+    disk: { bytes: 5120 * 2 ** 20, allocated_bytes: 1000 },
+  },
+  pages: { resident: 5, dirty: 6, data: 7 },
+};
+
+Deno.test("a manifest is read as it was written", () => {
+  assertEquals(parseManifest(formatManifest(manifest)), manifest);
+  assertEquals(storedBytes(manifest), 1111);
+});
+
+Deno.test("a manifest that is not whole is corrupt", () => {
+  const text = formatManifest(manifest);
+  const faults: [string, string][] = [
+    [text.slice(0, -5), "no JSON"],
+    [text.replace(`"schema": 1`, `"schema": 2`), "schema"],
+    [text.replace("b".repeat(20), "../../etc"), "sandbox_id"],
+    [text.replace(`"generation": 1`, `"generation": 0`), "generation"],
+    [text.replace(`"bytes": 100,`, `"bytes": -1,`), "files.memory_data.bytes"],
+    [text.replace(`"vcpus"`, `"cpus"`), "vcpus"],
+    ["null", "(root)"],
+  ];
+  for (const [fault, field] of faults) {
+    assertEquals(assertThrows(() => parseManifest(fault), TorporError, field).code, "snapshot_corrupt");
+  }
+});
