@@ -6,6 +6,7 @@ export const ERROR_CODES = {
   invalid_argument: { http: 422, connect: "invalid_argument" },
   payload_too_large: { http: 413, connect: "resource_exhausted" },
   output_too_large: { http: 413, connect: "resource_exhausted" },
+  unsupported_media_type: { http: 415, connect: "invalid_argument" },
   unauthenticated: { http: 401, connect: "unauthenticated" },
   permission_denied: { http: 403, connect: "permission_denied" },
   not_found: { http: 404, connect: "not_found" },
