@@ -1,0 +1,34 @@
+// Bounds on everything that grows with what arrives on the wire. Sizes in bytes.
+#ifndef TORPOR_BOUNDS_H
+#define TORPOR_BOUNDS_H
+
+enum {
+    // From proto/guest/v1/guest.proto.
+    MAX_FRAME_BYTES = 69632,
+    MAX_DATA_BYTES = 65536,
+    INITIAL_CREDIT_BYTES = 262144,
+    MAX_ARGV_ENTRIES = 4096,
+
+    MAX_STREAMS = 256,
+    MAX_PROCESSES = 512,
+    MAX_FINISHED_PROCESSES = 256,
+    // Each worker is a forked child; in a 128 MiB guest more of them would compete with the user's memory.
+    MAX_WORKERS = 64,
+    MAX_GROUPS = 64,
+    MAX_NAME_BYTES = 64,
+    MAX_PATH_BYTES = 4096,
+    MAX_LIST_DEPTH = 64,
+    MAX_SPANS = 4,
+
+    OUTPUT_LOG_BYTES = 1 << 20,
+    // A log gets this much whatever the state of the shared budget: it holds one whole read of a pipe.
+    OUTPUT_LOG_MINIMUM_BYTES = 128 << 10,
+    // A process whose fastest reader lags by more is held back (its pipes are not read).
+    OUTPUT_HOLD_BYTES = 256 << 10,
+    // Argument bytes kept for ListProcesses, so that a ProcessInfo always fits a frame.
+    PROCESS_INFO_ARGUMENT_BYTES = 32 << 10,
+    // Stdin queued in the agent for one process; WriteStdin has no stream credit that would bound it.
+    MAX_STDIN_QUEUE_BYTES = 1 << 20,
+};
+
+#endif

@@ -1,0 +1,24 @@
+// What differs between the agent in a guest (guest_platform.c) and the same agent as a program of the host under test
+// (tests/native_platform.c). Chosen at link time.
+#ifndef TORPOR_PLATFORM_H
+#define TORPOR_PLATFORM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+// Opens the port to the host, non-blocking. Waits until it exists.
+int platform_open_port(int argc, char **argv);
+
+// A virtio port comes back after a hang-up, when a new host end connects.
+bool platform_port_survives_hangup(void);
+
+// Called in a child before it becomes the user's process: leaves the agent's protection (OOM score, cgroup).
+void platform_leave_protection(void);
+
+// Sets CLOCK_REALTIME. 0, or an errno.
+int platform_set_realtime(int64_t unix_ns);
+
+// Mixes entropy into the kernel's generator and makes it reseed. 0, or an errno.
+int platform_add_entropy(const uint8_t *bytes, uint32_t length);
+
+#endif
