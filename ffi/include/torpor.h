@@ -1,0 +1,145 @@
+// libtorpor: the system calls that the agent needs and Deno does not offer.
+// Every function returns 0 (or what it says) on success and -errno on failure; nothing is printed, no memory is kept unless said so.
+// Descriptors that are returned are close-on-exec and the caller's; descriptors that are given stay the caller's.
+// Functions marked [blocking] may take long: call them off the main thread.
+#pragma once
+
+#include <stdint.h>
+
+#define TORPOR_ABI_VERSION 1
+int torpor_abi_version(void);
+
+// --- descriptors and files (file.c) ---
+
+// A memfd of `size` bytes, sealed against shrinking and growing.
+int torpor_memfd_create(const char *name, uint64_t size);
+enum torpor_open_flags {
+    TORPOR_OPEN_READ = 1,
+    TORPOR_OPEN_WRITE = 2,
+    TORPOR_OPEN_CREATE = 4,
+    TORPOR_OPEN_TRUNCATE = 8,
+    TORPOR_OPEN_EXCLUSIVE = 16,
+    TORPOR_OPEN_DIRECTORY = 32,
+};
+int torpor_open(const char *path, uint32_t flags, uint32_t mode);
+int torpor_close(int fd);
+int torpor_duplicate(int fd);
+int torpor_fsync(int fd);                // [blocking]
+int torpor_fsync_path(const char *path); // [blocking] of a file or directory
+int64_t torpor_pread(int fd, void *into, uint64_t length, uint64_t offset); // [blocking] bytes read, less than length only at the end
+int64_t torpor_pwrite(int fd, const void *from, uint64_t length, uint64_t offset); // [blocking] all or -errno
+int64_t torpor_size_bytes(int fd);
+int64_t torpor_allocated_bytes(int fd);
+int torpor_punch_hole(int fd, uint64_t offset, uint64_t length);
+// Device and inode number of what `fd` refers to, into identity[0] and identity[1].
+int torpor_identity(int fd, uint64_t *identity);
+int torpor_open_userfaultfd_device(void);
+void torpor_free(void *memory);
+
+// --- unix sockets (unix_socket.c; see also descriptor_passing.h) ---
+
+int torpor_socket_pair(int *pair);
+int torpor_unix_connect(const char *path); // -ENAMETOOLONG when the path has more than 107 bytes
+
+// --- processes (spawn.c, process.c, watcher.c) ---
+
+struct torpor_spawn_options {
+    int32_t argument_count;    // ≥ 1
+    int32_t environment_count;
+    int32_t has_directory;
+    int32_t descriptor_count;
+    int32_t user;              // -1: unchanged
+    int32_t group;             // -1: unchanged
+    int32_t no_new_privileges;
+    int32_t death_signal;      // 0: none; arrives when the calling thread ends
+};
+enum torpor_spawn_stage { // where a spawn failed
+    TORPOR_SPAWN_PARENT = 0,
+    TORPOR_SPAWN_SESSION = 1,
+    TORPOR_SPAWN_DESCRIPTORS = 2,
+    TORPOR_SPAWN_DIRECTORY = 3,
+    TORPOR_SPAWN_CREDENTIALS = 4,
+    TORPOR_SPAWN_EXECUTE = 5,
+};
+struct torpor_spawn_result {
+    int32_t pid;
+    int32_t pidfd;
+    int32_t stage; // enum torpor_spawn_stage
+    int32_t reserved;
+    uint64_t start_time; // field 22 of /proc/pid/stat: clock ticks since boot
+};
+// Starts a program in a session of its own with exactly the given descriptors. `strings` holds NUL-terminated strings one after
+// the other: path, argument_count arguments (from argv[0]), environment_count NAME=value, the directory if has_directory.
+// `descriptors` holds pairs {number in the child, number here}; 0, 1 and 2 are /dev/null unless given. Signal mask and handlers are
+// the default. Returns after the program runs, or with the errno of whatever failed in the child.
+int torpor_spawn(const struct torpor_spawn_options *options, const char *strings, uint64_t strings_length, const int32_t *descriptors,
+                 struct torpor_spawn_result *result);
+int torpor_pidfd_open(int pid);
+int torpor_pidfd_signal(int pidfd, int signal); // -ESRCH when the process is gone
+int torpor_pidfd_get_descriptor(int pidfd, int number);
+int64_t torpor_process_start_time(int pid);
+
+// A thread that tells about the end of processes, so that waiting takes no thread of the caller's.
+struct torpor_exit_record { // written to the watcher's socket, 16 bytes each
+    uint64_t token;
+    int32_t code;   // exit code, or -1
+    int32_t signal; // signal number, or -1; both -1: it was no child of this process
+};
+struct torpor_watcher;
+// Starts a watcher; records can be read from *socket, which is the caller's. NULL on failure with -errno in *socket.
+struct torpor_watcher *torpor_watcher_start(int *socket);
+// Watches a process until its end, reaping it when it is a child. The pidfd stays the caller's (it is duplicated).
+int torpor_watcher_add(struct torpor_watcher *watcher, int pidfd, uint64_t token);
+// Ends the thread and frees the watcher. Processes that are still watched are forgotten, neither reaped nor signalled.
+void torpor_watcher_stop(struct torpor_watcher *watcher);
+
+// --- guest memory (dirty.c, compare.c, export.c) ---
+
+int torpor_pagemap_scan_supported(void); // 1, 0, or -errno when userfaultfd cannot be had
+// [blocking] Sets in `bitmap` (1 bit per page, least significant first, cleared by the caller) the pages of
+// [address, address + size) that were written since they were armed; with `protect` they are armed again in the same step.
+// Returns their number, or -EPERM when the range is not under asynchronous write protection.
+int64_t torpor_scan_dirty(int pid, uint64_t address, uint64_t size, int protect, uint8_t *bitmap);
+// [blocking] Sets the pages that are present in the memfd and differ from what the extent header says; source k = sources[k].
+// Returns their number, -EBADMSG when the header breaks a rule, -ENODATA when a source is shorter than its extents.
+int64_t torpor_compare_dirty(int memfd, uint64_t size, const void *header, uint64_t header_length, const int32_t *sources,
+                             uint32_t source_count, uint8_t *bitmap);
+
+enum torpor_run_kind { TORPOR_RUN_ZERO = 0, TORPOR_RUN_DATA = 1 };
+struct torpor_run {
+    uint64_t page_index;
+    uint64_t page_count;
+    uint64_t kind;          // enum torpor_run_kind
+    uint64_t output_offset; // of data, in bytes; 0 for zero
+};
+struct torpor_export_result {
+    struct torpor_run *runs; // to be freed with torpor_free
+    uint64_t run_count;
+    uint64_t bytes_written;
+    uint64_t data_pages;
+    uint64_t zero_pages;
+    uint64_t crc32c; // of everything written
+};
+// [blocking] Writes the pages of `bitmap` (NULL: all) from the memfd to `output` from its start, packed; pages of zeros and holes
+// are not written, but listed. Runs are sorted and merged. On failure there is nothing to free; `output` holds a part.
+int torpor_export_memory(int memfd, uint64_t size, const uint8_t *bitmap, int output, struct torpor_export_result *result);
+
+// --- disks (sparse_copy.c) ---
+
+struct torpor_copy_result {
+    uint64_t reflink;
+    uint64_t bytes_copied;
+};
+// [blocking] Makes `to` a copy of the first `size` bytes of `from` with the same holes, sharing blocks where the file system can.
+int torpor_copy_sparse(int from, int to, uint64_t size, struct torpor_copy_result *result);
+
+// --- network (tap.c) ---
+
+// Opens (making it if needed) a tap device with vnet headers of 12 bytes, in the network namespace at `namespace_path` or, if NULL,
+// in this one.
+int torpor_open_tap(const char *name, const char *namespace_path);
+
+// --- clock (tsc.c) ---
+
+// Frequency of the time-stamp counter in kHz: measured over 40 ms at the first call, then remembered.
+int64_t torpor_tsc_khz(void);

@@ -1,0 +1,102 @@
+// Changed pages by comparison, for kernels without PAGEMAP_SCAN: what is present in the memfd against what the extent header says.
+// Pages that were never loaded are holes; they are unchanged (or were given back: the pager's removed bitmap tells those).
+#include "torpor.h"
+
+#include "export.h"
+#include "extent_header.h"
+#include "kernel_compat.h"
+#include "memory_extent.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CHUNK (1ull << 20)
+
+struct comparison {
+    int memfd;
+    const struct torpor_extent_header *header;
+    const int32_t *sources;
+    uint64_t hint;
+    unsigned char *present;
+    unsigned char *expected;
+    uint8_t *bitmap;
+    int64_t pages;
+};
+
+static int read_exactly(int fd, unsigned char *into, uint64_t length, uint64_t offset) {
+    const int64_t got = torpor_pread(fd, into, length, offset);
+    return got < 0 ? (int)got : (uint64_t)got == length ? 0 : -ENODATA;
+}
+
+static int read_expected(struct comparison *comparison, uint64_t offset, uint64_t length) {
+    unsigned char *into = comparison->expected;
+    while (length) {
+        comparison->hint = torpor_extent_find(comparison->header, offset, comparison->hint);
+        const struct torpor_extent *extent = &comparison->header->extents[comparison->hint];
+        const uint64_t inside = offset - extent->offset;
+        const uint64_t part = length < extent->length - inside ? length : extent->length - inside;
+        int error = 0;
+        if (extent->source == TORPOR_SOURCE_ZERO)
+            memset(into, 0, part);
+        else
+            error = read_exactly(comparison->sources[extent->source], into, part, extent->source_offset + inside);
+        if (error)
+            return error;
+        into += part;
+        offset += part;
+        length -= part;
+    }
+    return 0;
+}
+
+static int compare_chunk(struct comparison *comparison, uint64_t offset, uint64_t length) {
+    int error = read_exactly(comparison->memfd, comparison->present, length, offset);
+    if (!error)
+        error = read_expected(comparison, offset, length);
+    if (error)
+        return error;
+    for (uint64_t at = 0; at < length; at += TORPOR_PAGE_SIZE) {
+        if (!memcmp(comparison->present + at, comparison->expected + at, TORPOR_PAGE_SIZE))
+            continue;
+        const uint64_t page = (offset + at) / TORPOR_PAGE_SIZE;
+        comparison->bitmap[page / 8] |= (uint8_t)(1u << (page % 8));
+        comparison->pages++;
+    }
+    return 0;
+}
+
+static int compare_all(struct comparison *comparison, uint64_t size) {
+    struct data_walk walk = {.fd = comparison->memfd, .size = size};
+    for (uint64_t offset = 0; offset < size;) {
+        int error = data_walk_to(&walk, offset);
+        if (error)
+            return error;
+        if (offset < walk.start)
+            offset = walk.start;
+        while (offset < walk.end) {
+            const uint64_t length = walk.end - offset < CHUNK ? walk.end - offset : CHUNK;
+            error = compare_chunk(comparison, offset, length);
+            if (error)
+                return error;
+            offset += length;
+        }
+    }
+    return 0;
+}
+
+TORPOR_EXPORT int64_t torpor_compare_dirty(int memfd, uint64_t size, const void *header, uint64_t header_length,
+                                           const int32_t *sources, uint32_t source_count, uint8_t *bitmap) {
+    struct torpor_extent_header parsed;
+    if (torpor_extent_header_parse(header, header_length, &parsed) != TORPOR_HEADER_OK)
+        return -EBADMSG;
+    if (parsed.size_bytes != size || parsed.source_count != source_count)
+        return -EINVAL;
+    unsigned char *buffers = malloc(2 * CHUNK);
+    if (!buffers)
+        return -ENOMEM;
+    struct comparison comparison = {memfd, &parsed, sources, 0, buffers, buffers + CHUNK, bitmap, 0};
+    const int error = compare_all(&comparison, size);
+    free(buffers);
+    return error ? error : comparison.pages;
+}

@@ -1,0 +1,185 @@
+// torpor-shim.so: preloaded into QEMU, gives the guest's memory to the pager.
+//
+// QEMU maps the memfd that the agent made for the guest's RAM. Inside that very mmap call, before QEMU can touch a byte, the shim
+// registers the range with userfaultfd, arms write protection when dirty pages are to be tracked, and sends the userfaultfd to the
+// pager. From then on every first touch of a page is answered by the pager.
+//
+// Environment (all set by the agent; without TORPOR_SHIM_MEMFD_INO the shim does nothing):
+//   TORPOR_SHIM_MEMFD_DEV, TORPOR_SHIM_MEMFD_INO   st_dev and st_ino of the memfd: inode numbers repeat across file systems
+//   TORPOR_SHIM_SIZE                               bytes of RAM; the mapping must have exactly this size and begin at offset 0
+//   TORPOR_SHIM_UFFD_DEVICE_FD                     inherited descriptor of /dev/userfaultfd: an unprivileged VMM cannot open it
+//   TORPOR_SHIM_SOCKET_FD                          inherited, connected unix socket to the pager
+//   TORPOR_SHIM_TRACK=1                            PAGEMAP_SCAN tracking is wanted
+//
+// The userfaultfd and the socket stay open in the VMM: if the pager dies, faults wait for its successor, where holes would
+// otherwise read as zero; and the pager sees the end of the socket when the VMM is gone.
+// Whatever goes wrong ends the VMM at once with status 97: guest memory without its pager would be silently wrong.
+#include "descriptor_passing.h"
+#include "export.h"
+#include "handshake.h"
+#include "kernel_compat.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define SHIM_EXIT_STATUS 97
+
+static struct {
+    bool active;
+    pid_t process;
+    dev_t device;
+    ino_t inode;
+    uint64_t size;
+    int userfaultfd_device;
+    int socket;
+    bool tracking;
+} shim;
+
+static atomic_bool registered;
+
+_Noreturn static void fail(const char *what, int error) {
+    dprintf(STDERR_FILENO, "torpor-shim: %s%s%s\n", what, error ? ": " : "", error ? strerrorname_np(error) : "");
+    _exit(SHIM_EXIT_STATUS);
+}
+
+static uint64_t required_number(const char *name) {
+    const char *text = getenv(name);
+    char *end;
+    errno = 0;
+    const unsigned long long value = text && *text >= '0' && *text <= '9' ? strtoull(text, &end, 10) : 0;
+    if (!text || *text < '0' || *text > '9' || *end || errno)
+        fail(name, EINVAL);
+    return value;
+}
+
+static int inherited_descriptor(const char *name) {
+    const uint64_t number = required_number(name);
+    const int fd = number <= INT32_MAX ? (int)number : -1;
+    if (fcntl(fd, F_SETFD, FD_CLOEXEC))
+        fail(name, errno);
+    return fd;
+}
+
+// Programs that the VMM starts must neither load the shim nor find descriptor numbers that are not theirs.
+static void clean_environment(void) {
+    static const char *const names[] = {"TORPOR_SHIM_MEMFD_DEV", "TORPOR_SHIM_MEMFD_INO", "TORPOR_SHIM_SIZE",
+                                        "TORPOR_SHIM_UFFD_DEVICE_FD", "TORPOR_SHIM_SOCKET_FD", "TORPOR_SHIM_TRACK"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        unsetenv(names[i]);
+    const char *preload = getenv("LD_PRELOAD");
+    char *rest = preload ? strdup(preload) : NULL, *kept = preload ? calloc(1, strlen(preload) + 1) : NULL, *state = NULL;
+    if (!rest || !kept) {
+        unsetenv("LD_PRELOAD");
+    } else {
+        for (char *entry = strtok_r(rest, " :", &state); entry; entry = strtok_r(NULL, " :", &state)) {
+            if (strstr(entry, "torpor-shim"))
+                continue;
+            if (*kept)
+                strcat(kept, ":");
+            strcat(kept, entry);
+        }
+        if (*kept)
+            setenv("LD_PRELOAD", kept, 1);
+        else
+            unsetenv("LD_PRELOAD");
+    }
+    free(rest);
+    free(kept);
+}
+
+__attribute__((constructor)) static void load(void) {
+    if (!getenv("TORPOR_SHIM_MEMFD_INO"))
+        return;
+    shim.process = getpid();
+    shim.device = required_number("TORPOR_SHIM_MEMFD_DEV");
+    shim.inode = required_number("TORPOR_SHIM_MEMFD_INO");
+    shim.size = required_number("TORPOR_SHIM_SIZE");
+    if (!shim.size || shim.size % TORPOR_PAGE_SIZE)
+        fail("TORPOR_SHIM_SIZE is no multiple of the page size", 0);
+    shim.userfaultfd_device = inherited_descriptor("TORPOR_SHIM_UFFD_DEVICE_FD");
+    shim.socket = inherited_descriptor("TORPOR_SHIM_SOCKET_FD");
+    const char *track = getenv("TORPOR_SHIM_TRACK");
+    shim.tracking = track && !strcmp(track, "1");
+    clean_environment();
+    shim.active = true;
+}
+
+static int create_userfaultfd(void) {
+    const int uffd = ioctl(shim.userfaultfd_device, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
+    if (uffd < 0)
+        fail("USERFAULTFD_IOC_NEW", errno);
+    close(shim.userfaultfd_device);
+    struct uffdio_api api = {.api = UFFD_API,
+                             .features = TORPOR_UFFD_FEATURES | (shim.tracking ? TORPOR_UFFD_TRACKING_FEATURES : 0)};
+    if (ioctl(uffd, UFFDIO_API, &api))
+        fail("UFFDIO_API", errno);
+    return uffd;
+}
+
+static void register_memory(int uffd, void *address) {
+    const struct uffdio_range range = {(uintptr_t)address, shim.size};
+    struct uffdio_register registration = {.range = range, .mode = UFFDIO_REGISTER_MODE_MISSING};
+    if (shim.tracking)
+        registration.mode |= UFFDIO_REGISTER_MODE_WP;
+    if (ioctl(uffd, UFFDIO_REGISTER, &registration))
+        fail("UFFDIO_REGISTER", errno);
+    // Pages that are never loaded would count as written unless the whole range is armed now.
+    struct uffdio_writeprotect protection = {.range = range, .mode = UFFDIO_WRITEPROTECT_MODE_WP};
+    if (shim.tracking && ioctl(uffd, UFFDIO_WRITEPROTECT, &protection))
+        fail("UFFDIO_WRITEPROTECT", errno);
+    // A forked child would see the mapping without its registration, and its reads would fill holes with zeros for all.
+    if (madvise(address, shim.size, MADV_DONTFORK))
+        fail("MADV_DONTFORK", errno);
+}
+
+static void send_handshake(int uffd, void *address) {
+    const struct torpor_handshake handshake = {.regions = {{(uintptr_t)address, shim.size, 0}},
+                                               .region_count = 1,
+                                               .tracking = shim.tracking,
+                                               .uffd_fd = uffd};
+    char text[512];
+    const int length = torpor_handshake_format(text, sizeof text, &handshake);
+    const int error = length < 0 ? -EMSGSIZE : torpor_send_descriptors(shim.socket, text, (uint64_t)length, &uffd, 1);
+    if (error)
+        fail("sending the userfaultfd to the pager", -error);
+}
+
+static void on_mapping(void *address, size_t length, int flags, int fd, off_t offset) {
+    struct stat status;
+    if (!shim.active || fd < 0 || fstat(fd, &status) || status.st_ino != shim.inode || status.st_dev != shim.device)
+        return;
+    if (getpid() != shim.process)
+        return;
+    const int type = flags & MAP_TYPE;
+    if ((type != MAP_SHARED && type != MAP_SHARED_VALIDATE) || length != shim.size || offset)
+        fail("the guest's memory is not mapped shared and whole", 0);
+    // A second mapping would not be registered: its reads of holes would be silent zeros.
+    if (atomic_exchange(&registered, true))
+        fail("the guest's memory is mapped twice", 0);
+    const int uffd = create_userfaultfd();
+    register_memory(uffd, address);
+    send_handshake(uffd, address);
+}
+
+TORPOR_EXPORT void *mmap(void *address, size_t length, int protection, int flags, int fd, off_t offset) {
+    void *result = (void *)syscall(SYS_mmap, address, length, protection, flags, fd, offset);
+    if (result != MAP_FAILED) {
+        const int saved = errno;
+        on_mapping(result, length, flags, fd, offset);
+        errno = saved;
+    }
+    return result;
+}
+
+TORPOR_EXPORT void *mmap64(void *address, size_t length, int protection, int flags, int fd, off64_t offset) {
+    return mmap(address, length, protection, flags, fd, offset);
+}

@@ -1,0 +1,31 @@
+// Unix sockets.
+#include "torpor.h"
+
+#include "export.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+TORPOR_EXPORT int torpor_socket_pair(int *pair) {
+    return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) ? -errno : 0;
+}
+
+TORPOR_EXPORT int torpor_unix_connect(const char *path) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    const size_t length = strlen(path);
+    if (length >= sizeof address.sun_path)
+        return -ENAMETOOLONG;
+    memcpy(address.sun_path, path, length);
+    const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -errno;
+    if (connect(fd, (const struct sockaddr *)&address, sizeof address)) {
+        const int error = errno;
+        close(fd);
+        return -error;
+    }
+    return fd;
+}
