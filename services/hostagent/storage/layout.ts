@@ -1,0 +1,89 @@
+import { join } from "@std/path";
+import { homePaths } from "@torpor/config";
+import { requireId } from "@torpor/ids";
+
+/** Everything that one sandbox has on disk while it exists. Socket paths stay below 107 bytes (see libs/config). */
+export interface SandboxPaths {
+  directory: string;
+  record: string;
+  /** The writable disk of the running VM; gone while the sandbox is paused. */
+  disk: string;
+  qmpSocket: string;
+  agentSocket: string;
+  consoleSocket: string;
+  consoleLog: string;
+  vmmLog: string;
+  pagerLog: string;
+}
+
+/** The files of one snapshot, committed or staged. */
+export interface SnapshotPaths {
+  directory: string;
+  manifest: string;
+  state: string;
+  memoryHeader: string;
+  memoryData: string;
+  disk: string;
+}
+
+/** All paths of a host agent. No other module joins paths below the data directory. */
+export class Layout {
+  readonly home: string;
+  readonly cache: string;
+  readonly images: string;
+  readonly hostId: string;
+  readonly sandboxes: string;
+  readonly snapshots: string;
+  readonly staging: string;
+  readonly accelerator: string;
+
+  /** @param home the data directory, @param cache where built images are; both absolute. */
+  constructor(home: string, cache?: string) {
+    const paths = homePaths(home, cache);
+    this.home = home;
+    this.cache = paths.cache;
+    this.images = join(paths.images, "images.json");
+    this.accelerator = join(paths.cache, "accelerator.json");
+    this.hostId = join(home, "host-id");
+    this.sandboxes = join(home, "sandboxes");
+    this.snapshots = join(home, "snapshots");
+    this.staging = join(home, "staging");
+  }
+
+  /** @throws TorporError `invalid_argument` when `sandboxId` is no id: it must never become another directory. */
+  sandbox(sandboxId: string): SandboxPaths {
+    const directory = join(this.sandboxes, requireId(sandboxId, "sandbox_id"));
+    return {
+      directory,
+      record: join(directory, "sandbox.json"),
+      disk: join(directory, "disk.raw"),
+      qmpSocket: join(directory, "qmp.sock"),
+      agentSocket: join(directory, "agent.sock"),
+      consoleSocket: join(directory, "console.sock"),
+      consoleLog: join(directory, "console.log"),
+      vmmLog: join(directory, "vmm.log"),
+      pagerLog: join(directory, "pager.log"),
+    };
+  }
+
+  /** @throws TorporError `invalid_argument` when `snapshotId` is no id. */
+  snapshot(snapshotId: string): SnapshotPaths {
+    return snapshotPaths(join(this.snapshots, requireId(snapshotId, "snapshot_id")));
+  }
+
+  /** Where a snapshot is written until it is committed by a rename. */
+  staged(snapshotId: string): SnapshotPaths {
+    return snapshotPaths(join(this.staging, requireId(snapshotId, "snapshot_id")));
+  }
+}
+
+function snapshotPaths(directory: string): SnapshotPaths {
+  return {
+    directory,
+    manifest: join(directory, "manifest.json"),
+    state: join(directory, "state"),
+    memoryHeader: join(directory, "memory.header"),
+    memoryData: join(directory, "memory.data"),
+    disk: join(directory, "disk.raw"),
+  };
+}
