@@ -1,0 +1,60 @@
+import type { HomePaths } from "@torpor/config";
+import { endProcess, listProcesses, type ProcessInfo } from "../process/process_table.ts";
+import type { Progress } from "../terminal/progress.ts";
+import { clusterRuns, stopCluster } from "./postgres.ts";
+import { findServices } from "./service_process.ts";
+import { SERVICE_NAMES } from "./services.ts";
+
+/** What {@linkcode takeDown} stopped. */
+export interface DownResult {
+  /** Names of the services that ran. */
+  stopped: string[];
+  /** Services that did not end in time, and processes that they left behind. */
+  killed: { name: string; pid: number }[];
+}
+
+/** The host agent pauses its sandboxes first, which writes their memory to disk. */
+const HOSTAGENT_STOP_MS = 180_000;
+const STOP_MS = 15_000;
+
+/**
+ * Stops the services of a data directory and its database server, in an order in which each still reaches those it
+ * needs. It needs no record of the start: whatever runs for this data directory is found and stopped.
+ */
+export async function takeDown(paths: HomePaths, progress: Progress): Promise<DownResult> {
+  const result: DownResult = { stopped: [], killed: [] };
+  // The reconciler goes first: it would take a host that leaves for one that is lost.
+  for (const name of ["reconciler", "hostagent", "scheduler", "api"] satisfies typeof SERVICE_NAMES[number][]) {
+    const processes = findServices(paths).filter((service) => service.name === name);
+    if (processes.length === 0) continue;
+    const title = name === "hostagent" ? "stopping hostagent (it pauses running sandboxes)" : `stopping ${name}`;
+    await progress.step(title, async () => {
+      for (const { process } of processes) {
+        const outcome = await endProcess(process, name === "hostagent" ? HOSTAGENT_STOP_MS : STOP_MS);
+        if (outcome === "killed") result.killed.push({ name, pid: process.pid });
+      }
+    });
+    result.stopped.push(name);
+  }
+  for (const { name, process } of leftProcesses(paths)) {
+    await endProcess(process, 2000);
+    result.killed.push({ name, pid: process.pid });
+  }
+  if (await clusterRuns(paths)) {
+    await progress.step("stopping PostgreSQL", () => stopCluster(paths));
+    result.stopped.push("postgresql");
+  }
+  return result;
+}
+
+/** VMs and pagers of this data directory: their command lines name files below it. */
+export function leftProcesses(paths: HomePaths): { name: string; process: ProcessInfo }[] {
+  return listProcesses().flatMap((process) => {
+    const program = process.argv[0]!.slice(process.argv[0]!.lastIndexOf("/") + 1);
+    const belongs = process.argv.some((argument) => argument.includes(`${paths.home}/sandboxes/`)) ||
+      process.env.get("TORPOR_HOME") === paths.home && program === "torpor-pager";
+    return belongs && (program.startsWith("qemu-system-") || program === "torpor-pager")
+      ? [{ name: program, process }]
+      : [];
+  });
+}

@@ -1,0 +1,117 @@
+import { join } from "@std/path";
+import type { HomePaths } from "@torpor/config";
+import { type Deployment } from "./deployment.ts";
+import { REPOSITORY } from "./repository.ts";
+
+/** The services that `up` starts, in the order in which they are started; `down` stops them in reverse. */
+export const SERVICE_NAMES = ["api", "scheduler", "hostagent", "reconciler"] as const;
+
+/** One of {@linkcode SERVICE_NAMES}. */
+export type ServiceName = typeof SERVICE_NAMES[number];
+
+/** How a service is run on one machine. */
+export interface ServiceDefinition {
+  name: ServiceName;
+  /** Its main module. */
+  entry: string;
+  /** `unix:/path` or `http://host:port`. */
+  address: string;
+  /** Deno's permission flags. */
+  permissions: string[];
+  /** Its environment beyond {@linkcode commonEnvironment}. */
+  env: Record<string, string>;
+  /** How long it may take to stop, milliseconds. */
+  stopMs: number;
+}
+
+/** Where a service of a data directory listens (the api's address is recorded, see Deployment). */
+export function serviceSocket(paths: HomePaths, name: Exclude<ServiceName, "api">): string {
+  return join(paths.run, `${name}.sock`);
+}
+
+/** The four services of a deployment. */
+export function serviceDefinitions(deployment: Deployment, nativeDirectory: string): ServiceDefinition[] {
+  const { paths } = deployment;
+  const address = (name: ServiceName) => name === "api" ? deployment.apiUrl : `unix:${serviceSocket(paths, name)}`;
+  const database = { DATABASE_URL: deployment.databaseUrl };
+  const scheduler = { TORPOR_SCHEDULER_URL: address("scheduler") };
+  const define = (name: ServiceName, env: Record<string, string>, permissions: string[], stopMs = 10_000) => ({
+    name,
+    entry: join(REPOSITORY, "services", name, "main.ts"),
+    address: address(name),
+    permissions,
+    env: { ...env, TORPOR_LISTEN: address(name), TORPOR_SERVICE: name },
+    stopMs,
+  });
+  return [
+    define("api", { ...database, ...scheduler, TORPOR_RECONCILER_URL: address("reconciler") }, [
+      `--allow-net=${networkOf(deployment, ["scheduler", "reconciler", "hostagent"])}`,
+      `--allow-read=${[paths.run, paths.database].join(",")}`,
+      `--allow-write=${[paths.run, paths.database].join(",")}`,
+      "--allow-env",
+    ]),
+    define("scheduler", database, [
+      `--allow-net=${networkOf(deployment, ["scheduler"])}`,
+      `--allow-read=${[paths.run, paths.database].join(",")}`,
+      `--allow-write=${[paths.run, paths.database].join(",")}`,
+      "--allow-env",
+    ]),
+    define("hostagent", { ...scheduler, TORPOR_LIB_DIR: nativeDirectory }, [
+      "--allow-all",
+    ], 120_000),
+    define("reconciler", { ...database, ...scheduler }, [
+      `--allow-net=${networkOf(deployment, ["scheduler", "reconciler", "hostagent"])}`,
+      `--allow-read=${[paths.run, paths.database].join(",")}`,
+      `--allow-write=${[paths.run, paths.database].join(",")}`,
+      "--allow-env",
+    ]),
+  ];
+}
+
+/** What a service may connect to or listen on: the sockets of its peers, the database, and the api (it takes the traces). */
+function networkOf(deployment: Deployment, sockets: Exclude<ServiceName, "api">[]): string {
+  const api = new URL(deployment.apiUrl).host;
+  const database = new URL(deployment.databaseUrl);
+  const host = database.searchParams.get("host");
+  const databaseAddress = host?.startsWith("/")
+    ? `unix:${join(host, ".s.PGSQL.5432")}`
+    : `${database.hostname}:${database.port || "5432"}`;
+  return [api, databaseAddress, ...sockets.map((name) => `unix:${serviceSocket(deployment.paths, name)}`)].join(",");
+}
+
+// An unsampled parent: the exporter sends it with each batch, so that the receiver does not trace the receiving of
+// traces, which would never end.
+const UNSAMPLED_PARENT = "00-11111111111111111111111111111111-2222222222222222-00";
+
+/** Variables that send a process's spans to the api of this deployment, under the name of a component. */
+export function telemetryEnvironment(deployment: Deployment, component: string): Record<string, string> {
+  const authorization = encodeURIComponent(`Bearer ${deployment.internalToken}`);
+  return {
+    OTEL_DENO: "true",
+    OTEL_SERVICE_NAME: component,
+    OTEL_EXPORTER_OTLP_ENDPOINT: `${deployment.apiUrl}/otlp`,
+    OTEL_EXPORTER_OTLP_PROTOCOL: "http/json",
+    OTEL_EXPORTER_OTLP_HEADERS: `traceparent=${UNSAMPLED_PARENT},authorization=${authorization}`,
+    OTEL_TRACES_SAMPLER: "parentbased_always_on",
+    OTEL_BSP_SCHEDULE_DELAY: "200",
+    OTEL_METRICS_EXPORTER: "none",
+    OTEL_DENO_CONSOLE: "ignore",
+  };
+}
+
+/** The whole environment of a service: nothing of the caller's but TORPOR_* and OTEL_* settings, which win. */
+export function serviceEnvironment(deployment: Deployment, service: ServiceDefinition): Record<string, string> {
+  const settings = Object.entries(Deno.env.toObject()).filter(([name]) => /^(TORPOR|OTEL)_/.test(name));
+  return {
+    PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    LANG: "C.UTF-8",
+    DENO_DIR: Deno.env.get("DENO_DIR") ?? join(deployment.paths.cache, "deno"),
+    DENO_NO_UPDATE_CHECK: "1",
+    ...telemetryEnvironment(deployment, service.name),
+    ...Object.fromEntries(settings),
+    ...service.env,
+    TORPOR_HOME: deployment.paths.home,
+    TORPOR_CACHE: deployment.paths.cache,
+    TORPOR_INTERNAL_TOKEN: deployment.internalToken,
+  };
+}

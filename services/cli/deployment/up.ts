@@ -1,0 +1,100 @@
+import { join } from "@std/path";
+import { TorporError } from "@torpor/errors";
+import { isAlive, type ProcessInfo } from "../process/process_table.ts";
+import type { Progress, Report } from "../terminal/progress.ts";
+import { runTool } from "../tool/run_tool.ts";
+import { type Deployment, deploymentPaths, prepareDeployment } from "./deployment.ts";
+import { exists } from "./files.ts";
+import { buildImages } from "./images.ts";
+import { buildNative } from "./native.ts";
+import { installPackages, missingPackages, PACKAGES } from "./packages.ts";
+import { startCluster } from "./postgres.ts";
+import { REPOSITORY } from "./repository.ts";
+import { findServices, startService, waitUntilReady } from "./service_process.ts";
+import { serviceDefinitions } from "./services.ts";
+
+/** What the user asks of {@linkcode bringUp}. */
+export interface UpOptions {
+  /** TCP port of the API; by default the one of the last time, else 7070, else any free one. */
+  port?: number;
+}
+
+/** A deployment that runs. */
+export interface UpResult {
+  deployment: Deployment;
+  services: { name: string; pid: number; address: string; started: boolean }[];
+}
+
+const READY_MS = 60_000;
+
+/**
+ * Makes everything that is missing, from Debian packages to the first API key, and starts what does not run yet.
+ * What is there is left alone, so a repeat takes seconds.
+ * @throws TorporError `permission_denied` when not root; `internal` with a tool's output when a step fails;
+ * `unavailable` with the log's end when a service does not become ready.
+ */
+export async function bringUp(progress: Progress, options: UpOptions = {}): Promise<UpResult> {
+  requireRoot();
+  const paths = deploymentPaths();
+  await providePackages(progress);
+  const deployment = await prepareDeployment(paths, options.port);
+  const native = await progress.step("native code", (report) => buildNative(paths, report));
+  await progress.step("guest images", (report) => buildImages(paths, report));
+  if (deployment.ownDatabase) {
+    await progress.step("PostgreSQL", (report) => startCluster(paths, report));
+  }
+  const services = await progress.step("services", (report) => startServices(deployment, native, report));
+  if (!await exists(paths.apiKey)) {
+    await progress.step("first API key", () => admin(deployment, ["ensure-api-key", "--file", paths.apiKey]));
+  }
+  return { deployment, services };
+}
+
+/** Installs the Debian packages that are missing, after saying which. */
+export async function providePackages(progress: Progress): Promise<void> {
+  const missing = await missingPackages(PACKAGES);
+  if (missing.length === 0) return;
+  requireRoot();
+  for (const { name, use } of missing) progress.note(`missing Debian package ${name}: ${use}`);
+  await progress.step(`installing ${missing.length} Debian packages`, (report) => installPackages(missing, report));
+}
+
+function requireRoot(): void {
+  if (Deno.uid() === 0) return;
+  throw new TorporError("permission_denied", "this needs root for now: VMs, their memory and the database's user", {
+    hint: "run it with sudo",
+  });
+}
+
+async function startServices(deployment: Deployment, native: string, report: Report): Promise<UpResult["services"]> {
+  const running = new Map(findServices(deployment.paths).map(({ name, process }) => [name, process]));
+  const definitions = serviceDefinitions(deployment, native);
+  if (definitions.some(({ name }) => !running.has(name))) {
+    report("database migrations");
+    await admin(deployment, ["migrate"]);
+  }
+  const started = await Promise.all(definitions.map(async (service) => {
+    const before = running.get(service.name);
+    const process: ProcessInfo = before ?? await startService(deployment, service);
+    return { service, process, started: !before };
+  }));
+  await Promise.all(started.map(async ({ service, process }) => {
+    await waitUntilReady(deployment, service, process, READY_MS);
+    report(`${service.name} is ready`);
+  }));
+  const dead = started.find(({ process }) => !isAlive(process));
+  if (dead) throw new TorporError("unavailable", `${dead.service.name} ended right after its start`);
+  return started.map(({ service, process, started }) => ({
+    name: service.name,
+    pid: process.pid,
+    address: service.address,
+    started,
+  }));
+}
+
+/** Runs the api's administration commands, which have their own process as they need the database. */
+async function admin(deployment: Deployment, args: string[]): Promise<string> {
+  const module = join(REPOSITORY, "services/api/admin.ts");
+  const run = ["run", "--quiet", "--frozen", "--allow-all", "--config", join(REPOSITORY, "deno.json")];
+  return await runTool([Deno.execPath(), ...run, module, ...args], { env: { DATABASE_URL: deployment.databaseUrl } });
+}
