@@ -1,0 +1,65 @@
+import { newId } from "@torpor/ids";
+import { named, type Queryable } from "./database.ts";
+
+/** An API key: never the key itself, only its SHA-256. */
+export interface ApiKeyRow {
+  id: string;
+  teamId: string;
+  name: string;
+  keyHash: Uint8Array;
+  /** The first characters of the key, to recognise it by. */
+  prefix: string;
+  createdAt: Date;
+  lastUsedAt: Date | null;
+  expiresAt: Date | null;
+  revokedAt: Date | null;
+}
+
+/**
+ * Stores a key.
+ * @param key.keyHash SHA-256 of the key, 32 bytes.
+ */
+export async function insertApiKey(
+  sql: Queryable,
+  key: { teamId: string; name: string; keyHash: Uint8Array; prefix: string; expiresAt?: Date },
+): Promise<ApiKeyRow> {
+  const rows = await named("insert_api_key", () =>
+    sql<ApiKeyRow[]>`
+    insert into api_keys (id, team_id, name, key_hash, prefix, expires_at)
+    values (${newId()}, ${key.teamId}, ${key.name}, ${key.keyHash}, ${key.prefix}, ${key.expiresAt ?? null})
+    returning *`);
+  return rows[0]!;
+}
+
+/** The key with this SHA-256, revoked and expired ones too: the caller decides and can say why. */
+export async function findApiKey(sql: Queryable, keyHash: Uint8Array): Promise<ApiKeyRow | undefined> {
+  const rows = await named("find_api_key", () =>
+    sql<ApiKeyRow[]>`
+    select * from api_keys where key_hash = ${keyHash}`);
+  return rows[0];
+}
+
+/** Notes that keys were used; at most one write per key and minute. */
+export async function touchApiKeys(sql: Queryable, ids: string[]): Promise<void> {
+  if (ids.length === 0) return;
+  await named("touch_api_keys", () =>
+    sql`
+    update api_keys set last_used_at = now()
+    where id = any(${ids}::text[]) and (last_used_at is null or last_used_at < now() - interval '1 minute')`);
+}
+
+/** A team's keys, newest first. */
+export async function listApiKeys(sql: Queryable, teamId: string): Promise<ApiKeyRow[]> {
+  return await named("list_api_keys", async () => [
+    ...await sql<ApiKeyRow[]>`
+    select * from api_keys where team_id = ${teamId} order by created_at desc, id`,
+  ]);
+}
+
+/** Ends a key's life. @returns false when the team has no such key. */
+export async function revokeApiKey(sql: Queryable, teamId: string, id: string): Promise<boolean> {
+  const rows = await named("revoke_api_key", () =>
+    sql`
+    update api_keys set revoked_at = coalesce(revoked_at, now()) where id = ${id} and team_id = ${teamId} returning id`);
+  return rows.length > 0;
+}

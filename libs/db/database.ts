@@ -1,0 +1,122 @@
+import postgres from "postgres";
+import { TorporError } from "@torpor/errors";
+import { withSpan } from "@torpor/telemetry";
+import { fromDatabaseError, isRetryable } from "./db_errors.ts";
+
+/** int8 is bigint everywhere: versions and sizes go into int64 protobuf fields, times in ns exceed 2^53. */
+interface ColumnTypes extends Record<string, unknown> {
+  bigint: bigint;
+}
+
+/** A pool's connection or an open transaction: what query functions take. */
+export type Queryable = postgres.ISql<ColumnTypes>;
+
+/** The pool itself. */
+export type Sql = postgres.Sql<ColumnTypes>;
+
+/** A transaction that meets a deadlock or a serialization failure is run again this often. */
+const MAX_TRANSACTION_ATTEMPTS = 4;
+
+/** Options of {@linkcode openDatabase}. */
+export interface DatabaseOptions {
+  /** Connections of the pool. Default 10. */
+  maxConnections?: number;
+}
+
+/** A pool of connections to one PostgreSQL database. Dispose it to close them. */
+export class Database implements AsyncDisposable {
+  /** For query functions: `getSandbox(database.sql, …)`. */
+  readonly sql: Sql;
+
+  constructor(readonly url: string, options: DatabaseOptions = {}) {
+    this.sql = connect(url, { max: options.maxConnections ?? 10 });
+  }
+
+  /**
+   * Runs `work` in one transaction, committed when it returns and rolled back when it throws. On a deadlock or a
+   * serialization failure it runs again, so `work` must have no effect outside the database.
+   * @param name for the span: `db.<name>`.
+   * @throws `unavailable` when the connection is lost (a commit may have happened); else what `work` throws.
+   */
+  async transaction<T>(name: string, work: (sql: Queryable) => Promise<T>): Promise<T> {
+    return await named(name, async () => {
+      for (let attempt = 1;; attempt++) {
+        try {
+          return await this.sql.begin(work) as T;
+        } catch (thrown) {
+          if (!isRetryable(thrown) || attempt >= MAX_TRANSACTION_ATTEMPTS) throw thrown;
+        }
+      }
+    });
+  }
+
+  /** @throws `unavailable` when the database does not answer a query. */
+  async checkReady(): Promise<void> {
+    await named("ready", () => this.sql`select 1`);
+  }
+
+  /** Closes the pool after the queries in flight, at most 5 s. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.sql.end({ timeout: 5 });
+  }
+}
+
+/**
+ * Opens a pool; connections are made on demand.
+ * @param url `postgres://user:password@host:port/database`; for a unix socket `postgres://user@localhost/database?host=/directory`.
+ * @throws `config_invalid` when the URL cannot be read.
+ */
+export function openDatabase(url: string, options: DatabaseOptions = {}): Database {
+  return new Database(url, options);
+}
+
+/** Runs one query function inside the span `db.<name>`, with connection failures as `unavailable`. */
+export async function named<T>(name: string, work: () => Promise<T>): Promise<T> {
+  return await withSpan(`db.${name}`, { "db.system.name": "postgresql" }, async () => {
+    try {
+      return await work();
+    } catch (thrown) {
+      throw fromDatabaseError(thrown);
+    }
+  });
+}
+
+/** A postgres.js client with the project's settings. */
+export function connect(url: string, options: { max: number; onclose?: () => void }): Sql {
+  return postgres({
+    ...parseDatabaseUrl(url),
+    max: options.max,
+    onclose: options.onclose,
+    types: { bigint: postgres.BigInt },
+    // Only column names: postgres.camel would also rename the keys inside jsonb values, which are the user's.
+    transform: { column: { from: postgres.toCamel } },
+    // Connections that hold a lock must not be recycled, and the others need not be.
+    max_lifetime: null,
+    idle_timeout: undefined,
+    connect_timeout: 5,
+    // The default reaches 20 s and leaves queries waiting long after a restarted server is back.
+    backoff: (retries) => Math.min(0.5, 0.02 * 2 ** retries),
+    onnotice: () => {},
+  });
+}
+
+function parseDatabaseUrl(text: string) {
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  const database = url && decodeURIComponent(url.pathname.slice(1));
+  if (!url || !["postgres:", "postgresql:"].includes(url.protocol) || !database) {
+    throw new TorporError("config_invalid", "DATABASE_URL must be postgres://user[:password]@host[:port]/database", {
+      field: "DATABASE_URL",
+    });
+  }
+  const directory = url.searchParams.get("host");
+  const mode = url.searchParams.get("sslmode") ?? "disable";
+  return {
+    host: directory ?? url.hostname,
+    port: Number(url.port || url.searchParams.get("port") || 5432),
+    database,
+    username: decodeURIComponent(url.username) || "torpor",
+    password: decodeURIComponent(url.password),
+    ssl: mode === "disable" ? false : mode as "require" | "prefer" | "verify-full",
+    connection: { application_name: Deno.env.get("OTEL_SERVICE_NAME") ?? "torpor" },
+  };
+}

@@ -1,0 +1,42 @@
+import postgres from "postgres";
+import { TorporError } from "@torpor/errors";
+
+/** Codes of postgres.js and of the socket for "the server cannot be reached, or went away in the middle". */
+const CONNECTION_CODES = new Set([
+  "CONNECTION_CLOSED",
+  "CONNECTION_ENDED",
+  "CONNECTION_DESTROYED",
+  "CONNECT_TIMEOUT",
+  "ECONNREFUSED",
+  "ECONNRESET",
+  "ENOENT",
+  "EPIPE",
+]);
+
+/** SQLSTATEs of a server that is stopping, starting or full (PostgreSQL manual, appendix A). */
+const UNAVAILABLE_STATES = new Set(["57P01", "57P02", "57P03", "53300"]);
+
+/** SQLSTATEs after which the same transaction can succeed: serialization failure and deadlock. */
+const RETRY_STATES = new Set(["40001", "40P01"]);
+
+/** True when running the same transaction again can succeed. */
+export function isRetryable(thrown: unknown): boolean {
+  return thrown instanceof postgres.PostgresError && RETRY_STATES.has(thrown.code);
+}
+
+/** True when `thrown` is a violation of the named constraint. */
+export function violates(thrown: unknown, constraint: string): boolean {
+  return thrown instanceof postgres.PostgresError && thrown.constraint_name === constraint;
+}
+
+/** A lost or refused connection becomes `unavailable` (whether a commit happened is then unknown); the rest stays. */
+export function fromDatabaseError(thrown: unknown): unknown {
+  if (!(thrown instanceof Error) || thrown instanceof TorporError) return thrown;
+  const code = (thrown as { code?: unknown }).code;
+  if (typeof code !== "string") return thrown;
+  const unavailable = thrown instanceof postgres.PostgresError
+    ? UNAVAILABLE_STATES.has(code) || code.startsWith("08")
+    : CONNECTION_CODES.has(code);
+  if (!unavailable) return thrown;
+  return new TorporError("unavailable", "the database cannot be reached", { cause: thrown, retryAfterSec: 1 });
+}

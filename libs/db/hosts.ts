@@ -1,0 +1,111 @@
+import { named, type Queryable } from "./database.ts";
+
+/** A host is ready while its last heartbeat is younger than this. */
+export const HOST_READY_MS = 15_000;
+
+/** What a host offers or what is taken of it. */
+export interface HostCapacity {
+  vcpus: number;
+  memoryMb: bigint;
+  diskMb: bigint;
+}
+
+/** A machine with a host agent. */
+export interface HostRow extends HostCapacity {
+  id: string;
+  name: string;
+  /** `unix:/path` or `http://host:port`. */
+  address: string;
+  reservedVcpus: bigint;
+  reservedMemoryMb: bigint;
+  reservedDiskMb: bigint;
+  capabilities: string[];
+  labels: Record<string, string>;
+  agentVersion: string;
+  draining: boolean;
+  /** Since when the reconciler counts it as gone; null while it is heard. */
+  unreachableSince: Date | null;
+  runningSandboxes: number;
+  pausedSandboxes: number;
+  registeredAt: Date;
+  lastHeartbeatAt: Date;
+  /** Age of the last heartbeat by the database's clock. */
+  silentMs: number;
+}
+
+/** How a host stands, for people and for placement. */
+export type HostState = "ready" | "unreachable" | "draining";
+
+/** The state of a host by its row. */
+export function hostState(host: HostRow): HostState {
+  if (host.unreachableSince !== null || host.silentMs > HOST_READY_MS) return "unreachable";
+  return host.draining ? "draining" : "ready";
+}
+
+const SILENT = "extract(epoch from clock_timestamp() - last_heartbeat_at)::float8 * 1000 as silent_ms";
+
+/** Adds a host, or renews it after a restart. */
+export async function upsertHost(
+  sql: Queryable,
+  host: HostCapacity & {
+    id: string;
+    name: string;
+    address: string;
+    capabilities: string[];
+    labels: Record<string, string>;
+    agentVersion: string;
+  },
+): Promise<void> {
+  await named("upsert_host", () =>
+    sql`
+    insert into hosts (id, name, address, vcpus, memory_mb, disk_mb, capabilities, labels, agent_version)
+    values (${host.id}, ${host.name}, ${host.address}, ${host.vcpus}, ${host.memoryMb}, ${host.diskMb},
+      ${host.capabilities}, ${sql.json(host.labels)}, ${host.agentVersion})
+    on conflict (id) do update set name = excluded.name, address = excluded.address, vcpus = excluded.vcpus,
+      memory_mb = excluded.memory_mb, disk_mb = excluded.disk_mb, capabilities = excluded.capabilities,
+      labels = excluded.labels, agent_version = excluded.agent_version, registered_at = now(),
+      last_heartbeat_at = clock_timestamp()`);
+}
+
+/** Notes that a host lives. @returns false when it was never registered. */
+export async function heartbeatHost(
+  sql: Queryable,
+  id: string,
+  seen: { capacity?: HostCapacity; runningSandboxes: number; pausedSandboxes: number },
+): Promise<boolean> {
+  const { capacity } = seen;
+  const rows = await named("heartbeat_host", () =>
+    sql`
+    update hosts set last_heartbeat_at = clock_timestamp(), running_sandboxes = ${seen.runningSandboxes},
+      paused_sandboxes = ${seen.pausedSandboxes},
+      vcpus = coalesce(${capacity?.vcpus ?? null}::int, vcpus),
+      memory_mb = coalesce(${capacity?.memoryMb ?? null}::int8, memory_mb),
+      disk_mb = coalesce(${capacity?.diskMb ?? null}::int8, disk_mb)
+    where id = ${id} returning id`);
+  return rows.length > 0;
+}
+
+/** One host. */
+export async function getHost(sql: Queryable, id: string): Promise<HostRow | undefined> {
+  const rows = await named("get_host", () =>
+    sql<HostRow[]>`
+    select *, ${sql.unsafe(SILENT)} from hosts where id = ${id}`);
+  return rows[0];
+}
+
+/** All hosts, by name. */
+export async function listHosts(sql: Queryable): Promise<HostRow[]> {
+  return await named("list_hosts", async () => [
+    ...await sql<HostRow[]>`
+    select *, ${sql.unsafe(SILENT)} from hosts order by name, id`,
+  ]);
+}
+
+/** Marks a host as gone, or as heard again. @returns false when it was so already. */
+export async function setHostUnreachable(sql: Queryable, id: string, unreachable: boolean): Promise<boolean> {
+  const rows = await named("set_host_unreachable", () =>
+    sql`
+    update hosts set unreachable_since = case when ${unreachable} then clock_timestamp() end
+    where id = ${id} and (unreachable_since is not null) <> ${unreachable} returning id`);
+  return rows.length > 0;
+}

@@ -1,0 +1,7 @@
+import type { Migration } from "kysely/migration";
+import * as initial from "./0001_initial.ts";
+
+/** All migrations by name; they run in the order of their names and are never changed once released. */
+export const MIGRATIONS: Record<string, Migration> = {
+  "0001_initial": initial,
+};

@@ -1,0 +1,20 @@
+/**
+ * Everything the project says to PostgreSQL: the schema's migrations, and each query as a named function in the file of
+ * its noun. Functions take a {@linkcode Queryable}, so that callers can combine several in one transaction.
+ */
+export * from "./advisory_lock.ts";
+export * from "./api_keys.ts";
+export * from "./database.ts";
+export * from "./db_errors.ts";
+export * from "./hosts.ts";
+export * from "./idempotency.ts";
+export * from "./migrate.ts";
+export * from "./operation_feed.ts";
+export * from "./operations.ts";
+export * from "./reservations.ts";
+export * from "./sandboxes.ts";
+export * from "./sandbox_lists.ts";
+export * from "./sandbox_sweeps.ts";
+export * from "./snapshots.ts";
+export * from "./teams.ts";
+export * from "./traces.ts";

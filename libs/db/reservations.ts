@@ -1,0 +1,152 @@
+import { named, type Queryable } from "./database.ts";
+import { HOST_READY_MS, type HostCapacity } from "./hosts.ts";
+
+/** Capacity of a host that is set aside for one sandbox. */
+export interface ReservationRow extends HostCapacity {
+  sandboxId: string;
+  hostId: string;
+  /** null: bound to a sandbox that runs there or keeps its disk there. */
+  expiresAt: Date | null;
+}
+
+/** What a placement asks for. */
+export interface PlacementRequest {
+  sandboxId: string;
+  resources: HostCapacity;
+  requiredCapabilities: string[];
+  /** When not empty, only these hosts. */
+  eligibleHostIds: string[];
+}
+
+/** How many times its capacity a host may have reserved, and how long an unbound reservation holds. */
+export interface PlacementPolicy {
+  vcpuOvercommit: number;
+  memoryOvercommit: number;
+  diskOvercommit: number;
+  reservationTtlMs: number;
+}
+
+/** A sandbox's reservation, locked until the transaction ends. */
+export async function lockReservation(sql: Queryable, sandboxId: string): Promise<ReservationRow | undefined> {
+  const rows = await named("lock_reservation", () =>
+    sql<ReservationRow[]>`
+    select sandbox_id, host_id, vcpus, memory_mb, disk_mb, expires_at from reservations
+    where sandbox_id = ${sandboxId} for update`);
+  return rows[0];
+}
+
+/**
+ * Locks the ready host with the most free memory (then vCPUs) that has room for the request.
+ * A host that another placement holds is passed over while there are others; when there are none it is waited for, and
+ * PostgreSQL then checks the room again on the row as it has become: this is what makes over-commit impossible.
+ * @param held what the sandbox already holds; it counts as free on that host.
+ * @returns the chosen host, or undefined when none has room.
+ */
+export async function lockBestHost(
+  sql: Queryable,
+  request: PlacementRequest,
+  policy: PlacementPolicy,
+  held: ReservationRow | undefined,
+): Promise<{ id: string; address: string } | undefined> {
+  return await named("lock_best_host", async () => {
+    const [free] = await candidates(sql, request, policy, held, "skip locked");
+    if (free) return free;
+    const [waited] = await candidates(sql, request, policy, held, "wait");
+    return waited;
+  });
+}
+
+function candidates(
+  sql: Queryable,
+  { resources, requiredCapabilities, eligibleHostIds }: PlacementRequest,
+  policy: PlacementPolicy,
+  held: ReservationRow | undefined,
+  lock: "skip locked" | "wait",
+): Promise<{ id: string; address: string }[]> {
+  const own = (column: "vcpus" | "memoryMb" | "diskMb") =>
+    held ? sql`case when id = ${held.hostId} then ${held[column]}::int8 else 0 end` : sql`0`;
+  return sql<{ id: string; address: string }[]>`
+    select id, address from hosts
+    where not draining and unreachable_since is null
+      and last_heartbeat_at > clock_timestamp() - ${HOST_READY_MS}::float8 * interval '1 millisecond'
+      and capabilities @> ${requiredCapabilities}::text[]
+      ${eligibleHostIds.length > 0 ? sql`and id = any(${eligibleHostIds}::text[])` : sql``}
+      and reserved_vcpus - ${own("vcpus")} + ${resources.vcpus}::int8 <= vcpus * ${policy.vcpuOvercommit}::float8
+      and reserved_memory_mb - ${own("memoryMb")} + ${resources.memoryMb}::int8
+        <= memory_mb * ${policy.memoryOvercommit}::float8
+      and reserved_disk_mb - ${own("diskMb")} + ${resources.diskMb}::int8 <= disk_mb * ${policy.diskOvercommit}::float8
+    order by memory_mb * ${policy.memoryOvercommit}::float8 - reserved_memory_mb desc,
+      vcpus * ${policy.vcpuOvercommit}::float8 - reserved_vcpus desc, id
+    limit 1
+    for update ${lock === "wait" ? sql`` : sql`skip locked`}`;
+}
+
+/** Writes a sandbox's reservation, in place of the one it had. Call it with the host locked. */
+export async function putReservation(
+  sql: Queryable,
+  hostId: string,
+  request: PlacementRequest,
+  ttlMs: number,
+): Promise<void> {
+  const { sandboxId, resources } = request;
+  await named("put_reservation", () =>
+    sql`
+    insert into reservations (sandbox_id, host_id, vcpus, memory_mb, disk_mb, expires_at)
+    values (${sandboxId}, ${hostId}, ${resources.vcpus}, ${resources.memoryMb}, ${resources.diskMb},
+      clock_timestamp() + ${ttlMs}::float8 * interval '1 millisecond')
+    on conflict (sandbox_id) do update set host_id = excluded.host_id, vcpus = excluded.vcpus,
+      memory_mb = excluded.memory_mb, disk_mb = excluded.disk_mb, expires_at = excluded.expires_at`);
+}
+
+/** Makes a reservation last. @returns false when it has expired and is gone, or is on another host. */
+export async function bindReservation(sql: Queryable, sandboxId: string, hostId: string): Promise<boolean> {
+  const rows = await named("bind_reservation", () =>
+    sql`
+    update reservations set expires_at = null where sandbox_id = ${sandboxId} and host_id = ${hostId}
+    returning sandbox_id`);
+  return rows.length > 0;
+}
+
+/**
+ * Records what a sandbox really takes of a host, whether there was room or not: the database follows the host's truth
+ * when a sandbox is found running.
+ */
+export async function recordUse(
+  sql: Queryable,
+  use: { sandboxId: string; hostId: string; vcpus: number; memoryMb: number; diskSizeMb: number },
+): Promise<void> {
+  await named("record_use", () =>
+    sql`
+    insert into reservations (sandbox_id, host_id, vcpus, memory_mb, disk_mb)
+    values (${use.sandboxId}, ${use.hostId}, ${use.vcpus}, ${use.memoryMb}, ${use.diskSizeMb})
+    on conflict (sandbox_id) do update set host_id = excluded.host_id, vcpus = excluded.vcpus,
+      memory_mb = excluded.memory_mb, disk_mb = excluded.disk_mb, expires_at = null`);
+}
+
+/** Gives a sandbox's capacity back, all of it. @returns false when it held none. */
+export async function deleteReservation(sql: Queryable, sandboxId: string): Promise<boolean> {
+  const rows = await named("delete_reservation", () =>
+    sql`
+    delete from reservations where sandbox_id = ${sandboxId} returning sandbox_id`);
+  return rows.length > 0;
+}
+
+/**
+ * Ends reservations that were never bound. A paused sandbox keeps its disk on the host, so its reservation shrinks to
+ * that instead of going away.
+ * @returns the ids of the sandboxes concerned.
+ */
+export async function expireReservations(sql: Queryable, limit: number): Promise<string[]> {
+  return await named("expire_reservations", async () => {
+    const expired = await sql<{ sandboxId: string; paused: boolean }[]>`
+      select sandbox_id, exists (
+        select from sandboxes where id = sandbox_id and state = 'paused' and host_id = reservations.host_id) as paused
+      from reservations where expires_at < clock_timestamp()
+      order by sandbox_id limit ${limit} for update skip locked`;
+    const ids = (paused: boolean) => expired.filter((row) => row.paused === paused).map((row) => row.sandboxId);
+    await sql`delete from reservations where sandbox_id = any(${ids(false)}::text[])`;
+    await sql`update reservations set vcpus = 0, memory_mb = 0, expires_at = null
+      where sandbox_id = any(${ids(true)}::text[])`;
+    return expired.map((row) => row.sandboxId);
+  });
+}

@@ -1,0 +1,203 @@
+import { named, type Queryable } from "./database.ts";
+import { type SnapshotColumns, snapshotOf, type SnapshotRow } from "./snapshots.ts";
+
+/** The states of a sandbox; libs/lifecycle knows which may follow which. */
+export const SANDBOX_STATES = [
+  "pending",
+  "starting",
+  "running",
+  "pausing",
+  "paused",
+  "resuming",
+  "snapshotting",
+  "lost",
+  "failed",
+  "deleting",
+  "deleted",
+] as const;
+
+/** One of {@linkcode SANDBOX_STATES}. */
+export type SandboxState = typeof SANDBOX_STATES[number];
+
+/** What a client asks for when it creates a sandbox. */
+export interface SandboxSpec {
+  template: string;
+  vcpus: number;
+  memoryMb: number;
+  diskSizeMb: number;
+  /** Idle seconds until it is paused; 0: never. */
+  timeoutSec: number;
+  env: Record<string, string>;
+  metadata: Record<string, string>;
+}
+
+/** A sandbox as the database knows it. */
+export interface SandboxRow extends SandboxSpec {
+  id: string;
+  teamId: string;
+  state: SandboxState;
+  /** Grows by one with each state change; the fencing token of host calls. */
+  version: bigint;
+  /** The operation in flight, or the last one. */
+  operationId: string | null;
+  /** Where it runs, or where its snapshot is. */
+  hostId: string | null;
+  /** When a transitional state is taken for stuck; null at rest. */
+  deadline: Date | null;
+  stateChangedAt: Date;
+  /** An error code, for `failed` and `lost`; else "". */
+  reason: string;
+  /** "kvm" or "tcg"; "" while it does not run. */
+  accelerator: string;
+  /** The newest snapshot. */
+  snapshot: SnapshotRow | null;
+  createdAt: Date;
+  lastActiveAt: Date;
+  pausedAt: Date | null;
+  deletedAt: Date | null;
+}
+
+type SandboxRecord = Omit<SandboxRow, "snapshot"> & SnapshotColumns;
+
+/** A record of `select sandboxes.*` as a row. */
+export function toSandboxRow(record: SandboxRecord): SandboxRow {
+  return {
+    id: record.id,
+    teamId: record.teamId,
+    state: record.state,
+    version: record.version,
+    operationId: record.operationId,
+    hostId: record.hostId,
+    deadline: record.deadline,
+    stateChangedAt: record.stateChangedAt,
+    reason: record.reason,
+    template: record.template,
+    vcpus: record.vcpus,
+    memoryMb: record.memoryMb,
+    diskSizeMb: record.diskSizeMb,
+    timeoutSec: record.timeoutSec,
+    env: record.env,
+    metadata: record.metadata,
+    accelerator: record.accelerator,
+    snapshot: snapshotOf(record),
+    createdAt: record.createdAt,
+    lastActiveAt: record.lastActiveAt,
+    pausedAt: record.pausedAt,
+    deletedAt: record.deletedAt,
+  };
+}
+
+/** Runs a query whose rows are whole sandboxes. */
+export async function sandboxRows(name: string, query: () => PromiseLike<readonly unknown[]>): Promise<SandboxRow[]> {
+  return await named(name, async () => (await query() as SandboxRecord[]).map(toSandboxRow));
+}
+
+/** One sandbox of a team, deleted ones too. */
+export async function getSandbox(sql: Queryable, teamId: string, id: string): Promise<SandboxRow | undefined> {
+  const rows = await sandboxRows("get_sandbox", () =>
+    sql`
+    select * from sandboxes where id = ${id} and team_id = ${teamId}`);
+  return rows[0];
+}
+
+/** One sandbox whatever its team: for operations that are already authorized. */
+export async function getSandboxOfAnyTeam(sql: Queryable, id: string): Promise<SandboxRow | undefined> {
+  const rows = await sandboxRows("get_sandbox", () => sql`select * from sandboxes where id = ${id}`);
+  return rows[0];
+}
+
+/** As {@linkcode getSandbox}, locked until the transaction ends. */
+export async function lockSandbox(sql: Queryable, teamId: string, id: string): Promise<SandboxRow | undefined> {
+  const rows = await sandboxRows("lock_sandbox", () =>
+    sql`
+    select * from sandboxes where id = ${id} and team_id = ${teamId} for update`);
+  return rows[0];
+}
+
+/** Writes a new sandbox in state `pending`, held by `operationId` (inserted in the same transaction). */
+export async function insertSandbox(
+  sql: Queryable,
+  sandbox: { id: string; teamId: string; operationId: string; deadlineMs: number; spec: SandboxSpec },
+): Promise<SandboxRow> {
+  const { spec } = sandbox;
+  const rows = await sandboxRows("insert_sandbox", () =>
+    sql`
+    insert into sandboxes (id, team_id, state, operation_id, deadline, template, vcpus, memory_mb, disk_size_mb,
+      timeout_sec, env, metadata)
+    values (${sandbox.id}, ${sandbox.teamId}, 'pending', ${sandbox.operationId},
+      now() + ${sandbox.deadlineMs}::float8 * interval '1 millisecond', ${spec.template}, ${spec.vcpus},
+      ${spec.memoryMb}, ${spec.diskSizeMb}, ${spec.timeoutSec}, ${sql.json(spec.env)}, ${sql.json(spec.metadata)})
+    returning *`);
+  return rows[0]!;
+}
+
+/** What changes along with the state. What is not named stays, but `reason` becomes "" and the deadline is cleared. */
+export interface SandboxChanges {
+  operationId?: string;
+  hostId?: string;
+  /** From now; for transitional states only. */
+  deadlineMs?: number;
+  reason?: string;
+  accelerator?: string;
+  snapshot?: SnapshotRow;
+  timeoutSec?: number;
+}
+
+/**
+ * The compare-and-set under every state change: version grows by one. Use libs/lifecycle `transition`, which knows the
+ * allowed pairs of states.
+ * @returns undefined when the sandbox has left `from`.
+ */
+export async function compareAndSetState(
+  sql: Queryable,
+  from: Pick<SandboxRow, "id" | "state" | "version">,
+  to: SandboxState,
+  changes: SandboxChanges,
+): Promise<SandboxRow | undefined> {
+  const snapshot = changes.snapshot;
+  const rows = await sandboxRows("compare_and_set_state", () =>
+    sql`
+    update sandboxes set
+      state = ${to},
+      version = version + 1,
+      state_changed_at = clock_timestamp(),
+      operation_id = coalesce(${changes.operationId ?? null}, operation_id),
+      host_id = coalesce(${changes.hostId ?? null}, host_id),
+      deadline = now() + ${changes.deadlineMs ?? null}::float8 * interval '1 millisecond',
+      reason = ${changes.reason ?? ""},
+      accelerator = coalesce(${changes.accelerator ?? null}, accelerator),
+      timeout_sec = coalesce(${changes.timeoutSec ?? null}::int, timeout_sec),
+      snapshot_id = coalesce(${snapshot?.id ?? null}, snapshot_id),
+      snapshot_generation = coalesce(${snapshot?.generation ?? null}::int, snapshot_generation),
+      snapshot_size_bytes = coalesce(${snapshot?.sizeBytes ?? null}::int8, snapshot_size_bytes),
+      snapshot_memory_bytes = coalesce(${snapshot?.memoryBytes ?? null}::int8, snapshot_memory_bytes),
+      snapshot_disk_bytes = coalesce(${snapshot?.diskBytes ?? null}::int8, snapshot_disk_bytes),
+      snapshot_pages_resident = coalesce(${snapshot?.pagesResident ?? null}::int8, snapshot_pages_resident),
+      snapshot_pages_dirty = coalesce(${snapshot?.pagesDirty ?? null}::int8, snapshot_pages_dirty),
+      snapshot_pages_data = coalesce(${snapshot?.pagesData ?? null}::int8, snapshot_pages_data),
+      snapshot_created_at = coalesce(${snapshot?.createdAt ?? null}::timestamptz, snapshot_created_at),
+      last_active_at = case when ${to} = 'running' then greatest(last_active_at, now()) else last_active_at end,
+      paused_at = case when ${to} = 'paused' then now() else paused_at end,
+      deleted_at = case when ${to} = 'deleted' then now() else deleted_at end
+    where id = ${from.id} and state = ${from.state} and version = ${from.version}
+    returning *`);
+  return rows[0];
+}
+
+/** Moves `last_active_at` of many sandboxes forward, never back, in one statement. */
+export async function touchSandboxes(sql: Queryable, activity: ReadonlyMap<string, Date>): Promise<void> {
+  if (activity.size === 0) return;
+  const ids = [...activity.keys()];
+  const times = [...activity.values()].map((time) => time.toISOString());
+  await named("touch_sandboxes", () =>
+    sql`
+    update sandboxes set last_active_at = seen.at
+    from unnest(${ids}::text[], ${times}::timestamptz[]) as seen (id, at)
+    where sandboxes.id = seen.id and sandboxes.last_active_at < seen.at`);
+}
+
+/** PostgreSQL's clock, which all deadlines and grace periods are measured by. */
+export async function databaseTime(sql: Queryable): Promise<Date> {
+  const [row] = await named("database_time", () => sql<{ time: Date }[]>`select clock_timestamp() as time`);
+  return row!.time;
+}
