@@ -1,0 +1,108 @@
+import {
+  adoptProcess,
+  type Descriptor,
+  memfdCreate,
+  nativeFiles,
+  openFile,
+  type PagerStats,
+  pagerStatsSize,
+  type Process,
+  readPagerStats,
+  readRemovedPages,
+  spawn,
+} from "@torpor/ffi";
+import type { ProcessRecord } from "../sandbox/record.ts";
+
+/** Descriptor numbers inside a pager. */
+const HANDSHAKE_FD = 3;
+const HEADER_FD = 4;
+const STATS_FD = 5;
+const FIRST_SOURCE_FD = 6;
+/** Four to five times faster streaming than single pages for 10 MiB more resident memory (measured). */
+const FAULT_AROUND_BYTES = 65_536;
+
+/** What a new pager serves. All descriptors stay the caller's and may be closed when the call returns. */
+export interface PagerSource {
+  sandboxId: string;
+  memoryBytes: number;
+  /** The socket whose other end the VMM gets. */
+  handshakeFd: number;
+  headerFd: number;
+  /** Source k of the header is sourceFds[k]. */
+  sourceFds: number[];
+  logPath: string;
+  nativeDirectory: string;
+}
+
+/** The process that answers a resumed guest's page faults. Disposing it kills the process. */
+export class Pager implements AsyncDisposable {
+  readonly process: Process;
+  readonly #stats: Descriptor;
+
+  private constructor(process: Process, stats: Descriptor) {
+    this.process = process;
+    this.#stats = stats;
+  }
+
+  /** Starts a pager; it waits for the VMM's message on the socket. @throws NativeError. */
+  static start(source: PagerSource): Pager {
+    const stats = memfdCreate(`torpor-pager-${source.sandboxId}`, pagerStatsSize(source.memoryBytes));
+    try {
+      return new Pager(spawnPager(source, stats.fd), stats);
+    } catch (error) {
+      stats.close();
+      throw error;
+    }
+  }
+
+  /** Finds the pager of an earlier agent again; undefined when it has ended. */
+  static adopt(record: ProcessRecord & { stats_fd: number }): Pager | undefined {
+    const identity = { pid: record.pid, startTime: BigInt(record.start_time), commandLineIncludes: "torpor-pager" };
+    const process = adoptProcess(identity);
+    return process ? new Pager(process, process.duplicateDescriptor(record.stats_fd)) : undefined;
+  }
+
+  /** What a restarted agent needs to adopt it. */
+  get record(): ProcessRecord & { stats_fd: number } {
+    return { pid: this.process.pid, start_time: String(this.process.startTime), stats_fd: STATS_FD };
+  }
+
+  stats(): PagerStats {
+    return readPagerStats(this.#stats.fd);
+  }
+
+  /** Pages that the guest gave back since the resume: one bit each, least significant first. */
+  removedPages(): Uint8Array<ArrayBuffer> {
+    return readRemovedPages(this.#stats.fd);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.process[Symbol.asyncDispose]();
+    this.#stats.close();
+  }
+}
+
+function spawnPager(source: PagerSource, statsFd: number): Process {
+  const path = nativeFiles(source.nativeDirectory).pager;
+  const sources = source.sourceFds.map((fd, index) => ({ childFd: FIRST_SOURCE_FD + index, fd }));
+  using errors = openFile(source.logPath, { write: true, create: true, truncate: true });
+  return spawn({
+    path,
+    argv: [
+      path,
+      ...["--handshake-fd", String(HANDSHAKE_FD), "--header-fd", String(HEADER_FD), "--stats-fd", String(STATS_FD)],
+      ...["--fault-around-bytes", String(FAULT_AROUND_BYTES)],
+      ...sources.flatMap(({ childFd }) => ["--source-fd", String(childFd)]),
+    ],
+    env: {},
+    cwd: "/",
+    descriptors: [
+      { childFd: HANDSHAKE_FD, fd: source.handshakeFd },
+      { childFd: HEADER_FD, fd: source.headerFd },
+      { childFd: STATS_FD, fd: statsFd },
+      ...sources,
+    ],
+    stderrFd: errors.fd,
+    noNewPrivileges: true,
+  });
+}

@@ -1,0 +1,89 @@
+import { z } from "zod";
+import { TorporError } from "@torpor/errors";
+import { ID_PATTERN } from "@torpor/ids";
+
+/** The schema that this version writes and reads. */
+export const RECORD_SCHEMA = 1;
+
+const id = z.string().regex(ID_PATTERN);
+const count = z.number().int().nonnegative();
+
+/** A process that outlives the agent: its pid is trusted again only together with its start time and command line. */
+const processSchema = z.strictObject({
+  pid: z.number().int().positive(),
+  /** Field 22 of /proc/<pid>/stat, clock ticks since boot. */
+  start_time: z.string().regex(/^\d+$/),
+});
+
+/** See {@linkcode processSchema}. */
+export type ProcessRecord = z.infer<typeof processSchema>;
+
+const vmSchema = z.strictObject({
+  vmm: processSchema,
+  accelerator: z.enum(["kvm", "tcg"]),
+  /** Descriptor numbers inside the VMM and the pager, by which a restarted agent finds their memory again. */
+  memory_fd: count,
+  pager: processSchema.extend({ stats_fd: count }).nullable(),
+  /** Dirty pages are tracked since the resume. */
+  tracking: z.boolean(),
+});
+
+/** What is needed to adopt a running VM. */
+export type VmRecord = z.infer<typeof vmSchema>;
+
+/** What a lifecycle operation does. `auto_pause` is a pause that the agent began by itself. */
+export const operationKinds = ["create", "pause", "auto_pause", "resume", "destroy"] as const;
+/** See {@linkcode operationKinds}. */
+export type OperationKind = typeof operationKinds[number];
+
+const operationSchema = z.strictObject({
+  operation_id: id,
+  kind: z.enum(operationKinds),
+  state: z.enum(["running", "succeeded", "failed"]),
+  error_code: z.string(),
+  error_message: z.string(),
+});
+
+/** The operation in flight, or the last one. */
+export type OperationRecord = z.infer<typeof operationSchema>;
+
+/** `sandbox.json`: what a restarted agent must know of a sandbox. */
+export const recordSchema = z.strictObject({
+  schema: z.literal(RECORD_SCHEMA),
+  sandbox_id: id,
+  template: z.string(),
+  vcpus: z.number().int().min(1),
+  memory_mb: z.number().int().min(1),
+  disk_size_mb: z.number().int().min(1),
+  timeout_sec: count,
+  env: z.record(z.string(), z.string()),
+  created_at_ms: count,
+  last_active_at_ms: count,
+  /** The newest fencing token seen. */
+  version: count,
+  /** Where the sandbox rests, or rested before the operation in flight. */
+  state: z.enum(["new", "running", "paused", "failed"]),
+  /** Why the VM went away or the last operation failed: an error code, or empty. */
+  reason: z.string(),
+  operation: operationSchema.nullable(),
+  /** The newest committed snapshot. */
+  snapshot_id: id.nullable(),
+  /** Paused by the agent itself, and the control plane has not recorded it yet. */
+  auto_paused: z.boolean(),
+  vm: vmSchema.nullable(),
+});
+
+/** See {@linkcode recordSchema}. */
+export type SandboxRecord = z.infer<typeof recordSchema>;
+
+/**
+ * Reads a record.
+ * @throws TorporError `internal`: the file is written atomically, so damage is not expected and never guessed around.
+ */
+export function parseRecord(text: string): SandboxRecord {
+  try {
+    return recordSchema.parse(JSON.parse(text));
+  } catch (cause) {
+    throw new TorporError("internal", "sandbox.json is invalid", { cause });
+  }
+}

@@ -1,0 +1,85 @@
+import type { Process } from "@torpor/ffi";
+import type { VmmIdentity } from "@torpor/snapshot";
+import type { SandboxPaths } from "../storage/layout.ts";
+
+/** What a VMM can do. Callers ask this table, never the driver's name. */
+export interface VmmCapabilities {
+  /** Guest memory can be served page by page after the resume. */
+  lazyRestore: boolean;
+  /** A pause can store only what changed since the parent. */
+  diffSnapshots: boolean;
+  /** Siblings of one snapshot can share its clean pages. */
+  sharedBase: boolean;
+  /** A checkpoint can be taken while the guest runs. */
+  liveCheckpoint: boolean;
+  balloon: boolean;
+  vsock: boolean;
+}
+
+/** What a VM is made of, the same for a boot and for every later restore. */
+export interface VmmConfig {
+  sandboxId: string;
+  paths: SandboxPaths;
+  vcpus: number;
+  memoryMb: number;
+  /** The memfd with the guest's RAM; the caller keeps it. */
+  memoryFd: number;
+  /** Read-only base image, shared by many sandboxes. */
+  baseImage: string;
+}
+
+/** Kernel and initramfs of a boot. */
+export interface BootSource {
+  kernel: string;
+  initramfs: string;
+}
+
+/** How a restored VMM reaches its pager. Both descriptors stay the caller's. */
+export interface PagerLink {
+  userfaultfdDeviceFd: number;
+  socketFd: number;
+  /** Write protection is armed, so that the kernel remembers which pages are written. */
+  tracking: boolean;
+}
+
+/** Descriptors have these numbers inside a VMM. */
+export const VMM_MEMORY_FD = 3;
+
+/**
+ * A VM process. Created stopped: after a boot `startVcpus` begins the boot, after a restore `loadDeviceState` must come
+ * first. Disposing it kills the process and waits for its end.
+ */
+export interface Vmm extends AsyncDisposable {
+  readonly process: Process;
+  /** @throws TorporError `vm_gone`, `deadline_exceeded`. */
+  startVcpus(): Promise<void>;
+  /** @throws TorporError `vm_gone`, `deadline_exceeded`. */
+  stopVcpus(): Promise<void>;
+  /** Whether vCPUs run. @throws TorporError `vm_gone`, `deadline_exceeded`. */
+  isRunning(): Promise<boolean>;
+  /**
+   * Writes the state of the devices, without RAM, to a descriptor that the caller keeps. The vCPUs must be stopped. The VMM
+   * may write to guest RAM meanwhile, so RAM is saved afterwards.
+   * @throws TorporError `vm_gone`, `deadline_exceeded`, `internal` when the VMM refuses.
+   */
+  saveDeviceState(fd: number): Promise<void>;
+  /** Reads what `saveDeviceState` wrote. @throws TorporError `resume_failed` when the VMM refuses it. */
+  loadDeviceState(fd: number): Promise<void>;
+}
+
+/** One kind of VMM on this host. */
+export interface VmmDriver {
+  /** Recorded with every snapshot; a snapshot of an incompatible one is refused. */
+  readonly identity: VmmIdentity;
+  readonly capabilities: VmmCapabilities;
+  /** Starts a VMM that will boot a kernel. @throws TorporError `vm_start_failed`. */
+  boot(config: VmmConfig, source: BootSource, signal: AbortSignal): Promise<Vmm>;
+  /** Starts a VMM that waits for a device state; its RAM is served by a pager. @throws TorporError `vm_start_failed`. */
+  restore(config: VmmConfig, pager: PagerLink, signal: AbortSignal): Promise<Vmm>;
+  /** Takes over a VMM that an earlier agent started. @throws TorporError `vm_gone` when it does not answer. */
+  adopt(process: Process, paths: SandboxPaths): Promise<Vmm>;
+  /** A part of the command line that only the VMM of this sandbox has. */
+  commandLineMark(paths: SandboxPaths): string;
+  /** @throws TorporError `resume_failed` with the reason when a snapshot of `identity` cannot run here. */
+  requireCompatible(identity: VmmIdentity): void;
+}

@@ -1,0 +1,99 @@
+import { type BootSource, VMM_MEMORY_FD, type VmmConfig } from "../driver.ts";
+
+/** Accelerators that QEMU is used with. */
+export type Accelerator = "kvm" | "tcg";
+
+/**
+ * Recorded in each snapshot. ACPI is needed: Debian's kernel finds virtio-mmio devices only there. PIT, PIC and option
+ * ROMs only make the boot slower.
+ */
+export const MACHINE = "microvm,acpi=on,rtc=on,pit=off,pic=off,x-option-roms=off";
+
+/** Denies what a VMM that got all its descriptors from the agent never needs. */
+const SECCOMP = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
+
+/** The port that the guest agent looks for (proto/guest/v1/guest.proto). */
+const AGENT_PORT = "torpor.agent.0";
+
+/** The CPU model that guests see. */
+export function cpuModel(accelerator: Accelerator): string {
+  return accelerator === "kvm" ? "host" : "max";
+}
+
+/** Arguments of a VMM that waits in `-S` and then boots. `hostTscKhz` is needed with TCG only. */
+export function bootArguments(
+  config: VmmConfig,
+  source: BootSource,
+  accelerator: Accelerator,
+  hostTscKhz: number,
+): string[] {
+  return [
+    ...machineArguments(config, accelerator),
+    "-S",
+    ...["-kernel", source.kernel, "-initrd", source.initramfs],
+    ...["-append", kernelCommandLine(accelerator, hostTscKhz)],
+  ];
+}
+
+/** Arguments of a VMM that waits for a device state. Kernel and initramfs are part of the restored memory. */
+export function restoreArguments(config: VmmConfig, accelerator: Accelerator): string[] {
+  // The capability x-ignore-shared can only be set over QMP, so the incoming migration must be deferred.
+  return [...machineArguments(config, accelerator), "-incoming", "defer"];
+}
+
+/** A kernel command line without output that costs boot time under TCG. */
+export function kernelCommandLine(accelerator: Accelerator, hostTscKhz: number, extra: string[] = []): string {
+  return [
+    "console=ttyS0 quiet loglevel=3 panic=-1 random.trust_cpu=on cryptomgr.notests audit=0 apparmor=0",
+    // A microvm has no timer to calibrate the TSC against, and TCG's guest TSC follows the host's.
+    ...(accelerator === "tcg" ? [`tsc=reliable no_timer_check tsc_early_khz=${hostTscKhz} mitigations=off`] : []),
+    ...extra,
+  ].join(" ");
+}
+
+/** Device order matters: the first disk is /dev/vda (base), the second /dev/vdb (writable). */
+function machineArguments(config: VmmConfig, accelerator: Accelerator): string[] {
+  const { paths } = config;
+  return [
+    ...commonArguments(accelerator),
+    ...["-name", `guest=torpor-${config.sandboxId}`],
+    ...["-M", `${MACHINE},memory-backend=ram`],
+    ...["-smp", String(config.vcpus), "-m", `${config.memoryMb}M`],
+    "-object",
+    `memory-backend-file,id=ram,size=${config.memoryMb}M,mem-path=/proc/self/fd/${VMM_MEMORY_FD},share=on`,
+    ...["-chardev", socketChardev("qmp", paths.qmpSocket), "-mon", "chardev=qmp,mode=control"],
+    ...["-chardev", socketChardev("console", paths.consoleSocket), "-serial", "chardev:console"],
+    ...["-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-device,rng=rng"],
+    ...["-device", "virtio-serial-device", "-chardev", socketChardev("agent", paths.agentSocket)],
+    ...["-device", `virtserialport,chardev=agent,name=${AGENT_PORT}`],
+    ...diskArguments("base", config.baseImage, "read-only=on", "read-only=on"),
+    ...diskArguments("disk", paths.disk, "discard=unmap", "discard=unmap,detect-zeroes=unmap"),
+  ];
+}
+
+/** What every QEMU that the agent starts has in common. */
+export function commonArguments(accelerator: Accelerator): string[] {
+  return [
+    ...["-nodefaults", "-no-user-config", "-display", "none", "-nic", "none", "-no-reboot"],
+    ...["-sandbox", SECCOMP],
+    ...["-accel", accelerator === "tcg" ? "tcg,thread=multi" : "kvm", "-cpu", cpuModel(accelerator)],
+  ];
+}
+
+/** A unix socket that QEMU listens on; while nobody is connected, output is dropped. */
+export function socketChardev(id: string, path: string): string {
+  return `socket,id=${id},path=${escapeComma(path)},server=on,wait=off`;
+}
+
+function diskArguments(name: string, path: string, file: string, raw: string): string[] {
+  return [
+    ...["-blockdev", `driver=file,node-name=${name}-file,filename=${escapeComma(path)},${file}`],
+    ...["-blockdev", `driver=raw,node-name=${name},file=${name}-file,${raw}`],
+    ...["-device", `virtio-blk-device,drive=${name}`],
+  ];
+}
+
+/** QEMU's option syntax: a comma in a value is written twice. */
+function escapeComma(value: string): string {
+  return value.replaceAll(",", ",,");
+}

@@ -1,0 +1,70 @@
+import { log } from "@torpor/telemetry";
+
+/** The console keeps at least this much of what the guest printed last, and at most twice as much. */
+const KEEP_BYTES = 256 * 1024;
+
+/** Copies a guest's serial console to a file that never grows beyond a limit: the guest decides how much it prints. */
+export class ConsoleLog implements AsyncDisposable {
+  readonly #connection: Deno.UnixConn;
+  readonly #path: string;
+  readonly #copying: Promise<void>;
+  #file: Deno.FsFile;
+  #bytes: number;
+
+  private constructor(connection: Deno.UnixConn, path: string, file: Deno.FsFile, bytes: number) {
+    this.#connection = connection;
+    this.#path = path;
+    this.#file = file;
+    this.#bytes = bytes;
+    this.#copying = this.#copy();
+  }
+
+  /** Connects to the console socket of a VMM that listens already and appends to `path` (and `path`.1). */
+  static async open(socketPath: string, path: string): Promise<ConsoleLog> {
+    const connection = await Deno.connect({ transport: "unix", path: socketPath });
+    try {
+      const file = await Deno.open(path, { append: true, create: true, mode: 0o600 });
+      return new ConsoleLog(connection, path, file, (await file.stat()).size);
+    } catch (error) {
+      connection.close();
+      throw error;
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    try {
+      this.#connection.close();
+    } catch (error) {
+      // The copying end has closed it already, after the VMM had.
+      if (!(error instanceof Deno.errors.BadResource)) throw error;
+    }
+    await this.#copying;
+    this.#file.close();
+  }
+
+  async #copy(): Promise<void> {
+    const buffer = new Uint8Array(16 * 1024);
+    try {
+      for (let got = 0; (got = await this.#connection.read(buffer) ?? 0) > 0;) {
+        await this.#append(buffer.subarray(0, got));
+      }
+      this.#connection.close();
+    } catch (error) {
+      const ended = error instanceof Deno.errors.BadResource || error instanceof Deno.errors.Interrupted ||
+        error instanceof Deno.errors.ConnectionReset;
+      // Without its console log a sandbox still works.
+      if (!ended) log("warn", "console_log_failed", { path: this.#path }, error);
+    }
+  }
+
+  async #append(bytes: Uint8Array): Promise<void> {
+    if (this.#bytes + bytes.length > KEEP_BYTES) {
+      await Deno.rename(this.#path, `${this.#path}.1`);
+      this.#file.close();
+      this.#file = await Deno.open(this.#path, { append: true, create: true, mode: 0o600 });
+      this.#bytes = 0;
+    }
+    for (let done = 0; done < bytes.length;) done += await this.#file.write(bytes.subarray(done));
+    this.#bytes += bytes.length;
+  }
+}

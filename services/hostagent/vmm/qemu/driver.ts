@@ -1,0 +1,154 @@
+import { fileIdentity, nativeFiles, openFile, type Process, spawn } from "@torpor/ffi";
+import { TorporError } from "@torpor/errors";
+import type { VmmIdentity } from "@torpor/snapshot";
+import type { SandboxPaths } from "../../storage/layout.ts";
+import {
+  type BootSource,
+  type PagerLink,
+  type Vmm,
+  VMM_MEMORY_FD,
+  type VmmCapabilities,
+  type VmmConfig,
+  type VmmDriver,
+} from "../driver.ts";
+import { describeExit } from "../process.ts";
+import { type Accelerator, bootArguments, cpuModel, MACHINE, restoreArguments } from "./command_line.ts";
+import { QemuVmm } from "./vmm.ts";
+
+/** The memory shim's descriptors inside QEMU. */
+const USERFAULTFD_DEVICE_FD = 4;
+const PAGER_SOCKET_FD = 5;
+/** Starting QEMU takes 30 to 45 ms; this is for a host that is overloaded. */
+const START_TIMEOUT_MS = 30_000;
+
+/** What the driver learned of this host when the agent started. */
+export interface QemuHost {
+  /** Absolute path of qemu-system-x86_64. */
+  program: string;
+  /** E.g. "7.2.22". */
+  version: string;
+  accelerator: Accelerator;
+  /** Model name of the host's CPU. */
+  hostCpu: string;
+  /** Frequency of the host's time-stamp counter. */
+  hostTscKhz: number;
+  /** Directory of torpor-shim.so. */
+  nativeDirectory: string;
+}
+
+/** Debian's QEMU: microvm machine, host-owned memory, device state by migration to a descriptor. */
+export class QemuDriver implements VmmDriver {
+  readonly identity: VmmIdentity;
+  readonly capabilities: VmmCapabilities = {
+    lazyRestore: true,
+    diffSnapshots: true,
+    sharedBase: false,
+    liveCheckpoint: false,
+    balloon: false,
+    vsock: false,
+  };
+  readonly #host: QemuHost;
+
+  constructor(host: QemuHost) {
+    this.#host = host;
+    this.identity = {
+      driver: "qemu",
+      version: host.version,
+      machine: MACHINE,
+      cpu_model: cpuModel(host.accelerator),
+      accelerator: host.accelerator,
+      host_cpu: host.accelerator === "kvm" ? host.hostCpu : "",
+    };
+  }
+
+  async boot(config: VmmConfig, source: BootSource, signal: AbortSignal): Promise<Vmm> {
+    const { accelerator, hostTscKhz } = this.#host;
+    const args = bootArguments(config, source, accelerator, hostTscKhz);
+    return await this.#start(config, args, {}, [], signal);
+  }
+
+  async restore(config: VmmConfig, pager: PagerLink, signal: AbortSignal): Promise<Vmm> {
+    const { device, inode } = fileIdentity(config.memoryFd);
+    const environment = {
+      LD_PRELOAD: nativeFiles(this.#host.nativeDirectory).shim,
+      TORPOR_SHIM_MEMFD_DEV: String(device),
+      TORPOR_SHIM_MEMFD_INO: String(inode),
+      TORPOR_SHIM_SIZE: String(config.memoryMb * 2 ** 20),
+      TORPOR_SHIM_UFFD_DEVICE_FD: String(USERFAULTFD_DEVICE_FD),
+      TORPOR_SHIM_SOCKET_FD: String(PAGER_SOCKET_FD),
+      TORPOR_SHIM_TRACK: pager.tracking ? "1" : "0",
+    };
+    const descriptors = [
+      { childFd: USERFAULTFD_DEVICE_FD, fd: pager.userfaultfdDeviceFd },
+      { childFd: PAGER_SOCKET_FD, fd: pager.socketFd },
+    ];
+    return await this.#start(
+      config,
+      restoreArguments(config, this.#host.accelerator),
+      environment,
+      descriptors,
+      signal,
+    );
+  }
+
+  async adopt(process: Process, paths: SandboxPaths): Promise<Vmm> {
+    return await QemuVmm.connect(process, paths, AbortSignal.timeout(START_TIMEOUT_MS));
+  }
+
+  commandLineMark(paths: SandboxPaths): string {
+    return paths.qmpSocket;
+  }
+
+  requireCompatible(identity: VmmIdentity): void {
+    const here = this.identity;
+    const series = (version: string) => version.split(".").slice(0, 2).join(".");
+    const differs: [string, string, string][] = [
+      ["VMM", identity.driver, here.driver],
+      // Point releases of Debian's security updates keep the format of the device state.
+      ["VMM version", series(identity.version), series(here.version)],
+      ["machine", identity.machine, here.machine],
+      ["CPU model", identity.cpu_model, here.cpu_model],
+      ["accelerator", identity.accelerator, here.accelerator],
+      ["host CPU", identity.host_cpu, here.host_cpu],
+    ];
+    for (const [what, theirs, ours] of differs) {
+      if (theirs === ours) continue;
+      throw new TorporError("resume_failed", `the snapshot needs ${what} "${theirs}", this host has "${ours}"`);
+    }
+  }
+
+  async #start(
+    config: VmmConfig,
+    args: string[],
+    environment: Record<string, string>,
+    descriptors: { childFd: number; fd: number }[],
+    signal: AbortSignal,
+  ): Promise<Vmm> {
+    const { paths } = config;
+    const process = spawnLogged(paths.vmmLog, (stderrFd) =>
+      spawn({
+        path: this.#host.program,
+        argv: [this.#host.program, ...args],
+        env: environment,
+        cwd: "/",
+        descriptors: [{ childFd: VMM_MEMORY_FD, fd: config.memoryFd }, ...descriptors],
+        stderrFd,
+        noNewPrivileges: true,
+      }));
+    try {
+      const limit = AbortSignal.any([signal, AbortSignal.timeout(START_TIMEOUT_MS)]);
+      return await QemuVmm.connect(process, paths, limit);
+    } catch (cause) {
+      // connect has killed the process: what it said before is the reason.
+      signal.throwIfAborted();
+      const exit = describeExit(await process.exited);
+      const said = (await Deno.readTextFile(paths.vmmLog)).slice(-1000).trim();
+      throw new TorporError("vm_start_failed", `the VMM ended with ${exit} while it started: ${said}`, { cause });
+    }
+  }
+}
+
+function spawnLogged(path: string, start: (stderrFd: number) => Process): Process {
+  using file = openFile(path, { write: true, create: true, truncate: true });
+  return start(file.fd);
+}
