@@ -252,7 +252,7 @@ export class GuestChannel implements AsyncDisposable {
   /**
    * Sets the guest's clock and reseeds its random generator: after each resume, before anything else runs.
    * @param clock.unixNs this host's time, nanoseconds; `clock.entropy` random bytes.
-   * @returns how far the guest was behind, milliseconds (negative: ahead).
+   * @returns how far the guest was behind, whole milliseconds (negative: ahead).
    */
   async setClock(
     clock: { unixNs: bigint; entropy: Uint8Array },
@@ -260,7 +260,7 @@ export class GuestChannel implements AsyncDisposable {
   ): Promise<{ behindMs: number }> {
     const request: GuestRequest = { case: "setClock", value: create(SetClockSchema, clock) };
     const report = take(await this.#callForOne(request, "clockReport", options), "clockReport");
-    return { behindMs: Number(report.behindNs) / 1e6 };
+    return { behindMs: Math.round(Number(report.behindNs) / 1e6) };
   }
 
   /** Flushes the guest's file systems to its disks. */

@@ -1,7 +1,7 @@
 import { create, fromBinary } from "@bufbuild/protobuf";
 import { TorporError } from "@torpor/errors";
 import { type Frame, FrameSchema, type HelloReply, HelloSchema } from "@torpor/proto/guest";
-import { delay } from "./delay.ts";
+import { waitUpTo } from "./wait_up_to.ts";
 import { FrameWriter } from "./frame_writer.ts";
 import { FrameDecoder } from "./framing.ts";
 import { PROTOCOL_VERSION } from "./limits.ts";
@@ -115,7 +115,7 @@ export class GuestConnection {
       this.#epoch = crypto.getRandomValues(new BigUint64Array(1))[0]!;
       const value = create(HelloSchema, { epoch: this.#epoch, protocolVersion: PROTOCOL_VERSION });
       this.#writer.send(create(FrameSchema, { body: { case: "hello", value } }));
-      await delay(this.#alive ? ALIVE_HELLO_INTERVAL_MS : interval, done);
+      await waitUpTo(this.#alive ? ALIVE_HELLO_INTERVAL_MS : interval, done);
       interval = Math.min(interval * 2, LAST_HELLO_INTERVAL_MS);
     }
   }
@@ -170,7 +170,7 @@ async function connect(path: string, signal: AbortSignal): Promise<Deno.UnixConn
       // The VMM makes the socket while it starts.
       const early = error instanceof Deno.errors.NotFound || error instanceof Deno.errors.ConnectionRefused;
       if (!early) throw unreachableError("cannot connect to the guest's port", error);
-      await delay(CONNECT_INTERVAL_MS, signal);
+      await waitUpTo(CONNECT_INTERVAL_MS, signal);
     }
   }
 }

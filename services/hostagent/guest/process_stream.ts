@@ -46,7 +46,12 @@ export class ProcessStream implements AsyncIterable<ProcessEvent> {
    */
   async *[Symbol.asyncIterator](): AsyncGenerator<ProcessEvent, void, undefined> {
     try {
-      for (let event = await this.#stream.next(); event; event = await this.#stream.next()) yield processEvent(event);
+      for (let event = await this.#stream.next(); event; event = await this.#stream.next()) {
+        const processed = processEvent(event);
+        // The exit counts only with the end behind it; taking both leaves nothing to cancel.
+        if (processed.type === "exited") await this.#stream.next();
+        yield processed;
+      }
     } finally {
       this.cancel();
     }

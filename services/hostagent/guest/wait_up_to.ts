@@ -1,5 +1,5 @@
 /** Waits `milliseconds`, or until `signal` is aborted: then it resolves at once. */
-export function delay(milliseconds: number, signal: AbortSignal): Promise<void> {
+export function waitUpTo(milliseconds: number, signal: AbortSignal): Promise<void> {
   if (signal.aborted) return Promise.resolve();
   return new Promise((resolve) => {
     const finish = () => {

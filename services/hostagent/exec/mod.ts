@@ -1,0 +1,2 @@
+// The RPCs about processes.
+export { execHandlers } from "./handlers.ts";
