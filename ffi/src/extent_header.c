@@ -25,6 +25,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the file is little en
 #define RECORD_BYTES 32ull
 #define MAX_SIZE_BYTES (1ull << 44)
 #define MAX_SOURCES 65535u
+#define MAX_SOURCE_OFFSET (1ull << 52)
 
 static const char *const rule_names[] = {
     [TORPOR_HEADER_OK] = "ok",
@@ -133,7 +134,9 @@ static enum torpor_header_rule check_extent(const struct torpor_extent *extent, 
         return extent->source_offset ? TORPOR_HEADER_EXTENT_SOURCE_OFFSET : TORPOR_HEADER_OK;
     if (extent->source >= source_count)
         return TORPOR_HEADER_EXTENT_SOURCE;
-    return extent->source_offset % TORPOR_PAGE_SIZE ? TORPOR_HEADER_EXTENT_SOURCE_OFFSET : TORPOR_HEADER_OK;
+    if (extent->source_offset % TORPOR_PAGE_SIZE || extent->source_offset > MAX_SOURCE_OFFSET)
+        return TORPOR_HEADER_EXTENT_SOURCE_OFFSET;
+    return TORPOR_HEADER_OK;
 }
 
 static int should_be_merged(const struct torpor_extent *left, const struct torpor_extent *right) {
