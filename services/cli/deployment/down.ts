@@ -3,7 +3,7 @@ import { endProcess, listProcesses, type ProcessInfo } from "../process/process_
 import type { Progress } from "../terminal/progress.ts";
 import { clusterRuns, stopCluster } from "./postgres.ts";
 import { findServices } from "./service_process.ts";
-import { SERVICE_NAMES } from "./services.ts";
+import type { SERVICE_NAMES } from "./services.ts";
 
 /** What {@linkcode takeDown} stopped. */
 export interface DownResult {

@@ -20,7 +20,6 @@ export const PACKAGES: readonly Package[] = [
   { name: "mmdebstrap", use: "builds the guest's base image" },
   { name: "e2fsprogs", use: "makes the guest's file systems" },
   { name: "lz4", use: "unpacks the guest kernel" },
-  { name: "cpio", use: "packs the guest's initramfs" },
 ];
 
 /** The packages of {@linkcode PACKAGES} that are not installed. */

@@ -1,6 +1,6 @@
 import { join } from "@std/path";
 import type { HomePaths } from "@torpor/config";
-import { type Deployment } from "./deployment.ts";
+import type { Deployment } from "./deployment.ts";
 import { REPOSITORY } from "./repository.ts";
 
 /** The services that `up` starts, in the order in which they are started; `down` stops them in reverse. */

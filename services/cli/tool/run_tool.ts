@@ -7,8 +7,8 @@ export interface ToolOptions {
   env?: Record<string, string>;
   uid?: number;
   gid?: number;
-  /** Each line of stdout and stderr, as it comes. */
-  onLine?: (line: string) => void;
+  /** Each line of its output, as it comes. */
+  onLine?: (line: string, stream: "stdout" | "stderr") => void;
   /** What to do when it fails, for the error's hint. */
   hint?: string;
 }
@@ -27,7 +27,7 @@ export async function runTool(argv: readonly string[], options: ToolOptions = {}
     tail.push(line);
     if (tail.length > KEPT_LINES) tail.shift();
     if (stream === "stdout") stdout.push(line);
-    options.onLine?.(line);
+    options.onLine?.(line, stream);
   });
   if (!success) {
     throw new TorporError("internal", `${argv.join(" ")} failed with exit code ${code}:\n${tail.join("\n")}`, {

@@ -1,0 +1,77 @@
+import { join } from "@std/path";
+import { TorporError } from "@torpor/errors";
+import { HostService, OperationService, SandboxService, TraceService } from "@torpor/proto/torpor";
+import { openAddressFetch, openClient, parseAddress, type ServiceClient } from "@torpor/rpc";
+import { requireSuccess } from "./rest_error.ts";
+import { deploymentPaths, recordedApiUrl } from "../deployment/deployment.ts";
+import { readTextIfThere } from "../deployment/files.ts";
+
+/** Which API the command line talks to, and as whom. */
+export interface ApiTarget {
+  url: string;
+  key: string;
+}
+
+/** Lifecycle calls wait for QEMU; the server has deadlines of its own, this one only ends a wait for a dead server. */
+const CALL_TIMEOUT_MS = 600_000;
+
+/**
+ * The API to use: `$TORPOR_URL` and `$TORPOR_API_KEY`, else what `up` recorded in the data directory.
+ * @throws TorporError `unavailable` when there is neither.
+ */
+export async function apiTarget(): Promise<ApiTarget> {
+  const paths = deploymentPaths();
+  const url = Deno.env.get("TORPOR_URL") || await recordedApiUrl(paths);
+  const key = Deno.env.get("TORPOR_API_KEY") || (await readTextIfThere(paths.apiKey))?.trim();
+  if (url && key) return { url: url.replace(/\/$/, ""), key };
+  throw new TorporError("unavailable", `no Torpor is set up in ${paths.home}`, {
+    hint: `run ${join(".", "torpor")} up, or set TORPOR_URL and TORPOR_API_KEY`,
+  });
+}
+
+/** The clients of the public services, closed together. */
+export interface Api extends Disposable {
+  target: ApiTarget;
+  sandboxes: ServiceClient<typeof SandboxService>;
+  operations: ServiceClient<typeof OperationService>;
+  traces: ServiceClient<typeof TraceService>;
+  hosts: ServiceClient<typeof HostService>;
+  /** A request to a REST path, with the key; an error answer is thrown as TorporError. */
+  rest(path: string, init?: RequestInit): Promise<Response>;
+}
+
+/** Opens the clients of `target`. */
+export function openApi(target: ApiTarget): Api {
+  const options = { address: target.url, token: target.key, timeoutMs: CALL_TIMEOUT_MS };
+  const clients = {
+    sandboxes: openClient(SandboxService, options),
+    operations: openClient(OperationService, options),
+    traces: openClient(TraceService, options),
+    hosts: openClient(HostService, options),
+  };
+  const http = openAddressFetch(parseAddress(target.url));
+  return {
+    target,
+    ...clients,
+    rest: async (path, init = {}) => {
+      const headers = new Headers(init.headers);
+      headers.set("authorization", `Bearer ${target.key}`);
+      return await requireSuccess(await reached(http.fetch(`${http.baseUrl}${path}`, { ...init, headers })));
+    },
+    [Symbol.dispose]: () => {
+      for (const client of Object.values(clients)) client[Symbol.dispose]();
+      http[Symbol.dispose]();
+    },
+  };
+}
+
+async function reached(response: Promise<Response>): Promise<Response> {
+  try {
+    return await response;
+  } catch (error) {
+    if (error instanceof TypeError) {
+      throw new TorporError("unavailable", "the API could not be reached", { cause: error });
+    }
+    throw error;
+  }
+}

@@ -1,0 +1,43 @@
+import { timestampDate } from "@bufbuild/protobuf/wkt";
+import { type Sandbox, SandboxState } from "@torpor/proto/torpor";
+
+/** "running", "paused", … */
+export function stateName(state: SandboxState): string {
+  return SandboxState[state].toLowerCase();
+}
+
+/** A sandbox as the command line prints it in JSON: the fields of the REST surface. */
+export function sandboxJson(sandbox: Sandbox): Record<string, unknown> {
+  const { snapshot } = sandbox;
+  const time = (value: Sandbox["createdAt"]) => value ? timestampDate(value).toISOString() : null;
+  return {
+    sandbox_id: sandbox.sandboxId,
+    state: stateName(sandbox.state),
+    reason: sandbox.reason || null,
+    template: sandbox.template,
+    vcpus: sandbox.vcpus,
+    memory_mb: sandbox.memoryMb,
+    disk_size_mb: sandbox.diskSizeMb,
+    timeout_sec: sandbox.timeoutSec,
+    metadata: sandbox.metadata,
+    host_id: sandbox.hostId || null,
+    accelerator: sandbox.accelerator || null,
+    version: sandbox.version,
+    operation_id: sandbox.operationId || null,
+    created_at: time(sandbox.createdAt),
+    last_active_at: time(sandbox.lastActiveAt),
+    paused_at: time(sandbox.pausedAt),
+    snapshot: snapshot
+      ? {
+        snapshot_id: snapshot.snapshotId,
+        generation: snapshot.generation,
+        size_bytes: snapshot.sizeBytes,
+        memory_bytes: snapshot.memoryBytes,
+        disk_bytes: snapshot.diskBytes,
+        pages_resident: snapshot.pagesResident,
+        pages_dirty: snapshot.pagesDirty,
+        pages_data: snapshot.pagesData,
+      }
+      : null,
+  };
+}

@@ -1,0 +1,27 @@
+import { type CommandDef, defineCommand } from "citty";
+
+type Loader = () => Promise<CommandDef>;
+
+/** Every command, loaded when it is used: the start of the program stays short. */
+export const commands: Record<string, Loader> = {
+  demo: async () => (await import("./demo.ts")).demo,
+  up: async () => (await import("./up.ts")).up,
+  down: async () => (await import("./down.ts")).down,
+  status: async () => (await import("./status.ts")).status,
+  doctor: async () => (await import("./doctor.ts")).doctor,
+  logs: async () => (await import("./logs.ts")).logs,
+  sandbox: async () => (await import("./sandbox.ts")).sandbox,
+  exec: async () => (await import("./exec.ts")).exec,
+  cp: async () => (await import("./cp.ts")).cp,
+  pause: async () => (await import("./pause.ts")).pause,
+  resume: async () => (await import("./resume.ts")).resume,
+  trace: async () => (await import("./trace.ts")).trace,
+  test: async () => (await import("./test.ts")).test,
+  bench: async () => (await import("./bench.ts")).bench,
+};
+
+/** The program. */
+export const root: CommandDef = defineCommand({
+  meta: { name: "torpor", description: "microVM sandboxes that sleep and wake" },
+  subCommands: commands,
+});

@@ -1,0 +1,11 @@
+import { defineCommand } from "citty";
+import { sandboxCreate } from "./sandbox_create.ts";
+import { sandboxGet } from "./sandbox_get.ts";
+import { sandboxList } from "./sandbox_list.ts";
+import { sandboxRemove } from "./sandbox_remove.ts";
+
+/** `torpor sandbox …` */
+export const sandbox = defineCommand({
+  meta: { name: "sandbox", description: "Create, list, show and remove sandboxes" },
+  subCommands: { create: sandboxCreate, ls: sandboxList, get: sandboxGet, rm: sandboxRemove },
+});

@@ -1,0 +1,52 @@
+import { apiTarget, openApi } from "../client/api.ts";
+import { sandboxJson } from "../client/sandbox_view.ts";
+import { required, traced } from "../client/traced_call.ts";
+import { formatMs, roundMs } from "../terminal/format.ts";
+import { Progress } from "../terminal/progress.ts";
+import { defineAction, integerOption } from "./define.ts";
+import { UsageError } from "./exit_codes.ts";
+import { printJson } from "./print.ts";
+
+/** `torpor sandbox create` */
+export const sandboxCreate = defineAction({
+  name: "create",
+  description: "Create a sandbox, wait until it runs, print its id",
+  args: {
+    template: { type: "string", description: "Template (default: base)" },
+    vcpus: { type: "string", description: "1 to 16 (default: 1)", valueHint: "number" },
+    memory: { type: "string", description: "MiB, 128 to 65536 (default: 512)", valueHint: "mib" },
+    disk: { type: "string", description: "MiB, 64 to 1048576 (default: 5120)", valueHint: "mib" },
+    timeout: { type: "string", description: "Idle seconds until it is paused; 0: never", valueHint: "seconds" },
+    env: { type: "string", description: "NAME=VALUE for every process, several separated by commas" },
+    metadata: { type: "string", description: "KEY=VALUE, several separated by commas" },
+  },
+  async run({ args }) {
+    const request = {
+      template: args.template,
+      vcpus: integerOption(args.vcpus, "--vcpus", 1, 16),
+      memoryMb: integerOption(args.memory, "--memory", 128, 65_536),
+      diskSizeMb: integerOption(args.disk, "--disk", 64, 1_048_576),
+      timeoutSec: integerOption(args.timeout, "--timeout", 0, 604_800),
+      env: pairs(args.env, "--env"),
+      metadata: pairs(args.metadata, "--metadata"),
+    };
+    using api = openApi(await apiTarget());
+    const { response, traceId, ms } = await new Progress().step(
+      "creating a sandbox",
+      () => traced((options) => api.sandboxes.createSandbox(request, options)),
+    );
+    const created = required(response.sandbox, "sandbox");
+    if (args.json) return printJson({ ...sandboxJson(created), elapsed_ms: roundMs(ms), trace_id: traceId });
+    console.log(created.sandboxId);
+    console.error(`runs with ${created.accelerator} after ${formatMs(ms)}; trace ${traceId ?? "unknown"}`);
+  },
+});
+
+function pairs(text: string | undefined, option: string): Record<string, string> {
+  const entries = (text ?? "").split(",").filter((pair) => pair !== "").map((pair): [string, string] => {
+    const equals = pair.indexOf("=");
+    if (equals < 1) throw new UsageError(`${option} takes NAME=VALUE, not ${pair}`);
+    return [pair.slice(0, equals), pair.slice(equals + 1)];
+  });
+  return Object.fromEntries(entries);
+}
