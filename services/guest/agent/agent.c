@@ -129,14 +129,11 @@ static bool pump_streams(struct agent *agent) {
     return progress;
 }
 
-static bool flush(struct agent *agent) {
-    if (!agent->channel.writable) return false;
-    enum channel_state state = channel_flush(&agent->channel);
-    if (state == CHANNEL_HANGUP) hang_up(agent);
-    return false;
+static void flush(struct agent *agent) {
+    if (agent->channel.writable && channel_flush(&agent->channel) == CHANNEL_HANGUP) hang_up(agent);
 }
 
-// One round of everything that can be done without waiting. Returns true when there is more.
+// Everything that can be done without waiting, in bounded portions. Returns true when there is more.
 static bool agent_step(struct agent *agent) {
     bool more = receive_requests(agent);
     if (agent->children_changed) reap_children(agent);
@@ -162,16 +159,18 @@ static int wait_time(struct agent *agent) {
     return milliseconds < 3600000u ? (int)milliseconds : 3600000;
 }
 
+bool agent_round(struct agent *agent, bool wait) {
+    round_count = epoll_wait(agent->epoll_fd, round_events, EVENTS_PER_WAIT, wait ? wait_time(agent) : 0);
+    if (round_count < 0 && errno != EINTR) die("epoll_wait");
+    for (int i = 0; i < round_count; i++) {
+        struct event_source *source = round_events[i].data.ptr;
+        if (source) source->ready(source, round_events[i].events);
+    }
+    round_count = 0;
+    return agent_step(agent);
+}
+
 void agent_run(struct agent *agent) {
     bool more = true;
-    while (!agent->finished) {
-        round_count = epoll_wait(agent->epoll_fd, round_events, EVENTS_PER_WAIT, more ? 0 : wait_time(agent));
-        if (round_count < 0 && errno != EINTR) die("epoll_wait");
-        for (int i = 0; i < round_count; i++) {
-            struct event_source *source = round_events[i].data.ptr;
-            if (source) source->ready(source, round_events[i].events);
-        }
-        round_count = 0;
-        more = agent_step(agent);
-    }
+    while (!agent->finished) more = agent_round(agent, !more);
 }

@@ -50,6 +50,9 @@ void agent_initialize(struct agent *agent, int port_fd);
 // Runs until the port hangs up for good (platform_port_survives_hangup says no).
 void agent_run(struct agent *agent);
 
+// One turn of the loop. wait: until something happens. Returns true when there is more to do at once.
+bool agent_round(struct agent *agent, bool wait);
+
 // Adds a descriptor to the epoll set. false with errno when the kernel refuses.
 bool agent_watch(struct agent *agent, int fd, uint32_t events, struct event_source *source);
 

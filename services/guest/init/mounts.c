@@ -50,7 +50,8 @@ void mounts_enter_root(void) {
     wait_for_device(WRITABLE_DEVICE);
     // noload: the base is shared and read-only, a journal could not be replayed.
     mount_or_give_up(BASE_DEVICE, "/base", "ext4", MS_RDONLY | MS_NOATIME, "noload");
-    mount_or_give_up(WRITABLE_DEVICE, "/writable", "ext4", MS_NOATIME, "");
+    // noinit_itable: the disk is a sparse file of zeros; zeroing its inode tables would only fill it.
+    mount_or_give_up(WRITABLE_DEVICE, "/writable", "ext4", MS_NOATIME, "noinit_itable");
     mkdir("/writable/upper", 0755);
     mkdir("/writable/work", 0755);
     // redirect_dir: renaming a directory of the base is a rename and not EXDEV.
