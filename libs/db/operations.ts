@@ -47,7 +47,8 @@ export async function insertOperation(
     kind: OperationKind;
     hostId: string | null;
     version: bigint;
-    owner: bigint;
+    /** null when the operation is recorded after the fact. */
+    owner: bigint | null;
     idempotencyKey?: string;
     traceparent: string;
     deadlineMs: number;
@@ -66,18 +67,19 @@ export async function insertOperation(
 /** A new operation's id. */
 export const newOperationId = newId;
 
-/** Notes a step of a running operation. */
+/** Notes a step of a running operation. @returns false when it runs no more. */
 export async function recordStep(
   sql: Queryable,
   id: string,
   step: string,
   progress: { hostId?: string; version?: bigint } = {},
-): Promise<void> {
-  await named("record_step", () =>
+): Promise<boolean> {
+  const rows = await named("record_step", () =>
     sql`
     update operations set step = ${step}, host_id = coalesce(${progress.hostId ?? null}, host_id),
       version = coalesce(${progress.version ?? null}::int8, version)
-    where id = ${id} and state = 'running'`);
+    where id = ${id} and state = 'running' returning id`);
+  return rows.length > 0;
 }
 
 /** How an operation ended; an error makes it `failed`. */
@@ -117,6 +119,14 @@ export async function supersedeOperations(sql: Queryable, sandboxId: string, mes
 /** One operation. */
 export async function getOperation(sql: Queryable, id: string): Promise<OperationRow | undefined> {
   const rows = await named("get_operation", () => sql<OperationRow[]>`select * from operations where id = ${id}`);
+  return rows[0];
+}
+
+/** As {@linkcode getOperation}, locked until the transaction ends. */
+export async function lockOperation(sql: Queryable, id: string): Promise<OperationRow | undefined> {
+  const rows = await named("lock_operation", () =>
+    sql<OperationRow[]>`
+    select * from operations where id = ${id} for update`);
   return rows[0];
 }
 

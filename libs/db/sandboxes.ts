@@ -114,6 +114,12 @@ export async function lockSandbox(sql: Queryable, teamId: string, id: string): P
   return rows[0];
 }
 
+/** As {@linkcode getSandboxOfAnyTeam}, locked until the transaction ends. */
+export async function lockSandboxOfAnyTeam(sql: Queryable, id: string): Promise<SandboxRow | undefined> {
+  const rows = await sandboxRows("lock_sandbox", () => sql`select * from sandboxes where id = ${id} for update`);
+  return rows[0];
+}
+
 /** Writes a new sandbox in state `pending`, held by `operationId` (inserted in the same transaction). */
 export async function insertSandbox(
   sql: Queryable,

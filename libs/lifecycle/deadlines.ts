@@ -1,0 +1,16 @@
+import type { OperationKind, SandboxRow } from "@torpor/db";
+
+/** What a host does not need to be faster than: a spinning disk that others use too. */
+const SLOW_DISK_MB_PER_S = 50;
+
+/** Without any data to move, ms. A create boots a kernel, under TCG on a busy machine; a delete may wait for a pause. */
+const BASE_MS: Record<OperationKind, number> = { create: 120_000, pause: 60_000, resume: 90_000, delete: 60_000 };
+
+/**
+ * How long an operation may take before the reconciler asks the host about it, in ms. Every one but create can have to
+ * move (or wait for somebody who moves) the guest's whole memory.
+ */
+export function operationDeadlineMs(kind: OperationKind, sandbox: Pick<SandboxRow, "memoryMb">): number {
+  const movedMb = kind === "create" ? 0 : sandbox.memoryMb;
+  return BASE_MS[kind] + movedMb / SLOW_DISK_MB_PER_S * 1000;
+}

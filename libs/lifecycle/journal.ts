@@ -1,0 +1,167 @@
+import {
+  bindReservation,
+  closeOperation,
+  type Database,
+  deleteReservation,
+  insertOperation,
+  insertSandbox,
+  lockOperation,
+  lockSandboxOfAnyTeam,
+  newOperationId,
+  type OperationKind,
+  type OperationRow,
+  type Queryable,
+  recordStep,
+  recordUse,
+  type SandboxChanges,
+  type SandboxRow,
+  type SandboxSpec,
+  type SandboxState,
+  setIdempotentOperation,
+  setOperationAnswer,
+  shrinkReservation,
+  supersedeOperations,
+} from "@torpor/db";
+import { TorporError } from "@torpor/errors";
+import { currentTraceparent } from "@torpor/telemetry";
+import { operationDeadlineMs } from "./deadlines.ts";
+import { transition, transitionAlong } from "./transition.ts";
+
+/** A sandbox and the operation that holds it. */
+export interface Held {
+  sandbox: SandboxRow;
+  operation: OperationRow;
+}
+
+/** Who begins an operation. */
+export interface Initiator {
+  /** Advisory lock key of this process; null for an operation that is recorded after the fact. */
+  owner: bigint | null;
+  idempotencyKey?: string;
+}
+
+const TRANSITIONAL: Record<Exclude<OperationKind, "create">, SandboxState> = {
+  pause: "pausing",
+  resume: "resuming",
+  delete: "deleting",
+};
+
+/** Writes a new sandbox with the operation that creates it. Part of the caller's transaction. */
+export async function beginCreate(
+  sql: Queryable,
+  sandbox: { id: string; teamId: string; spec: SandboxSpec },
+  initiator: Initiator,
+): Promise<Held> {
+  const operationId = newOperationId();
+  const deadlineMs = operationDeadlineMs("create", sandbox.spec);
+  const row = await insertSandbox(sql, { ...sandbox, operationId, deadlineMs });
+  return await journal(sql, row, "create", operationId, deadlineMs, initiator);
+}
+
+/**
+ * Journals an operation and moves the sandbox into its transitional state, before the host is called. A delete takes
+ * the place of whatever operation holds the sandbox. Part of the caller's transaction.
+ * @param row the sandbox, locked.
+ */
+export async function beginOperation(
+  sql: Queryable,
+  row: SandboxRow,
+  kind: Exclude<OperationKind, "create">,
+  initiator: Initiator,
+  changes: Pick<SandboxChanges, "timeoutSec"> = {},
+): Promise<Held> {
+  const operationId = newOperationId();
+  const deadlineMs = operationDeadlineMs(kind, row);
+  if (kind === "delete") await supersedeOperations(sql, row.id, `delete ${operationId} took its place`);
+  const sandbox = await transition(sql, row, TRANSITIONAL[kind], { ...changes, operationId, deadlineMs });
+  return await journal(sql, sandbox, kind, operationId, deadlineMs, initiator);
+}
+
+async function journal(
+  sql: Queryable,
+  sandbox: SandboxRow,
+  kind: OperationKind,
+  id: string,
+  deadlineMs: number,
+  { owner, idempotencyKey }: Initiator,
+): Promise<Held> {
+  const operation = await insertOperation(sql, {
+    id,
+    sandboxId: sandbox.id,
+    kind,
+    hostId: sandbox.hostId,
+    version: sandbox.version,
+    owner,
+    idempotencyKey,
+    traceparent: currentTraceparent(),
+    deadlineMs,
+  });
+  if (idempotencyKey !== undefined) {
+    await setIdempotentOperation(sql, { teamId: sandbox.teamId, key: idempotencyKey, operationId: id });
+  }
+  return { sandbox, operation };
+}
+
+/**
+ * Notes where the scheduler has placed the sandbox and makes the reservation last.
+ * @throws `conflict` when a delete took the operation's place; `no_capacity` when the reservation has expired meanwhile.
+ */
+export async function recordPlacement(database: Database, held: Held, hostId: string): Promise<Held> {
+  return await database.transaction("record_placement", async (sql) => {
+    let sandbox = await requireHeld(sql, held);
+    if (sandbox.state === "pending") {
+      const deadlineMs = operationDeadlineMs("create", sandbox);
+      sandbox = await transition(sql, sandbox, "starting", { hostId, deadlineMs });
+    }
+    if (!await bindReservation(sql, sandbox.id, hostId)) {
+      throw new TorporError("no_capacity", "the reservation expired before the sandbox could use it", {
+        retryAfterSec: 1,
+      });
+    }
+    await recordStep(sql, held.operation.id, "placed", { hostId, version: sandbox.version });
+    return { sandbox, operation: { ...held.operation, step: "placed", hostId, version: sandbox.version } };
+  });
+}
+
+async function requireHeld(sql: Queryable, { sandbox, operation }: Held): Promise<SandboxRow> {
+  const row = await lockSandboxOfAnyTeam(sql, sandbox.id);
+  if (row?.operationId === operation.id && row.deadline !== null) return row;
+  throw new TorporError(
+    "conflict",
+    `operation ${operation.id} (${operation.kind}) no longer holds sandbox ${sandbox.id}`,
+  );
+}
+
+/** What an operation has come to. */
+export interface Outcome {
+  /** The states that the sandbox goes through to its resting state; empty: it stays where it is. */
+  path: readonly SandboxState[];
+  changes?: SandboxChanges;
+  /** Why the operation failed; `thrown` is what the host threw, with its hint and field. */
+  error?: { code: string; message: string; thrown?: TorporError };
+}
+
+/**
+ * Closes an operation and brings the sandbox to rest, in one transaction. Repeats are fine: an operation that is closed
+ * already is returned as it was closed.
+ */
+export async function finishOperation(database: Database, operation: OperationRow, outcome: Outcome): Promise<Held> {
+  return await database.transaction("finish_operation", async (sql) => {
+    const row = await lockSandboxOfAnyTeam(sql, operation.sandboxId);
+    const open = await lockOperation(sql, operation.id);
+    if (!row || !open) throw new TorporError("internal", `operation ${operation.id} has no row`);
+    if (open.state !== "running") return { sandbox: row, operation: open };
+    const sandbox = await transitionAlong(sql, row, outcome.path, outcome.changes);
+    await settleReservation(sql, sandbox);
+    const closed = await closeOperation(sql, operation.id, { error: outcome.error });
+    if (!outcome.error) await setOperationAnswer(sql, operation.id);
+    return { sandbox, operation: closed! };
+  });
+}
+
+/** Makes the reservation fit the resting state of its sandbox. Part of the transaction that changes the state. */
+export async function settleReservation(sql: Queryable, sandbox: SandboxRow): Promise<void> {
+  if (sandbox.state === "running") await recordUse(sql, { ...sandbox, sandboxId: sandbox.id, hostId: sandbox.hostId! });
+  if (sandbox.state === "paused") await shrinkReservation(sql, sandbox.id);
+  if (sandbox.state === "failed" || sandbox.state === "deleted") await deleteReservation(sql, sandbox.id);
+}

@@ -1,0 +1,13 @@
+/**
+ * The life of a sandbox: the transition table, the operations journal, and {@linkcode Lifecycle}, which carries
+ * operations out. Used by the api (begins operations) and the reconciler (finishes what was left behind).
+ */
+export * from "./activity.ts";
+export * from "./adopt.ts";
+export * from "./deadlines.ts";
+export * from "./host_clients.ts";
+export * from "./journal.ts";
+export * from "./lifecycle.ts";
+export * from "./outcome.ts";
+export * from "./states.ts";
+export * from "./transition.ts";

@@ -1,0 +1,152 @@
+import {
+  type Database,
+  disownOperation,
+  getHost,
+  getSandboxOfAnyTeam,
+  OperationFeed,
+  type OperationRow,
+  type SandboxRow,
+} from "@torpor/db";
+import { asTorporError, isErrorCode, TorporError } from "@torpor/errors";
+import { log, withSpan } from "@torpor/telemetry";
+import { carryOut } from "./host_calls.ts";
+import type { HostClient, SchedulerClient } from "./host_clients.ts";
+import { finishOperation, type Held, type Outcome, recordPlacement } from "./journal.ts";
+
+/** What carries operations out. */
+export interface RunnerOptions {
+  database: Database;
+  scheduler: SchedulerClient;
+  /** The client of the host agent at an address. */
+  hosts: (address: string) => HostClient;
+}
+
+/** How long the end of an operation is tried to be written while the database is away, ms. */
+const FINISH_RETRY_MS = 30_000;
+
+/** After its deadline an operation is settled by the reconciler; who waits for it waits that much longer, ms. */
+const SETTLE_MARGIN_MS = 15_000;
+
+/** Carries operations out, apart from the requests that began them, and waits for those of other processes. */
+export class OperationRunner implements AsyncDisposable {
+  #running = new Map<string, Promise<SandboxRow>>();
+  readonly feed: OperationFeed;
+
+  constructor(private readonly options: RunnerOptions) {
+    this.feed = new OperationFeed(options.database);
+  }
+
+  /**
+   * Carries a begun operation out. It goes on whether or not anybody awaits the promise.
+   * @returns the sandbox at rest; rejects with why the operation failed, or with an ambiguous code when that is unknown
+   * and the reconciler goes on.
+   */
+  run(held: Held): Promise<SandboxRow> {
+    const { operation } = held;
+    const attributes = { "torpor.sandbox_id": held.sandbox.id, "torpor.operation_id": operation.id };
+    const running = withSpan(`lifecycle.${operation.kind}`, attributes, () => this.#run(held))
+      .finally(() => this.#running.delete(operation.id));
+    this.#running.set(operation.id, running);
+    // The failure is in the journal and in the span; nobody may be waiting here.
+    running.catch(() => {});
+    return running;
+  }
+
+  /** Waits for an operation of any process. Rejects as {@linkcode run} does. */
+  async waitFor(operation: OperationRow): Promise<SandboxRow> {
+    const running = this.#running.get(operation.id);
+    if (running) return await running;
+    const left = Math.max(0, operation.deadline.getTime() - Date.now()) + SETTLE_MARGIN_MS;
+    const ended = await this.feed.waitForOperation(operation.id, left);
+    if (ended.state === "failed") throw operationError(ended);
+    const sandbox = await getSandboxOfAnyTeam(this.options.database.sql, operation.sandboxId);
+    if (!sandbox) throw new TorporError("sandbox_not_found", `no sandbox ${operation.sandboxId}`);
+    return sandbox;
+  }
+
+  async #run(held: Held): Promise<SandboxRow> {
+    try {
+      const outcome = await this.#outcome(held);
+      const finished = await this.#finish(held.operation, outcome);
+      if (finished.operation.state === "failed") throw outcome.error?.thrown ?? operationError(finished.operation);
+      return finished.sandbox;
+    } catch (thrown) {
+      // Without effect on a closed operation. An open one has an unknown outcome: the reconciler asks the host.
+      await disownOperation(this.options.database.sql, held.operation.id).catch((cause) => {
+        log("warn", "operation_not_disowned", { operation_id: held.operation.id }, cause);
+      });
+      throw thrown;
+    }
+  }
+
+  async #outcome(held: Held): Promise<Outcome> {
+    const { kind } = held.operation;
+    if (kind === "delete" && held.sandbox.hostId === null) return { path: ["deleted"] };
+    if (kind === "pause" || kind === "delete") return await this.#callHost(held);
+    let placed: Held;
+    try {
+      placed = await this.#place(held);
+    } catch (thrown) {
+      return this.#unplaced(held, asTorporError(thrown));
+    }
+    return await this.#callHost(placed);
+  }
+
+  async #callHost(held: Held): Promise<Outcome> {
+    const host = await getHost(this.options.database.sql, held.sandbox.hostId!);
+    if (!host) throw new TorporError("internal", `host ${held.sandbox.hostId} has no row`);
+    return await carryOut(this.options.hosts(host.address), held);
+  }
+
+  /** A resume is placed on the host that has the snapshot; a create on any. */
+  async #place(held: Held): Promise<Held> {
+    const { sandbox, operation } = held;
+    const { hostId } = await this.options.scheduler.place({
+      sandboxId: sandbox.id,
+      resources: { vcpus: sandbox.vcpus, memoryMb: BigInt(sandbox.memoryMb), diskMb: BigInt(sandbox.diskSizeMb) },
+      eligibleHostIds: operation.kind === "resume" ? [sandbox.hostId!] : [],
+    });
+    try {
+      return await recordPlacement(this.options.database, held, hostId);
+    } catch (thrown) {
+      // Unless it is given back now, the reservation blocks others until it expires.
+      await this.options.scheduler.release({ sandboxId: sandbox.id }).catch((cause) => {
+        log("warn", "reservation_not_released", { sandbox_id: sandbox.id }, cause);
+      });
+      throw thrown;
+    }
+  }
+
+  #unplaced({ operation }: Held, failure: TorporError): Outcome {
+    // A delete took this operation's place and closed it.
+    if (failure.code === "conflict") throw failure;
+    const error = { code: failure.code, message: failure.message, thrown: failure };
+    if (operation.kind === "resume") return { path: ["paused"], error };
+    return { path: ["failed"], changes: { reason: failure.code }, error };
+  }
+
+  async #finish(operation: OperationRow, outcome: Outcome): Promise<Held> {
+    const until = performance.now() + FINISH_RETRY_MS;
+    for (let delayMs = 100;; delayMs = Math.min(1_000, delayMs * 2)) {
+      try {
+        return await finishOperation(this.options.database, operation, outcome);
+      } catch (thrown) {
+        if (asTorporError(thrown).code !== "unavailable" || performance.now() > until) throw thrown;
+        log("warn", "operation_end_delayed", { operation_id: operation.id }, thrown);
+        await new Promise((resolve) => setTimeout(resolve, delayMs));
+      }
+    }
+  }
+
+  /** Waits for the operations that this process carries out. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.allSettled([...this.#running.values()]);
+    await this.feed[Symbol.asyncDispose]();
+  }
+}
+
+/** Why a failed operation failed, as the error that it was. */
+export function operationError(operation: OperationRow): TorporError {
+  const code = isErrorCode(operation.errorCode) ? operation.errorCode : "internal";
+  return new TorporError(code, operation.errorMessage || `${operation.kind} failed`);
+}

@@ -1,0 +1,58 @@
+import { SANDBOX_STATES, type SandboxState } from "@torpor/db";
+
+/**
+ * Which state may follow which: the only place that knows. The same table, with the reasons, is in docs/architecture.md.
+ *
+ *     pending ─▶ starting ─▶ running ◀─────────────┐
+ *                              │  ▲ pause failed   │
+ *                              ▼  │                │
+ *                            pausing ─▶ paused ─▶ resuming
+ *                                         ▲ restore failed │
+ *                                         └────────────────┘
+ *     running, pausing, snapshotting ─▶ lost (host silent) ─▶ running, paused, failed
+ *     every state but deleted ─▶ deleting ─▶ deleted
+ */
+export const TRANSITIONS: Readonly<Record<SandboxState, readonly SandboxState[]>> = {
+  /** Row written, no host yet. */
+  pending: ["starting", "failed", "deleting"],
+  /** Host chosen, VM being created. */
+  starting: ["running", "failed", "deleting"],
+  running: ["pausing", "snapshotting", "deleting", "lost", "failed"],
+  /** Set before the host is called, so that nobody takes the vanishing VM for a dead one. */
+  pausing: ["paused", "running", "deleting", "lost"],
+  /** Snapshot committed. `failed` only when the host no longer has that snapshot. */
+  paused: ["resuming", "deleting", "failed"],
+  resuming: ["running", "paused", "deleting"],
+  snapshotting: ["running", "deleting", "lost"],
+  /** Its host has been silent for longer than the grace period. */
+  lost: ["running", "paused", "failed", "deleting"],
+  failed: ["deleting"],
+  /** Repeats until the host confirms. */
+  deleting: ["deleted"],
+  deleted: [],
+};
+
+/** States in which an operation is under way: the row carries operation and deadline (and a CHECK constraint says so). */
+export const TRANSITIONAL_STATES: readonly SandboxState[] = [
+  "pending",
+  "starting",
+  "pausing",
+  "resuming",
+  "snapshotting",
+  "deleting",
+];
+
+/** True when a sandbox may go from one state straight to the other. */
+export function canTransition(from: SandboxState, to: SandboxState): boolean {
+  return TRANSITIONS[from].includes(to);
+}
+
+/** True while an operation holds the sandbox. */
+export function isTransitional(state: SandboxState): boolean {
+  return TRANSITIONAL_STATES.includes(state);
+}
+
+/** True when `text` names a state. */
+export function isSandboxState(text: string): text is SandboxState {
+  return (SANDBOX_STATES as readonly string[]).includes(text);
+}
