@@ -21,6 +21,7 @@ struct torpor_pager {
     unsigned char *buffer;     // fault_around_bytes, page aligned
     const unsigned char *zero; // fault_around_bytes of zeros
     uint64_t *seen;            // bitmap: pages already in the fault order
+    uint64_t *present;         // bitmap: pages that this pager knows to be there; only a hint, the kernel decides
     struct torpor_pager_stats *stats;
     const char *failure; // what went wrong, for the last message
     int failure_errno;

@@ -130,14 +130,16 @@ static int prepare_memory(struct torpor_pager *pager, int stats_fd) {
     if (!pager->stats)
         return torpor_pager_fail(pager, TORPOR_PAGER_USAGE, "statistics memfd has the wrong size, seal or content", errno);
     const uint64_t around = pager->fault_around_bytes;
-    const uint64_t seen_bytes = (pager->stats->page_count + 63) / 64 * 8;
+    const uint64_t words = (pager->stats->page_count + 63) / 64;
     unsigned char *memory = mmap(NULL, 2 * around, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-    uint64_t *seen = mmap(NULL, seen_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED || seen == MAP_FAILED)
+    uint64_t *bitmaps =
+        mmap(NULL, 2 * words * sizeof *bitmaps, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED || bitmaps == MAP_FAILED)
         return torpor_pager_fail(pager, TORPOR_PAGER_USAGE, "memory for the fault path", errno);
     pager->buffer = memory;
     pager->zero = memory + around;
-    pager->seen = seen;
+    pager->seen = bitmaps;
+    pager->present = bitmaps + words;
     rebuild_seen(pager);
     atomic_store(&pager->stats->pid, (uint32_t)getpid());
     atomic_store(&pager->stats->error, 0);

@@ -20,6 +20,12 @@
 
 enum outcome { DONE, AGAIN, GONE, FAILED };
 
+struct span {
+    uint64_t start; // guest offsets
+    uint64_t end;
+    bool zero;
+};
+
 struct pending_fault {
     uint64_t address;
     uint64_t read_ns;
@@ -33,6 +39,17 @@ static uint64_t now_ns(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
+}
+
+static bool get_bit(const uint64_t *bitmap, uint64_t page) {
+    return bitmap[page / 64] >> (page % 64) & 1;
+}
+
+static void set_bits(uint64_t *bitmap, uint64_t page, uint64_t count, bool value) {
+    for (; count; page++, count--) {
+        const uint64_t bit = 1ull << (page % 64);
+        bitmap[page / 64] = value ? bitmap[page / 64] | bit : bitmap[page / 64] & ~bit;
+    }
 }
 
 static void add(_Atomic uint64_t *counter, uint64_t amount) {
@@ -66,6 +83,7 @@ static enum outcome mark_removed(struct torpor_pager *pager, uint64_t start, uin
             return fail(pager, TORPOR_PAGER_USERFAULTFD, "REMOVE outside the guest's memory", 0);
         const uint64_t page = (region->offset + address - region->base_host_virt_addr) / TORPOR_PAGE_SIZE;
         atomic_fetch_or_explicit(&removed[page / 64], 1ull << (page % 64), memory_order_relaxed);
+        set_bits(pager->present, page, 1, false);
     }
     add(&pager->stats->removes, 1);
     add(&pager->stats->removed_pages, (end - start) / TORPOR_PAGE_SIZE);
@@ -105,22 +123,23 @@ static bool is_zero(struct torpor_pager *pager, uint64_t offset) {
     return pager->header.extents[pager->extent_hint].source == TORPOR_SOURCE_ZERO;
 }
 
-struct span {
-    uint64_t start; // guest offsets
-    uint64_t end;
-    bool zero;
-};
+static bool is_alike(struct torpor_pager *pager, const struct span *span, uint64_t offset) {
+    return !get_bit(pager->present, offset / TORPOR_PAGE_SIZE) && is_zero(pager, offset) == span->zero;
+}
 
-// The pages around `offset` of the same kind, inside its aligned window and its region.
+// The page at `offset` and those around it that are of the same kind and not known to be present, inside its aligned window and its
+// region.
 static struct span span_around(struct torpor_pager *pager, const struct torpor_region *region, uint64_t offset) {
     const uint64_t window = offset - offset % pager->fault_around_bytes;
     const uint64_t region_end = region->offset + region->size;
     const uint64_t first = window > region->offset ? window : region->offset;
     const uint64_t last = region_end - window < pager->fault_around_bytes ? region_end : window + pager->fault_around_bytes;
     struct span span = {offset, offset + TORPOR_PAGE_SIZE, is_zero(pager, offset)};
-    while (span.start > first && is_zero(pager, span.start - TORPOR_PAGE_SIZE) == span.zero)
+    if (get_bit(pager->present, offset / TORPOR_PAGE_SIZE))
+        return span; // most likely another fault of this window was answered first
+    while (span.start > first && is_alike(pager, &span, span.start - TORPOR_PAGE_SIZE))
         span.start -= TORPOR_PAGE_SIZE;
-    while (span.end < last && is_zero(pager, span.end) == span.zero)
+    while (span.end < last && is_alike(pager, &span, span.end))
         span.end += TORPOR_PAGE_SIZE;
     return span;
 }
@@ -138,15 +157,19 @@ static int64_t install_once(struct torpor_pager *pager, uint64_t address, const 
     return ioctl(pager->uffd, UFFDIO_COPY, &copy) ? (copy.copy ? copy.copy : -errno) : (int64_t)length;
 }
 
-// Installs [address, address + length) and wakes who waits for it. `installed` counts the pages.
-static enum outcome install(struct torpor_pager *pager, uint64_t address, const unsigned char *source, uint64_t length,
+// Installs the span at `address` and wakes who waits for it. `installed` counts the pages.
+static enum outcome install(struct torpor_pager *pager, const struct span *span, uint64_t address, const unsigned char *source,
                             uint64_t *installed) {
+    const uint64_t first_page = span->start / TORPOR_PAGE_SIZE, length = span->end - span->start;
     for (uint64_t done = 0; done < length;) {
         const int64_t result = install_once(pager, address + done, source ? source + done : NULL, length - done);
+        const uint64_t page = first_page + done / TORPOR_PAGE_SIZE;
         if (result > 0) {
+            set_bits(pager->present, page, (uint64_t)result / TORPOR_PAGE_SIZE, true);
             *installed += (uint64_t)result / TORPOR_PAGE_SIZE;
             done += (uint64_t)result;
         } else if (result == -EEXIST) {
+            set_bits(pager->present, page, 1, true);
             add(&pager->stats->eexist, 1);
             if (!wake(pager, address + done, TORPOR_PAGE_SIZE))
                 return fail(pager, TORPOR_PAGER_USERFAULTFD, "UFFDIO_WAKE", errno);
@@ -174,8 +197,8 @@ static void count_fault(struct torpor_pager *pager, const struct span *span, uin
     if (!stats->first_fault_ns)
         stats->first_fault_ns = read_ns;
     stats->last_fault_ns = now;
-    if (!(pager->seen[page / 64] >> (page % 64) & 1)) {
-        pager->seen[page / 64] |= 1ull << (page % 64);
+    if (!get_bit(pager->seen, page)) {
+        set_bits(pager->seen, page, 1, true);
         torpor_pager_stats_order(stats)[stats->order_count] = (uint32_t)page;
         atomic_fetch_add_explicit(&stats->order_count, 1, memory_order_release);
     }
@@ -187,17 +210,16 @@ static enum outcome serve_fault(struct torpor_pager *pager, const struct pending
         return fail(pager, TORPOR_PAGER_USERFAULTFD, "fault outside the guest's memory", 0);
     const uint64_t offset = region->offset + fault->address - region->base_host_virt_addr;
     const struct span span = span_around(pager, region, offset);
-    const uint64_t length = span.end - span.start;
     // UFFDIO_ZEROPAGE cannot write-protect, so zero pages of a tracked guest are copied.
     const unsigned char *source = !span.zero ? pager->buffer : pager->handshake.tracking ? pager->zero : NULL;
     if (!span.zero) {
-        const int status = torpor_pager_read(pager, span.start, length);
+        const int status = torpor_pager_read(pager, span.start, span.end - span.start);
         if (status)
             return fail(pager, status, pager->failure, pager->failure_errno);
     }
     uint64_t installed = 0;
     const uint64_t address = region->base_host_virt_addr + span.start - region->offset;
-    const enum outcome outcome = install(pager, address, source, length, &installed);
+    const enum outcome outcome = install(pager, &span, address, source, &installed);
     if (outcome == DONE)
         count_fault(pager, &span, installed, offset, fault->read_ns);
     return outcome;
