@@ -1,4 +1,4 @@
-import { type Attributes, context, type Span, SpanStatusCode, trace } from "@opentelemetry/api";
+import { type Attributes, context, ROOT_CONTEXT, type Span, SpanStatusCode, trace } from "@opentelemetry/api";
 import { asTorporError } from "@torpor/errors";
 
 /**
@@ -90,4 +90,24 @@ export function continueTrace<T>(traceparent: string, work: () => T): T {
     isRemote: true,
   });
   return context.with(parent, work);
+}
+
+/** A parent that is not sampled: with the sampler `parentbased_always_on` nothing below it is exported, here or downstream. */
+const UNSAMPLED = { traceId: "1".repeat(32), spanId: "2".repeat(16), traceFlags: 0, isRemote: true };
+
+/**
+ * Runs periodic work (heartbeats, reconcile passes) outside of any trace: a trace for each round would push the traces
+ * of users' requests out of the store. What such work finds to do begins a trace by {@linkcode newTrace}.
+ */
+export function untraced<T>(work: () => T): T {
+  return context.with(trace.setSpanContext(context.active(), UNSAMPLED), work);
+}
+
+/** Runs `work` in a span that begins a trace of its own, whatever is active. */
+export async function newTrace<T>(
+  name: string,
+  attributes: Attributes,
+  work: (span: Span) => T | Promise<T>,
+): Promise<T> {
+  return await context.with(ROOT_CONTEXT, () => withSpan(name, attributes, work));
 }
