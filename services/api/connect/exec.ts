@@ -1,0 +1,90 @@
+import { create } from "@bufbuild/protobuf";
+import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
+import { requireId } from "@torpor/ids";
+import type { ExecStreamResponse as HostEvent } from "@torpor/proto/hostagent";
+import {
+  type ExecRequest,
+  type ExecStreamRequest,
+  type ExecStreamResponse,
+  ExecStreamResponseSchema,
+  type SandboxService,
+} from "@torpor/proto/torpor";
+import type { Api } from "../handlers/api.ts";
+import { exec, execStream } from "../handlers/exec.ts";
+import { listProcesses, sendProcessInput, signalProcess } from "../handlers/processes.ts";
+import { execInput, execStreamInput, processInput, signalInput } from "../inputs/exec.ts";
+import { parseInput } from "../inputs/parse.ts";
+import { callerOf } from "./gate.ts";
+import { processMessage } from "./messages.ts";
+
+/** The methods about commands and processes. */
+export function execMethods(api: Api) {
+  return {
+    async exec(request, context) {
+      const sandboxId = requireId(request.sandboxId, "sandbox_id");
+      const response = await exec(api, callerOf(context), sandboxId, parseInput(execInput, commandOf(request)));
+      const { stdout, stderr, exitCode, signal, timedOut, pid } = response;
+      return { stdout, stderr, exitCode, signal, timedOut, pid };
+    },
+
+    execStream: (request, context) => streamEvents(api, request, context),
+
+    async sendProcessInput(request, context) {
+      const input = parseInput(processInput, { pid: request.pid, data: request.data, eof: request.eof });
+      await sendProcessInput(api, callerOf(context), requireId(request.sandboxId, "sandbox_id"), input);
+      return {};
+    },
+
+    async signalProcess(request, context) {
+      const input = parseInput(signalInput, { pid: request.pid, signal: request.signal });
+      await signalProcess(api, callerOf(context), requireId(request.sandboxId, "sandbox_id"), input);
+      return {};
+    },
+
+    async listProcesses(request, context) {
+      const processes = await listProcesses(api, callerOf(context), requireId(request.sandboxId, "sandbox_id"));
+      return { processes: processes.map(processMessage) };
+    },
+  } satisfies Partial<ServiceImpl<typeof SandboxService>>;
+}
+
+function commandOf(request: ExecRequest | ExecStreamRequest) {
+  return {
+    cmd: request.cmd,
+    args: request.args,
+    timeout_sec: request.timeoutSec,
+    env: request.env,
+    working_directory: request.workingDirectory,
+    user: request.user,
+    stdin: request.stdin,
+  };
+}
+
+async function* streamEvents(
+  api: Api,
+  request: ExecStreamRequest,
+  context: HandlerContext,
+): AsyncGenerator<ExecStreamResponse> {
+  const sandboxId = requireId(request.sandboxId, "sandbox_id");
+  const input = parseInput(execStreamInput, { ...commandOf(request), keep_stdin_open: request.keepStdinOpen });
+  for await (const message of await execStream(api, callerOf(context), sandboxId, input, context.signal)) {
+    yield eventMessage(message);
+  }
+}
+
+function eventMessage({ event }: HostEvent): ExecStreamResponse {
+  switch (event.case) {
+    case "start":
+      return create(ExecStreamResponseSchema, { event: { case: "started", value: { pid: event.value.pid } } });
+    case "data": {
+      const { output, sequence } = event.value;
+      return create(ExecStreamResponseSchema, { event: { case: "output", value: { sequence, data: output } } });
+    }
+    case "end": {
+      const { exitCode, signal, timedOut } = event.value;
+      return create(ExecStreamResponseSchema, { event: { case: "exited", value: { exitCode, signal, timedOut } } });
+    }
+    default:
+      return create(ExecStreamResponseSchema);
+  }
+}

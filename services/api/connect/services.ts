@@ -1,0 +1,56 @@
+import { z } from "zod";
+import type { ConnectRouter } from "@connectrpc/connect";
+import { HostService, OperationService, SandboxService, TraceService } from "@torpor/proto/torpor";
+import type { Api } from "../handlers/api.ts";
+import { getOperation, listOperations } from "../handlers/operations.ts";
+import { listHosts } from "../handlers/hosts.ts";
+import { getTrace, listTraces } from "../handlers/traces.ts";
+import { MAX_UNARY_FILE_BYTES } from "../inputs/file.ts";
+import { parseInput } from "../inputs/parse.ts";
+import { traceId, traceLimit } from "../inputs/trace.ts";
+import type { Authenticator } from "../keys/authenticate.ts";
+import { requireId } from "@torpor/ids";
+import { execMethods } from "./exec.ts";
+import { fileMethods } from "./files.ts";
+import { callerOf, gateOptions } from "./gate.ts";
+import { hostMessage, operationMessage, spanMessage, traceSummaryMessage } from "./messages.ts";
+import { sandboxMethods } from "./sandboxes.ts";
+
+/** A file of 16 MiB in base64 (the JSON codec), and the rest of its message. */
+const MAX_REQUEST_BYTES = Math.ceil(MAX_UNARY_FILE_BYTES * 4 / 3) + 1024 * 1024;
+
+/** Adds the public ConnectRPC services, torpor.v1. They share their handlers with REST. */
+export function addConnectServices(router: ConnectRouter, api: Api, authenticator: Authenticator): void {
+  const gate = gateOptions(authenticator, MAX_REQUEST_BYTES);
+  router.service(SandboxService, { ...sandboxMethods(api), ...execMethods(api), ...fileMethods(api) }, gate);
+
+  router.service(OperationService, {
+    getOperation: async (request, context) => {
+      const operationId = requireId(request.operationId, "operation_id");
+      return { operation: operationMessage(await getOperation(api, callerOf(context), operationId)) };
+    },
+    listOperations: async (request, context) => {
+      const operations = await listOperations(api, callerOf(context), requireId(request.sandboxId, "sandbox_id"));
+      return { operations: operations.map(operationMessage) };
+    },
+  }, gate);
+
+  router.service(TraceService, {
+    getTrace: async (request) => {
+      const spans = await getTrace(api, parseInput(traceIdInput, { trace_id: request.traceId }).trace_id);
+      return { spans: spans.map(spanMessage) };
+    },
+    listTraces: async (request, context) => {
+      const { limit } = parseInput(traceListInput, { limit: request.limit || undefined });
+      const sandboxId = request.sandboxId === "" ? undefined : requireId(request.sandboxId, "sandbox_id");
+      return { traces: (await listTraces(api, callerOf(context), { sandboxId, limit })).map(traceSummaryMessage) };
+    },
+  }, gate);
+
+  router.service(HostService, {
+    listHosts: async () => ({ hosts: (await listHosts(api)).map(hostMessage) }),
+  }, gate);
+}
+
+const traceIdInput = z.object({ trace_id: traceId });
+const traceListInput = z.object({ limit: traceLimit });

@@ -1,0 +1,58 @@
+import { trace } from "@opentelemetry/api";
+import { getHost, getSandbox, type SandboxRow, type SandboxState } from "@torpor/db";
+import { TorporError } from "@torpor/errors";
+import type { HostConnection } from "../hosts/host_pool.ts";
+import type { Caller } from "../keys/caller.ts";
+import type { Api } from "./api.ts";
+
+/**
+ * A sandbox of the caller's team. Another team's is not told from one that does not exist.
+ * @param options.deleted a deleted one is found too. Default false.
+ * @throws TorporError `sandbox_not_found`.
+ */
+export async function ownSandbox(
+  api: Api,
+  caller: Caller,
+  sandboxId: string,
+  options: { deleted?: boolean } = {},
+): Promise<SandboxRow> {
+  trace.getActiveSpan()?.setAttribute("torpor.sandbox_id", sandboxId);
+  const row = await getSandbox(api.database.sql, caller.teamId, sandboxId);
+  if (row && (row.state !== "deleted" || options.deleted)) return row;
+  throw new TorporError("sandbox_not_found", `no sandbox ${sandboxId}`);
+}
+
+/**
+ * A running sandbox of the caller's team and the connection to its host.
+ * @param options.activity false: looking at it does not count as use. Default true.
+ * @throws TorporError `sandbox_not_found`; `conflict` when it does not run, with what to do as the hint.
+ */
+export async function runningSandbox(
+  api: Api,
+  caller: Caller,
+  sandboxId: string,
+  options: { activity?: boolean } = {},
+): Promise<{ row: SandboxRow; host: HostConnection }> {
+  const row = await ownSandbox(api, caller, sandboxId);
+  if (row.state !== "running") {
+    throw new TorporError("conflict", `sandbox ${sandboxId} is ${row.state}`, { hint: HINTS[row.state] });
+  }
+  if (options.activity ?? true) api.lifecycle.touch(sandboxId);
+  return { row, host: await hostOf(api, row) };
+}
+
+async function hostOf(api: Api, row: SandboxRow): Promise<HostConnection> {
+  const host = row.hostId === null ? undefined : await getHost(api.database.sql, row.hostId);
+  if (!host) throw new TorporError("host_not_found", `sandbox ${row.id} has no host`);
+  return api.hosts.at(host.address);
+}
+
+const HINTS: Partial<Record<SandboxState, string>> = {
+  pending: "wait until it runs",
+  starting: "wait until it runs",
+  pausing: "wait until it is paused, then resume it: POST /v1/sandboxes/{sandbox_id}/resume",
+  paused: "resume it first: POST /v1/sandboxes/{sandbox_id}/resume",
+  resuming: "wait until it runs",
+  lost: "its host is not heard; it comes back when the host does",
+  failed: "delete it; `reason` says why it failed",
+};

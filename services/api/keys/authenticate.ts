@@ -1,0 +1,73 @@
+import { type ApiKeyRow, type Database, findApiKey, touchApiKeys } from "@torpor/db";
+import { TorporError } from "@torpor/errors";
+import { bearerToken } from "@torpor/rpc";
+import { log, withSpan } from "@torpor/telemetry";
+import { hashApiKey, isApiKey } from "./api_key.ts";
+import type { Caller } from "./caller.ts";
+
+/** `last_used_at` is as exact as this. */
+const LAST_USED_MS = 60_000;
+
+/** Tells who calls by the API key of a request. Dispose it to wait for the notes of use that are being written. */
+export class Authenticator implements AsyncDisposable {
+  readonly #notes = new Map<string, Promise<void>>();
+
+  constructor(private readonly database: Database) {}
+
+  /**
+   * The caller of a request with `Authorization: Bearer e2b_…` or `X-API-Key: e2b_…`.
+   * @throws TorporError `unauthenticated`: no key, or one that is unknown, expired or revoked.
+   */
+  async authenticate(headers: Headers): Promise<Caller> {
+    return await withSpan("authenticate", {}, async (span) => {
+      const row = await this.#findKey(headers);
+      span.setAttributes({ "torpor.team_id": row.teamId, "torpor.key_id": row.id });
+      this.#noteUse(row);
+      return { teamId: row.teamId, keyId: row.id };
+    });
+  }
+
+  async #findKey(headers: Headers): Promise<ApiKeyRow> {
+    const key = bearerToken(headers) || (headers.get("x-api-key") ?? "");
+    if (key === "") {
+      throw unauthenticated("no API key", "send `Authorization: Bearer e2b_…` or `X-API-Key: e2b_…`");
+    }
+    if (!isApiKey(key)) throw unauthenticated("this is not an API key", "a key is e2b_ and 40 hexadecimal digits");
+    const hash = await hashApiKey(key);
+    const row = await findApiKey(this.database.sql, hash);
+    // The index compares hashes byte by byte; timing it tells about the hash, which does not lead back to the key.
+    // Comparing again in constant time costs nothing and does not rest on that.
+    if (!row || !equalBytes(row.keyHash, hash)) throw unauthenticated("unknown API key");
+    if (row.revokedAt !== null) throw unauthenticated("this API key was revoked");
+    if (row.expiresAt !== null && row.expiresAt.getTime() <= Date.now()) {
+      throw unauthenticated("this API key has expired");
+    }
+    return row;
+  }
+
+  /** Written after the answer, at most once per key and minute. */
+  #noteUse(row: ApiKeyRow): void {
+    const fresh = row.lastUsedAt !== null && Date.now() - row.lastUsedAt.getTime() < LAST_USED_MS;
+    if (fresh || this.#notes.has(row.id)) return;
+    const note = touchApiKeys(this.database.sql, [row.id])
+      .catch((thrown) => log("warn", "key_use_not_noted", { key_id: row.id }, thrown))
+      .finally(() => this.#notes.delete(row.id));
+    this.#notes.set(row.id, note);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(this.#notes.values());
+  }
+}
+
+function unauthenticated(message: string, hint?: string): TorporError {
+  return new TorporError("unauthenticated", message, { hint });
+}
+
+/** Compares two byte strings in time that depends on their lengths only. */
+function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
+  if (a.length !== b.length) return false;
+  let difference = 0;
+  for (let i = 0; i < a.length; i++) difference |= a[i]! ^ b[i]!;
+  return difference === 0;
+}

@@ -1,0 +1,108 @@
+import { OpenAPIHono } from "@hono/zod-openapi";
+import { bodyLimit } from "hono/body-limit";
+import { TorporError } from "@torpor/errors";
+import type { Api } from "../handlers/api.ts";
+import { MAX_STDIN_BYTES } from "../inputs/exec.ts";
+import type { Authenticator } from "../keys/authenticate.ts";
+import { type ReceiverOptions, receiveTraces } from "../traces/receiver.ts";
+import { RECEIVER_PATH } from "../traces/spans_of.ts";
+import { addDirectoryRoutes } from "./directories.ts";
+import { addDocs } from "./docs.ts";
+import type { RestApp, RestEnvironment } from "./environment.ts";
+import { answerError, refuseInvalid } from "./errors.ts";
+import { addExecRoutes } from "./exec.ts";
+import { addFileRoutes } from "./files.ts";
+import { addHostRoutes } from "./hosts.ts";
+import { addLifecycleRoutes } from "./lifecycle.ts";
+import { addMemoryRoute } from "./memory.ts";
+import { addOperationRoutes } from "./operations.ts";
+import { PathTable } from "./path_table.ts";
+import { addProcessRoutes } from "./processes.ts";
+import { addSandboxRoutes } from "./sandboxes.ts";
+import { observe } from "./observe.ts";
+import { addTraceRoutes } from "./traces.ts";
+
+const MAX_JSON_BYTES = 1024 * 1024;
+
+/** Base64 adds a third, and the other members of the body have their own limits. */
+const MAX_STDIN_JSON_BYTES = Math.ceil(MAX_STDIN_BYTES * 4 / 3) + MAX_JSON_BYTES;
+
+/** What the REST application is made of. */
+export interface RestOptions {
+  api: Api;
+  authenticator: Authenticator;
+  receiver: ReceiverOptions;
+}
+
+/** The REST surface: everything that is no ConnectRPC route. */
+export function createRestApp(options: RestOptions): RestApp {
+  const app = new OpenAPIHono<RestEnvironment>({ defaultHook: refuseInvalid });
+  const paths = new PathTable();
+  app.onError((thrown) => answerError(thrown));
+  app.notFound((c) => answerError(unknownPath(paths, c.req.method, c.req.path)));
+  app.use(observe(paths));
+  app.use("/v1/*", async (c, next) => {
+    c.set("caller", await options.authenticator.authenticate(c.req.raw.headers));
+    await next();
+  });
+  addBodyRules(app);
+  addRoutes(app, options.api);
+  app.post(RECEIVER_PATH, async (c) => await receiveTraces(c.req.raw, options.receiver));
+  for (const definition of app.openAPIRegistry.definitions) {
+    if (definition.type === "route") paths.add(definition.route.method, definition.route.path);
+  }
+  paths.add("post", RECEIVER_PATH);
+  addDocs(app, paths);
+  return app;
+}
+
+function addRoutes(app: RestApp, api: Api): void {
+  addLifecycleRoutes(app, api);
+  addSandboxRoutes(app, api);
+  addExecRoutes(app, api);
+  addProcessRoutes(app, api);
+  addFileRoutes(app, api);
+  addDirectoryRoutes(app, api);
+  addMemoryRoute(app, api);
+  addOperationRoutes(app, api);
+  addTraceRoutes(app, api);
+  addHostRoutes(app, api);
+}
+
+/**
+ * Every body but an uploaded file's is JSON and read whole, so it is capped before it is read. A body of another type is
+ * refused even where the body may be left out: it would otherwise be ignored, as if nothing had been asked for.
+ */
+function addBodyRules(app: RestApp): void {
+  const refuse = (maxSize: number) =>
+    bodyLimit({
+      maxSize,
+      onError: () => {
+        throw new TorporError("payload_too_large", `the body must have at most ${maxSize} bytes`, { field: "body" });
+      },
+    });
+  const json = refuse(MAX_JSON_BYTES);
+  const stdin = refuse(MAX_STDIN_JSON_BYTES);
+  app.use("/v1/*", async (c, next) => {
+    if (c.req.method === "PUT") return await next();
+    const type = c.req.header("content-type") ?? "";
+    if (c.req.method === "POST" && hasBody(c.req.raw) && !/^application\/json\s*(;|$)/i.test(type)) {
+      throw new TorporError("unsupported_media_type", "the body must be application/json", { field: "content-type" });
+    }
+    const takesStdin = /\/(exec|exec\/stream|stdin)$/.test(c.req.path);
+    return await (takesStdin ? stdin : json)(c, next);
+  });
+}
+
+function hasBody(request: Request): boolean {
+  return request.headers.has("transfer-encoding") || Number(request.headers.get("content-length") ?? 0) > 0;
+}
+
+function unknownPath(paths: PathTable, method: string, path: string): TorporError {
+  const known = paths.find(path);
+  if (!known) return new TorporError("not_found", `no such path: ${path.slice(0, 200)}`, { hint: "see /docs" });
+  const methods = [...known.methods].join(", ");
+  return new TorporError("method_not_allowed", `${known.template} does not take ${method}`, {
+    hint: `it takes ${methods}`,
+  });
+}

@@ -1,0 +1,80 @@
+import { z } from "@hono/zod-openapi";
+import type { SandboxRow } from "@torpor/db";
+import { sandboxState } from "../../inputs/sandbox.ts";
+import { idText } from "../../inputs/text.ts";
+
+const time = z.iso.datetime();
+
+export const snapshotView = z.object({
+  snapshot_id: idText,
+  generation: z.int().openapi({ description: "1 for the first pause, then one more with each." }),
+  size_bytes: z.int(),
+  memory_bytes: z.int(),
+  disk_bytes: z.int(),
+  pages_resident: z.int().openapi({ description: "Guest pages (4,096 bytes) in host memory when the VM stopped." }),
+  pages_dirty: z.int(),
+  pages_data: z.int(),
+}).openapi("Snapshot");
+
+export const sandboxView = z.object({
+  sandbox_id: idText,
+  state: sandboxState,
+  reason: z.string().optional().openapi({ description: "Why, when failed or lost: an error code." }),
+  template: z.string(),
+  vcpus: z.int(),
+  memory_mb: z.int(),
+  disk_size_mb: z.int(),
+  timeout_sec: z.int(),
+  metadata: z.record(z.string(), z.string()),
+  host_id: z.string().nullable(),
+  accelerator: z.string().nullable().openapi({ description: '"kvm" or "tcg"; null while it does not run.' }),
+  version: z.int().openapi({ description: "Grows by one with each state change." }),
+  operation_id: z.string().nullable().openapi({ description: "The operation in flight, or the last one." }),
+  created_at: time,
+  last_active_at: time,
+  paused_at: time.nullable(),
+  snapshot: snapshotView.nullable().openapi({ description: "The newest snapshot; null before the first pause." }),
+}).openapi("Sandbox");
+
+export const sandboxPageView = z.object({
+  sandboxes: z.array(sandboxView),
+  next_cursor: z.string().nullable().openapi({ description: "`cursor` of the next page; null on the last." }),
+}).openapi("SandboxPage");
+
+/** A sandbox as the REST API shows it. The environment is not shown: it can hold secrets. */
+export function viewSandbox(row: SandboxRow): z.input<typeof sandboxView> {
+  return {
+    sandbox_id: row.id,
+    state: row.state,
+    ...(row.reason === "" ? {} : { reason: row.reason }),
+    template: row.template,
+    vcpus: row.vcpus,
+    memory_mb: row.memoryMb,
+    disk_size_mb: row.diskSizeMb,
+    timeout_sec: row.timeoutSec,
+    metadata: row.metadata,
+    host_id: row.hostId,
+    accelerator: row.accelerator || null,
+    version: Number(row.version),
+    operation_id: row.operationId,
+    created_at: row.createdAt.toISOString(),
+    last_active_at: row.lastActiveAt.toISOString(),
+    paused_at: row.pausedAt?.toISOString() ?? null,
+    snapshot: viewSnapshot(row),
+  };
+}
+
+function viewSnapshot(row: SandboxRow): z.input<typeof snapshotView> | null {
+  const snapshot = row.snapshot;
+  if (!snapshot) return null;
+  return {
+    snapshot_id: snapshot.id,
+    generation: snapshot.generation,
+    size_bytes: Number(snapshot.sizeBytes),
+    memory_bytes: Number(snapshot.memoryBytes),
+    disk_bytes: Number(snapshot.diskBytes),
+    pages_resident: Number(snapshot.pagesResident),
+    pages_dirty: Number(snapshot.pagesDirty),
+    pages_data: Number(snapshot.pagesData),
+  };
+}

@@ -1,0 +1,45 @@
+import { openDatabase } from "@torpor/db";
+import { HostClients, Lifecycle } from "@torpor/lifecycle";
+import { ReconcilerService } from "@torpor/proto/reconciler";
+import { SchedulerService } from "@torpor/proto/scheduler";
+import { openClient, parseAddress, type RunningService, serve } from "@torpor/rpc";
+import type { ApiConfig } from "./config.ts";
+import { addConnectServices } from "./connect/services.ts";
+import type { Api } from "./handlers/api.ts";
+import { HostPool } from "./hosts/host_pool.ts";
+import { Authenticator } from "./keys/authenticate.ts";
+import { createRestApp } from "./rest/app.ts";
+
+/**
+ * Starts the public API: REST `/v1`, ConnectRPC `torpor.v1`, and the receiver of spans. Disposing it stops to listen,
+ * waits for the requests in flight and closes its connections.
+ * @throws TorporError `config_invalid`; an address in use.
+ */
+export async function startApi(config: ApiConfig): Promise<RunningService> {
+  await using stack = new AsyncDisposableStack();
+  const database = stack.use(openDatabase(config.DATABASE_URL));
+  const token = config.TORPOR_INTERNAL_TOKEN;
+  const scheduler = stack.use(openClient(SchedulerService, { address: config.TORPOR_SCHEDULER_URL, token }));
+  const reconciler = config.TORPOR_RECONCILER_URL === undefined
+    ? undefined
+    : stack.use(openClient(ReconcilerService, { address: config.TORPOR_RECONCILER_URL, token }));
+  const clients = stack.use(new HostClients(token));
+  const lifecycle = stack.use(new Lifecycle({ database, scheduler, hosts: (address) => clients.at(address) }));
+  const hosts = stack.use(new HostPool(clients, token));
+  const authenticator = stack.use(new Authenticator(database));
+  const stopping = new AbortController();
+  const api: Api = { database, lifecycle, hosts, scheduler, reconciler, stopping: stopping.signal };
+  const receiver = { database, internalToken: token, retention: config.TORPOR_TRACE_RETENTION };
+  const rest = createRestApp({ api, authenticator, receiver });
+  const server = stack.use(
+    await serve({
+      listen: parseAddress(config.TORPOR_LISTEN),
+      routes: (router) => addConnectServices(router, api, authenticator),
+      http: (request) => rest.fetch(request),
+      checkReady: () => database.checkReady(),
+    }),
+  );
+  stack.defer(() => stopping.abort());
+  const resources = stack.move();
+  return { address: server.address, [Symbol.asyncDispose]: () => resources.disposeAsync() };
+}
