@@ -52,7 +52,9 @@ function readCursor(cursor: string): { createdAt: Date; id: string } {
   try {
     const [time, id] = atob(cursor).split(".");
     const createdAt = new Date(Number(time));
-    if (isId(id) && time !== "" && !Number.isNaN(createdAt.getTime())) return { createdAt, id };
+    // Beyond these years a Date is written in a form that PostgreSQL does not read.
+    const inRange = createdAt.getTime() >= 0 && createdAt.getTime() < Date.UTC(10_000, 0);
+    if (isId(id) && time !== "" && inRange) return { createdAt, id };
   } catch (cause) {
     throw new TorporError("invalid_argument", "cursor is not one that this service gave out", {
       field: "cursor",
