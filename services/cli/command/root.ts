@@ -16,7 +16,7 @@ export const commands: Record<string, Loader> = {
   pause: async () => (await import("./pause.ts")).pause,
   resume: async () => (await import("./resume.ts")).resume,
   trace: async () => (await import("./trace.ts")).trace,
-  test: async () => (await import("./test.ts")).test,
+  test: async () => (await import("./run_tests.ts")).runTests,
   bench: async () => (await import("./bench.ts")).bench,
 };
 

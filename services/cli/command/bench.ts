@@ -1,0 +1,61 @@
+import { benchLifecycle, type LifecycleBenchReport } from "../bench/lifecycle_bench.ts";
+import type { Spread } from "../bench/spread.ts";
+import { apiTarget, openApi } from "../client/api.ts";
+import { bringUp } from "../deployment/up.ts";
+import { formatBytes, formatMs } from "../terminal/format.ts";
+import { Progress } from "../terminal/progress.ts";
+import { formatTable } from "../terminal/table.ts";
+import { defineAction, integerOption } from "./define.ts";
+import { EXIT, UsageError } from "./exit_codes.ts";
+import { printJson } from "./print.ts";
+
+/** `torpor bench` */
+export const bench = defineAction({
+  name: "bench",
+  description: "Measure a sandbox's life: cold create, exec, pause, resume, first exec; median, least and most",
+  args: {
+    name: { type: "positional", required: false, description: "What to measure: lifecycle (default)" },
+    runs: { type: "string", description: "Sandboxes to measure (default: 5)", valueHint: "number" },
+    memory: { type: "string", description: "MiB of guest memory (default: 512)", valueHint: "mib" },
+    dirty: { type: "string", description: "MiB of random data to write before the pause (default: 128)" },
+  },
+  async run({ args }) {
+    if ((args.name ?? "lifecycle") !== "lifecycle") throw new UsageError(`unknown benchmark: ${args.name}`);
+    const options = {
+      runs: integerOption(args.runs, "--runs", 1, 1000) ?? 5,
+      memoryMb: integerOption(args.memory, "--memory", 128, 65_536) ?? 512,
+      dirtyMb: integerOption(args.dirty, "--dirty", 1, 65_536) ?? 128,
+    };
+    const progress = new Progress();
+    await bringUp(progress);
+    using api = openApi(await apiTarget());
+    const report = await benchLifecycle(api, options, progress);
+    if (args.json) printJson(report);
+    else show(report);
+    return report.state_preserved ? EXIT.ok : EXIT.failed;
+  },
+});
+
+function show({ machine, accelerator, options, cold, warm, snapshot, ratio }: LifecycleBenchReport): void {
+  const row = (name: string, { median, min, max }: Spread, format: (value: number) => string) => [
+    name,
+    format(median),
+    format(min),
+    format(max),
+  ];
+  const percent = (value: number) => `${(100 * value).toFixed(1)} %`;
+  console.log(`${machine.processor}, ${machine.cores} cores, Linux ${machine.kernel}, ${accelerator}`);
+  console.log(`${options.runs} runs, ${options.memoryMb} MiB, ${options.dirtyMb} MiB of random data\n`);
+  console.log(formatTable([
+    ["", "MEDIAN", "LEAST", "MOST"],
+    row("cold: create", cold.create_ms, formatMs),
+    row("cold: create → first exec", cold.create_to_first_exec_ms, formatMs),
+    row("warm: exec", warm.exec_ms, formatMs),
+    row("warm: pause", warm.pause_ms, formatMs),
+    row("warm: resume", warm.resume_ms, formatMs),
+    row("warm: resume → first exec", warm.resume_to_first_exec_ms, formatMs),
+    row("resume by cold, to first exec", ratio.resume_to_cold, percent),
+    row("snapshot", snapshot.bytes, formatBytes),
+    row("pages served at the first exec", ratio.pages_served, percent),
+  ]));
+}

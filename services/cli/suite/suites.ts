@@ -1,0 +1,92 @@
+import { join } from "@std/path";
+import { REPOSITORY } from "../deployment/repository.ts";
+import { readTextIfThere } from "../deployment/files.ts";
+import { runLines } from "../tool/run_tool.ts";
+import { readCSummary } from "./c_summary.ts";
+import { readJunit } from "./junit.ts";
+import { addOutcomes, NOTHING, type Outcome, single } from "./outcome.ts";
+import { testFiles } from "./test_files.ts";
+
+/** Where and with what the suites run. */
+export interface SuiteContext {
+  /** Temporary directory of this run. */
+  directory: string;
+  /** Where C test programs are built. */
+  buildDirectory: string;
+  env: Record<string, string>;
+  onLine: (line: string) => void;
+}
+
+/** A part of the tests. */
+export interface Suite {
+  name: string;
+  run(context: SuiteContext): Promise<Outcome>;
+}
+
+/**
+ * All suites, cheap ones first, or those that the filters choose: a filter is a suite's name or part of a test file's
+ * path.
+ */
+export async function chooseSuites(filters: readonly string[]): Promise<Suite[]> {
+  const unit = await testFiles("unit");
+  const integration = await testFiles("integration");
+  const fixed: Suite[] = [
+    {
+      name: "format",
+      run: (context) => denoCheck(["fmt", "--check", "--quiet"], "formatted as deno fmt does", context),
+    },
+    { name: "lint", run: (context) => denoCheck(["lint", "--quiet"], "no lint findings", context) },
+    { name: "types", run: (context) => denoCheck(["check", "--quiet", "."], "types fit", context) },
+    { name: "ffi", run: (context) => cTests("ffi", context) },
+    { name: "guest", run: (context) => cTests("services/guest", context) },
+  ];
+  const denoSuites = (chosen: (file: string) => boolean): Suite[] => [
+    { name: "unit", run: (context) => denoTests("unit", unit.filter(chosen), context) },
+    { name: "integration", run: (context) => denoTests("integration", integration.filter(chosen), context) },
+  ];
+  if (filters.length === 0) return [...fixed, ...denoSuites(() => true)];
+  const all = [...fixed, ...denoSuites(() => true)];
+  const named = all.filter(({ name }) => filters.includes(name));
+  const parts = filters.filter((filter) => !all.some(({ name }) => name === filter));
+  if (parts.length === 0) return named;
+  return [...named, ...denoSuites((file) => parts.some((part) => file.includes(part)))];
+}
+
+async function denoCheck(args: string[], name: string, context: SuiteContext): Promise<Outcome> {
+  const lines: string[] = [];
+  const { success } = await run([Deno.execPath(), ...args], context, (line) => lines.push(line));
+  return single(name, success ? undefined : lines.join("\n"));
+}
+
+async function cTests(directory: string, context: SuiteContext): Promise<Outcome> {
+  const build = join(context.buildDirectory, directory.replaceAll("/", "-"));
+  await Deno.mkdir(build, { recursive: true });
+  const lines: string[] = [];
+  const make = ["make", "--no-print-directory", "-C", directory, "test", `BUILD_DIR=${build}`];
+  const { success } = await run(make, context, (line) => {
+    lines.push(line);
+    context.onLine(line);
+  });
+  return readCSummary(lines, success);
+}
+
+/** Runs test files one after the other: they share two processors, and virtual machines need both. */
+async function denoTests(name: string, files: readonly string[], context: SuiteContext): Promise<Outcome> {
+  if (files.length === 0) return NOTHING;
+  const report = join(context.directory, `${name}.xml`);
+  const options = ["--quiet", "--allow-all", "--no-check", `--junit-path=${report}`];
+  const lines: string[] = [];
+  const { success } = await run([Deno.execPath(), "test", ...options, ...files], context, (line) => {
+    lines.push(line);
+    context.onLine(line);
+  });
+  const xml = await readTextIfThere(report);
+  const outcome = xml === undefined ? NOTHING : readJunit(xml);
+  if (success === (outcome.failed === 0)) return outcome;
+  // It crashed, or a file could not be loaded: the report alone would hide that.
+  return addOutcomes(outcome, single(`${name} tests ran to their end`, lines.slice(-40).join("\n")));
+}
+
+async function run(argv: string[], context: SuiteContext, onLine: (line: string) => void) {
+  return await runLines(argv, { cwd: REPOSITORY, env: { ...context.env, NO_COLOR: "1" } }, onLine);
+}
