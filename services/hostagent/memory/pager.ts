@@ -76,6 +76,12 @@ export class Pager implements AsyncDisposable {
     return readRemovedPages(this.#stats.fd);
   }
 
+  /** Lets go of the process: it serves on without this agent. */
+  async release(): Promise<void> {
+    await this.process.release();
+    this.#stats.close();
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.process[Symbol.asyncDispose]();
     this.#stats.close();

@@ -57,6 +57,8 @@ export const recordSchema = z.strictObject({
   disk_size_mb: z.number().int().min(1),
   timeout_sec: count,
   env: z.record(z.string(), z.string()),
+  /** Content hash of the read-only base image: the same one for as long as the sandbox lives. */
+  base_image: z.string().regex(/^[0-9a-f]{8,64}$/),
   created_at_ms: count,
   last_active_at_ms: count,
   /** The newest fencing token seen. */

@@ -81,4 +81,3 @@ export class StagedSnapshot implements AsyncDisposable {
     if (!this.#committed) await removeIfPresent(this.paths.directory);
   }
 }
-

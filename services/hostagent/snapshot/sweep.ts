@@ -6,7 +6,7 @@ import type { Layout } from "../storage/layout.ts";
 import { readManifest, readTable } from "./committed.ts";
 import { releaseGenerations } from "./release.ts";
 
-/** What the sweep found for one sandbox. */
+/** A sandbox's newest snapshot. */
 export interface FoundSnapshot {
   manifest: Manifest;
   /** Generations that its table reads; undefined when the table is damaged. */

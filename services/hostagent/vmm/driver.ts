@@ -65,6 +65,8 @@ export interface Vmm extends AsyncDisposable {
   saveDeviceState(fd: number): Promise<void>;
   /** Reads what `saveDeviceState` wrote. @throws TorporError `resume_failed` when the VMM refuses it. */
   loadDeviceState(fd: number): Promise<void>;
+  /** Lets go of the process: it runs on without this agent. */
+  release(): Promise<void>;
 }
 
 /** One kind of VMM on this host. */

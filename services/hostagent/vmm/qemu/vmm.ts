@@ -16,12 +16,12 @@ const STATE_FD_NAME = "device-state";
 export class QemuVmm implements Vmm {
   readonly process: Process;
   readonly #qmp: Qmp;
-  readonly #resources: AsyncDisposableStack;
+  readonly #connections: AsyncDisposableStack;
 
-  private constructor(process: Process, qmp: Qmp, resources: AsyncDisposableStack) {
+  private constructor(process: Process, qmp: Qmp, connections: AsyncDisposableStack) {
     this.process = process;
     this.#qmp = qmp;
-    this.#resources = resources;
+    this.#connections = connections;
   }
 
   /**
@@ -29,13 +29,17 @@ export class QemuVmm implements Vmm {
    * @throws TorporError `vm_gone` when it ends first, `deadline_exceeded`; the signal's reason.
    */
   static async connect(process: Process, paths: SandboxPaths, signal: AbortSignal): Promise<QemuVmm> {
-    await using resources = new AsyncDisposableStack();
-    resources.use(process);
     const ended = new AbortController();
     process.exited.then(() => ended.abort(new TorporError("vm_gone", "the VMM ended before it answered")));
-    const qmp = resources.use(await Qmp.connect(paths.qmpSocket, AbortSignal.any([signal, ended.signal])));
-    resources.use(await ConsoleLog.open(paths.consoleSocket, paths.consoleLog));
-    return new QemuVmm(process, qmp, resources.move());
+    await using connections = new AsyncDisposableStack();
+    try {
+      const qmp = connections.use(await Qmp.connect(paths.qmpSocket, AbortSignal.any([signal, ended.signal])));
+      connections.use(await ConsoleLog.open(paths.consoleSocket, paths.consoleLog));
+      return new QemuVmm(process, qmp, connections.move());
+    } catch (error) {
+      await process[Symbol.asyncDispose]();
+      throw error;
+    }
   }
 
   async startVcpus(): Promise<void> {
@@ -78,8 +82,14 @@ export class QemuVmm implements Vmm {
     if (data.status === "failed") throw new TorporError("resume_failed", "the VMM refused the device state");
   }
 
+  async release(): Promise<void> {
+    await this.#connections.disposeAsync();
+    await this.process.release();
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#resources.disposeAsync();
+    await this.process[Symbol.asyncDispose]();
+    await this.#connections.disposeAsync();
   }
 
   async #prepareMigration(capabilities: { capability: string; state: boolean }[]): Promise<void> {

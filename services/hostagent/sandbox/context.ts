@@ -1,0 +1,34 @@
+import type { Span } from "@opentelemetry/api";
+import { withSpan } from "@torpor/telemetry";
+import type { Images } from "../storage/images.ts";
+import type { Layout } from "../storage/layout.ts";
+import type { VmmDriver } from "../vmm/driver.ts";
+import type { Semaphore } from "./semaphore.ts";
+
+/** What every lifecycle operation needs of its host. */
+export interface HostContext {
+  layout: Layout;
+  driver: VmmDriver;
+  images: Images;
+  /** Directory of the compiled native files. */
+  nativeDirectory: string;
+  /** The kernel tells written pages exactly (PAGEMAP_SCAN); otherwise a pause compares memory with the parent. */
+  tracking: boolean;
+  /** Limits what copies much at once: the pool of blocking native calls has 32 threads, and disks like sequences. */
+  copySlots: Semaphore;
+  /** Called at the begin of each step; what it throws fails the step. Tests use it to make any step fail. */
+  onStep?: (step: string, sandboxId: string) => void | Promise<void>;
+}
+
+/** Runs one step of an operation as a span of its own. */
+export async function step<T>(
+  context: HostContext,
+  sandboxId: string,
+  name: string,
+  work: (span: Span) => T | Promise<T>,
+): Promise<T> {
+  return await withSpan(name, { "torpor.sandbox_id": sandboxId }, async (span) => {
+    await context.onStep?.(name, sandboxId);
+    return await work(span);
+  });
+}

@@ -1,0 +1,327 @@
+import { asTorporError, TorporError } from "@torpor/errors";
+import { newId, requireId } from "@torpor/ids";
+import { log, withSpan } from "@torpor/telemetry";
+import type { GuestChannel } from "../guest/channel.ts";
+import type { FoundSnapshot } from "../snapshot/sweep.ts";
+import type { SandboxAccess } from "./access.ts";
+import type { HostContext } from "./context.ts";
+import { createSandbox, type CreateSpec } from "./create_sandbox.ts";
+import { destroySandbox, removeSnapshots } from "./destroy_sandbox.ts";
+import { idleAtMs, IdleTimers } from "./idle_timers.ts";
+import { KeyedLocks } from "./keyed_locks.ts";
+import { Operations, recordedError } from "./operations.ts";
+import { pauseSandbox } from "./pause_sandbox.ts";
+import type { OperationKind, OperationRecord } from "./record.ts";
+import { resumeSandbox } from "./resume_sandbox.ts";
+import type { Sandbox } from "./sandbox.ts";
+import { settleLostVm } from "./settle_lost_vm.ts";
+import { watchVm } from "./vm_watch.ts";
+
+/** What every lifecycle call carries. */
+export interface LifecycleCall {
+  sandboxId: string;
+  /** Empty: an operation of its own. */
+  operationId: string;
+  /** Fencing token; 0 skips the check. */
+  version: number;
+}
+
+/** Work under the sandbox's lock; the signal asks it to stop where that is safe. */
+type Work<T> = (sandbox: Sandbox, signal: AbortSignal) => Promise<T>;
+
+/**
+ * All sandboxes of this host. Each lifecycle operation is idempotent by its id, fenced by its version and holds its
+ * sandbox's lock; once begun it goes on when its caller leaves.
+ */
+export class SandboxManager implements SandboxAccess, AsyncDisposable {
+  readonly #context: HostContext;
+  readonly #sandboxes = new Map<string, Sandbox>();
+  /** Snapshots without a sandbox record; only destroy removes them. */
+  readonly #orphans: Map<string, FoundSnapshot>;
+  readonly #locks = new KeyedLocks();
+  readonly #operations = new Operations();
+  readonly #idle: IdleTimers;
+  readonly #background = new Set<Promise<void>>();
+  #closing = false;
+
+  constructor(context: HostContext, recovered: Sandbox[] = [], orphans = new Map<string, FoundSnapshot>()) {
+    this.#context = context;
+    this.#orphans = orphans;
+    this.#idle = new IdleTimers((sandbox) => this.#pauseIdle(sandbox));
+    for (const sandbox of recovered) {
+      this.#sandboxes.set(sandbox.id, sandbox);
+      this.#watch(sandbox);
+    }
+  }
+
+  /** All sandboxes, in no order. */
+  list(): Sandbox[] {
+    return [...this.#sandboxes.values()];
+  }
+
+  /** @throws TorporError `invalid_argument`, `sandbox_not_found`. */
+  get(sandboxId: string): Sandbox {
+    const sandbox = this.#sandboxes.get(requireId(sandboxId, "sandbox_id"));
+    if (!sandbox) throw new TorporError("sandbox_not_found", `no sandbox ${sandboxId} on this host`);
+    return sandbox;
+  }
+
+  /**
+   * Boots a new sandbox and waits until its agent answers. A failed one leaves nothing.
+   * @throws TorporError `already_exists`, `template_not_found`, `no_space`, and as `bootVm`.
+   */
+  async create(call: LifecycleCall, spec: CreateSpec): Promise<Sandbox> {
+    return await this.#operate("create", call, async (operation) => {
+      if (this.#sandboxes.has(call.sandboxId)) {
+        throw new TorporError("already_exists", `sandbox ${call.sandboxId} exists on this host`);
+      }
+      const interrupt = new AbortController();
+      return await createSandbox(this.#context, call, spec, operation, interrupt.signal, {
+        began: (sandbox) => {
+          sandbox.interrupt = interrupt;
+          this.#sandboxes.set(sandbox.id, sandbox);
+        },
+        failed: (sandbox) => void this.#sandboxes.delete(sandbox.id),
+        running: (sandbox) => this.#watch(sandbox),
+      });
+    });
+  }
+
+  /**
+   * Saves a running sandbox and frees its VM. A paused one is returned as it is.
+   * @throws TorporError `sandbox_not_found`, `fenced`, `conflict`, `pause_failed`, `no_space` (it runs on), `vm_gone`.
+   */
+  async pause(call: LifecycleCall, kind: "pause" | "auto_pause" = "pause"): Promise<Sandbox> {
+    return await this.#change(kind, call, async (sandbox, signal) => {
+      // Used meanwhile, or paused by somebody else.
+      if (kind === "auto_pause" && !this.#closing && !(sandbox.vm && idleAtMs(sandbox) <= Date.now())) return sandbox;
+      await pauseSandbox(this.#context, sandbox, signal);
+      sandbox.record.auto_paused = kind === "auto_pause";
+      return sandbox;
+    });
+  }
+
+  /**
+   * Brings a paused sandbox back. A running one is returned as it is.
+   * @param request.snapshotId the snapshot to resume, or empty for the newest.
+   * @throws TorporError `sandbox_not_found`, `fenced`, `conflict`, `snapshot_mismatch`, and as `resumeVm` (it stays paused).
+   */
+  async resume(
+    call: LifecycleCall,
+    request: { timeoutSec: number; snapshotId: string },
+  ): Promise<{ sandbox: Sandbox; clockBehindMs: number }> {
+    return await this.#change("resume", call, async (sandbox, signal) => {
+      const clockBehindMs = await resumeSandbox(this.#context, sandbox, request, signal);
+      if (clockBehindMs !== undefined) this.#watch(sandbox);
+      return { sandbox, clockBehindMs: clockBehindMs ?? 0 };
+    });
+  }
+
+  /**
+   * Ends a sandbox and removes everything of it. Always succeeds in the end: unknown ids are fine, an operation in flight is
+   * interrupted where that is safe, else waited for.
+   * @throws TorporError `fenced`, `internal` when files cannot be removed (call again).
+   */
+  async destroy(call: LifecycleCall): Promise<void> {
+    await this.#operate("destroy", call, async (operation) => {
+      const sandbox = this.#sandboxes.get(call.sandboxId);
+      if (sandbox) {
+        requireNewest(sandbox, call.version);
+        this.#idle.stop(sandbox);
+        await destroySandbox(this.#context, sandbox, operation);
+      }
+      await removeSnapshots(this.#context.layout, this.#orphans.get(call.sandboxId));
+      this.#orphans.delete(call.sandboxId);
+      this.#sandboxes.delete(call.sandboxId);
+    });
+  }
+
+  /** How an operation stands. @throws TorporError `operation_not_found`. */
+  operation(sandboxId: string, operationId: string): { state: string; error?: TorporError; sandbox?: Sandbox } {
+    const sandbox = this.#sandboxes.get(requireId(sandboxId, "sandbox_id"));
+    const status = this.#operations.status(requireId(operationId, "operation_id"));
+    if (status && status.sandboxId === sandboxId) return { state: status.state, error: status.error, sandbox };
+    const last = sandbox?.record.operation;
+    if (last?.operation_id !== operationId) {
+      throw new TorporError("operation_not_found", "this host has never begun that operation, or has forgotten it");
+    }
+    return { state: last.state, error: last.state === "failed" ? recordedError(last) : undefined, sandbox };
+  }
+
+  /** The control plane has recorded these automatic pauses. */
+  async acknowledgeAutoPaused(sandboxIds: string[]): Promise<void> {
+    for (const sandboxId of sandboxIds) {
+      const sandbox = this.#sandboxes.get(sandboxId);
+      // A sandbox that is being changed is acknowledged with a later call.
+      using lock = sandbox?.record.auto_paused ? this.#locks.tryAcquire(sandboxId) : undefined;
+      if (!lock) continue;
+      sandbox!.record.auto_paused = false;
+      await sandbox!.save(this.#context.layout);
+    }
+  }
+
+  /** Counts as activity. @throws TorporError `sandbox_not_found`, `conflict`. */
+  ping(sandboxId: string): void {
+    this.#running(sandboxId).touch();
+  }
+
+  async channel(sandboxId: string): Promise<GuestChannel> {
+    const sandbox = this.#running(sandboxId);
+    return await sandbox.vm!.channel();
+  }
+
+  async use<T>(sandboxId: string, work: (channel: GuestChannel) => Promise<T>): Promise<T> {
+    const sandbox = this.#running(sandboxId);
+    sandbox.uses++;
+    sandbox.touch();
+    try {
+      return await work(await sandbox.vm!.channel());
+    } finally {
+      sandbox.uses--;
+      sandbox.touch();
+    }
+  }
+
+  env(sandboxId: string): Record<string, string> {
+    return this.get(sandboxId).record.env;
+  }
+
+  /**
+   * Stops for good: refuses new operations, waits for those in flight and pauses what runs, so that nothing is lost. A
+   * sandbox whose pause fails is left running for the next agent to adopt.
+   */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closing = true;
+    this.#idle.stopAll();
+    await this.#operations.idle();
+    await Promise.all(this.list().filter(({ vm }) => vm).map((sandbox) => this.#pauseForShutdown(sandbox)));
+    await Promise.all(this.#background);
+  }
+
+  /** Destroys all sandboxes. */
+  async destroyAll(): Promise<void> {
+    const ids = new Set([...this.#sandboxes.keys(), ...this.#orphans.keys()]);
+    await Promise.all([...ids].map((sandboxId) => this.destroy({ sandboxId, operationId: "", version: 0 })));
+  }
+
+  /** @throws TorporError `sandbox_not_found`, `conflict` when it is not running. */
+  #running(sandboxId: string): Sandbox {
+    const sandbox = this.get(sandboxId);
+    if (sandbox.status === "running" && sandbox.vm && !sandbox.vm.ended) return sandbox;
+    throw new TorporError("conflict", `sandbox ${sandboxId} is ${sandbox.status}`, {
+      hint: sandbox.status === "paused" ? "resume it first" : undefined,
+    });
+  }
+
+  /** Runs an operation once per id, under the sandbox's lock. */
+  async #operate<T>(kind: OperationKind, call: LifecycleCall, work: (operation: OperationRecord) => Promise<T>) {
+    if (this.#closing && kind !== "auto_pause") {
+      throw new TorporError("unavailable", "this host agent is stopping", { retryAfterSec: 1 });
+    }
+    const operationId = call.operationId || newId();
+    const operation: OperationRecord = {
+      operation_id: requireId(operationId, "operation_id"),
+      kind,
+      state: "running",
+      error_code: "",
+      error_message: "",
+    };
+    const attributes = { "torpor.sandbox_id": call.sandboxId, "torpor.operation_id": operationId };
+    return await this.#operations.run(operationId, call.sandboxId, kind, async () => {
+      // Delete wins: what is in flight stops as soon as that is safe.
+      if (kind === "destroy") this.#sandboxes.get(call.sandboxId)?.interrupt?.abort(destroyed());
+      using _lock = await this.#locks.acquire(call.sandboxId);
+      return await withSpan(`sandbox.${kind}`, attributes, () => work(operation));
+    });
+  }
+
+  /** An operation that changes an existing sandbox and is noted in its record from begin to end. */
+  async #change<T>(kind: OperationKind, call: LifecycleCall, work: Work<T>): Promise<T> {
+    return await this.#operate(kind, call, async (operation) => {
+      const sandbox = this.get(call.sandboxId);
+      const { record } = sandbox;
+      const last = record.operation;
+      if (last?.operation_id === operation.operation_id && last.state === "failed") throw recordedError(last);
+      requireNewest(sandbox, call.version);
+      record.version = Math.max(record.version, call.version);
+      record.operation = operation;
+      const interrupt = sandbox.interrupt = new AbortController();
+      await sandbox.save(this.#context.layout);
+      try {
+        const result = await work(sandbox, interrupt.signal);
+        operation.state = "succeeded";
+        return result;
+      } catch (thrown) {
+        await this.#fail(sandbox, operation, thrown);
+        throw thrown;
+      } finally {
+        sandbox.interrupt = undefined;
+        await this.#saveOutcome(sandbox);
+        if (!this.#closing) this.#idle.start(sandbox);
+      }
+    });
+  }
+
+  async #fail(sandbox: Sandbox, operation: OperationRecord, thrown: unknown): Promise<void> {
+    const error = asTorporError(thrown);
+    Object.assign(operation, { state: "failed", error_code: error.code, error_message: error.message });
+    if (sandbox.vm?.ended) await settleLostVm(this.#context, sandbox);
+    else if (!sandbox.record.reason || sandbox.record.state === "running") sandbox.record.reason = error.code;
+  }
+
+  /** The operation itself is over, and its outcome is in memory: a full disk must not turn a success into a failure. */
+  async #saveOutcome(sandbox: Sandbox): Promise<void> {
+    try {
+      await sandbox.save(this.#context.layout);
+    } catch (error) {
+      log("error", "record_not_saved", { sandbox_id: sandbox.id }, error);
+    }
+  }
+
+  /** Notices the end of the sandbox's VM, and arms its idle timer. */
+  #watch(sandbox: Sandbox): void {
+    const { vm } = sandbox;
+    if (!vm) return;
+    this.#idle.start(sandbox);
+    const watching = watchVm(sandbox.id, vm).then(async (lost) => {
+      if (!lost) return;
+      using _lock = await this.#locks.acquire(sandbox.id);
+      // An operation may have noticed it before.
+      if (sandbox.vm !== vm) return;
+      await settleLostVm(this.#context, sandbox);
+      await this.#saveOutcome(sandbox);
+    });
+    this.#background.add(watching);
+    watching.finally(() => this.#background.delete(watching));
+  }
+
+  async #pauseIdle(sandbox: Sandbox): Promise<void> {
+    if (this.#closing || sandbox.status !== "running") return;
+    try {
+      await this.pause({ sandboxId: sandbox.id, operationId: "", version: 0 }, "auto_pause");
+      log("info", "sandbox_auto_paused", { sandbox_id: sandbox.id });
+    } catch (error) {
+      // It runs on; the timer was armed again.
+      log("error", "auto_pause_failed", { sandbox_id: sandbox.id }, error);
+    }
+  }
+
+  async #pauseForShutdown(sandbox: Sandbox): Promise<void> {
+    try {
+      await this.pause({ sandboxId: sandbox.id, operationId: "", version: 0 }, "auto_pause");
+    } catch (error) {
+      log("error", "sandbox_left_running", { sandbox_id: sandbox.id }, error);
+      await sandbox.vm?.release();
+    }
+  }
+}
+
+/** @throws TorporError `fenced` when the caller has been overtaken. */
+function requireNewest(sandbox: Sandbox, version: number): void {
+  if (version === 0 || version >= sandbox.record.version) return;
+  throw new TorporError("fenced", `version ${version} is older than ${sandbox.record.version}`);
+}
+
+function destroyed(): TorporError {
+  return new TorporError("canceled", "the sandbox is being deleted");
+}

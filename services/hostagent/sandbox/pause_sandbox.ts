@@ -1,0 +1,59 @@
+import { isErrorCode, TorporError } from "@torpor/errors";
+import { log, withSpan } from "@torpor/telemetry";
+import { releaseGenerations } from "../snapshot/release.ts";
+import type { FoundSnapshot } from "../snapshot/sweep.ts";
+import type { HostContext } from "./context.ts";
+import { hostError } from "./host_error.ts";
+import { pauseVm } from "./pause_vm.ts";
+import type { RunningVm } from "./running_vm.ts";
+import { removeLiveFiles } from "./live_files.ts";
+import type { Sandbox } from "./sandbox.ts";
+
+/**
+ * Pauses a sandbox: snapshot, commit, release of everything that the VM held, release of replaced generations. A paused
+ * sandbox stays as it is. Lock held by the caller.
+ * @throws TorporError `pause_failed`, `no_space` and what the VMM reports (the VM runs on); `vm_gone` or `pager_failed`
+ *   when the VM vanished before: the newest snapshot is then older than what the caller wants to keep.
+ */
+export async function pauseSandbox(context: HostContext, sandbox: Sandbox, signal: AbortSignal): Promise<void> {
+  const { vm, record } = sandbox;
+  if (!vm) return requirePaused(sandbox);
+  let snapshot: FoundSnapshot;
+  try {
+    snapshot = await pauseVm(context, record, vm, signal);
+  } catch (thrown) {
+    throw hostError(thrown, "pause_failed", "the sandbox could not be paused");
+  }
+  // Committed: from here on nothing may fail the pause, and the VM must not run again.
+  sandbox.newest = snapshot;
+  record.snapshot_id = snapshot.manifest.snapshot_id;
+  sandbox.vm = undefined;
+  sandbox.rest("paused", "");
+  await withSpan(
+    "pause.release",
+    { "torpor.sandbox_id": sandbox.id },
+    () => release(context, sandbox.id, vm, snapshot),
+  );
+}
+
+/** Frees what the VM held. What cannot be freed is logged: the pause has succeeded, and the next start cleans up. */
+async function release(context: HostContext, sandboxId: string, vm: RunningVm, snapshot: FoundSnapshot): Promise<void> {
+  try {
+    await vm[Symbol.asyncDispose]();
+    await removeLiveFiles(context.layout, sandboxId);
+  } catch (error) {
+    log("error", "vm_not_released", { sandbox_id: sandboxId }, error);
+  }
+  if (!vm.parent) return;
+  const { manifest, table } = vm.parent;
+  const older = new Set([manifest.snapshot_id, ...table.sources]);
+  await releaseGenerations(context.layout, older, new Set(snapshot.sources));
+}
+
+function requirePaused({ record }: Sandbox): void {
+  if (record.state === "paused" && record.reason !== "vm_gone" && record.reason !== "pager_failed") return;
+  const code = isErrorCode(record.reason) ? record.reason : "conflict";
+  throw new TorporError(code, `the sandbox's VM was gone before it could be paused`, {
+    hint: record.state === "paused" ? "resume goes back to its newest snapshot" : "only delete is possible",
+  });
+}

@@ -1,0 +1,148 @@
+import { openFile, openUserfaultfdDevice, socketPair } from "@torpor/ffi";
+import { GuestMemory } from "../memory/guest_memory.ts";
+import { Pager } from "../memory/pager.ts";
+import { reportPager } from "../memory/report_pager.ts";
+import { type VerifiedSnapshot, verifySnapshot } from "../snapshot/committed.ts";
+import { createEmptyDisk, fillDisk } from "../storage/disk.ts";
+import { removeIfPresent } from "../storage/durable_file.ts";
+import type { Vmm } from "../vmm/driver.ts";
+import { type HostContext, step } from "./context.ts";
+import { greetGuest } from "./greet_guest.ts";
+import type { SandboxRecord } from "./record.ts";
+import { RunningVm } from "./running_vm.ts";
+
+/** The guest's agent answers within 100 ms of the start of its vCPUs (measured with TCG); this is for a loaded host. */
+const RESUME_TIMEOUT_MS = 60_000;
+
+/** A resumed VM and how far its clock was behind. */
+export interface ResumedVm {
+  vm: RunningVm;
+  clockBehindMs: number;
+}
+
+/**
+ * Restores a sandbox's VM from its snapshot. Guest memory is not read: pages come when the guest touches them. On failure
+ * everything acquired is released in reverse and the snapshot is as it was.
+ * @param onStarted records the processes before the guest runs.
+ * @throws TorporError `snapshot_corrupt`, `snapshot_missing`, `resume_failed`, `vm_start_failed`, `vm_gone`,
+ *   `guest_unreachable`, `deadline_exceeded`; the signal's reason.
+ */
+export async function resumeVm(
+  context: HostContext,
+  record: SandboxRecord,
+  snapshotId: string,
+  onStarted: (vm: RunningVm) => Promise<void>,
+  signal: AbortSignal,
+): Promise<ResumedVm> {
+  const id = record.sandbox_id;
+  const deadline = AbortSignal.any([signal, AbortSignal.timeout(RESUME_TIMEOUT_MS)]);
+  const snapshot = await step(context, id, "resume.verify", () => verifySnapshot(context.layout, snapshotId));
+  context.driver.requireCompatible(snapshot.manifest.vmm);
+  const vm = await restore(context, record, snapshot, deadline);
+  try {
+    await onStarted(vm);
+    await step(context, id, "resume.start_vcpus", () => vm.vmm.startVcpus());
+    vm.startedAtMs = Date.now();
+    const clockBehindMs = await step(context, id, "resume.guest_hello", async (span) => {
+      const behindMs = await greetGuest(vm, deadline);
+      span.setAttribute("torpor.clock_behind_ms", behindMs);
+      return behindMs;
+    });
+    reportPager("pager.first_faults", vm);
+    return { vm, clockBehindMs };
+  } catch (error) {
+    await vm[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+/** Builds the stopped VM: memory, pager, disk and VMM at the same time, then the device state. */
+async function restore(
+  context: HostContext,
+  record: SandboxRecord,
+  snapshot: VerifiedSnapshot,
+  signal: AbortSignal,
+): Promise<RunningVm> {
+  const id = record.sandbox_id;
+  const { agentSocket } = context.layout.sandbox(id);
+  await using resources = new AsyncDisposableStack();
+  const memory = resources.use(GuestMemory.create(id, record.memory_mb));
+  await prepareDisk(context, id, snapshot);
+  // Both end before anything is released: a copy must not go on into a directory that is being cleaned.
+  const [filled, started] = await Promise.allSettled([
+    copyDisk(context, id, snapshot),
+    startProcesses(context, record, snapshot, memory, resources, signal),
+  ]);
+  if (filled.status === "rejected") throw filled.reason;
+  if (started.status === "rejected") throw started.reason;
+  const { vmm, pager } = started.value;
+  await step(context, id, "resume.load_device_state", async () => {
+    using state = openFile(context.layout.snapshot(snapshot.manifest.snapshot_id).state, { read: true });
+    await vmm.loadDeviceState(state.fd);
+  });
+  const { tracking, driver } = context;
+  const { accelerator } = driver.identity;
+  const vm = new RunningVm({ vmm, memory, pager, parent: snapshot, tracking, accelerator, agentSocket });
+  resources.move();
+  return vm;
+}
+
+/** The VMM opens the disk when it starts, so the file exists at its full size before its content is there. */
+async function prepareDisk(context: HostContext, id: string, snapshot: VerifiedSnapshot): Promise<void> {
+  const live = context.layout.sandbox(id).disk;
+  await removeIfPresent(live);
+  await createEmptyDisk(live, snapshot.manifest.files.disk.bytes);
+}
+
+async function copyDisk(context: HostContext, id: string, snapshot: VerifiedSnapshot): Promise<void> {
+  const from = context.layout.snapshot(snapshot.manifest.snapshot_id).disk;
+  const to = context.layout.sandbox(id).disk;
+  await step(context, id, "resume.disk", async (span) => {
+    const copy = await context.copySlots.with(() => fillDisk(from, to, snapshot.manifest.files.disk.bytes));
+    span.setAttributes({ "torpor.method": copy.method, "torpor.bytes": copy.bytesCopied });
+  });
+}
+
+/** Starts pager and VMM, joined by a socket; `resources` owns both. */
+async function startProcesses(
+  context: HostContext,
+  record: SandboxRecord,
+  snapshot: VerifiedSnapshot,
+  memory: GuestMemory,
+  resources: AsyncDisposableStack,
+  signal: AbortSignal,
+): Promise<{ vmm: Vmm; pager: Pager }> {
+  const { layout, driver, tracking } = context;
+  const id = record.sandbox_id;
+  const paths = layout.sandbox(id);
+  using opened = new DisposableStack();
+  // The agent keeps neither end: the pager must see the end of the connection when the VMM is gone.
+  const [pagerEnd, vmmEnd] = socketPair();
+  opened.use(pagerEnd);
+  opened.use(vmmEnd);
+  const pager = await step(context, id, "resume.spawn_pager", () => {
+    const read = (path: string) => opened.use(openFile(path, { read: true })).fd;
+    return resources.use(Pager.start({
+      sandboxId: id,
+      memoryBytes: memory.sizeBytes,
+      handshakeFd: pagerEnd.fd,
+      headerFd: read(layout.snapshot(snapshot.manifest.snapshot_id).memoryHeader),
+      sourceFds: snapshot.table.sources.map((source) => read(layout.snapshot(source).memoryData)),
+      logPath: paths.pagerLog,
+      nativeDirectory: context.nativeDirectory,
+    }));
+  });
+  pagerEnd.close();
+  const config = {
+    sandboxId: id,
+    paths,
+    vcpus: record.vcpus,
+    memoryMb: record.memory_mb,
+    memoryFd: memory.fd,
+    baseImage: context.images.basePath(record.base_image),
+  };
+  const device = opened.use(openUserfaultfdDevice());
+  const link = { userfaultfdDeviceFd: device.fd, socketFd: vmmEnd.fd, tracking };
+  const vmm = await step(context, id, "resume.spawn_vmm", () => driver.restore(config, link, signal));
+  return { vmm: resources.use(vmm), pager };
+}

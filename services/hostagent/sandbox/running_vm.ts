@@ -1,0 +1,132 @@
+import type { ErrorCode } from "@torpor/errors";
+import type { ExtentTable, Manifest } from "@torpor/snapshot";
+import { type GuestChannel, openGuestChannel } from "../guest/channel.ts";
+import type { GuestMemory } from "../memory/guest_memory.ts";
+import type { Pager } from "../memory/pager.ts";
+import { type Vmm, VMM_MEMORY_FD } from "../vmm/driver.ts";
+import type { VmRecord } from "./record.ts";
+
+/** A running guest's agent answers in milliseconds; after a crash its init starts it again. */
+const REOPEN_TIMEOUT_MS = 10_000;
+
+/** The snapshot that a VM was resumed from: its next snapshot is stored as the difference to it. */
+export interface ParentSnapshot {
+  manifest: Manifest;
+  table: ExtentTable;
+}
+
+/** The parts of a VM that runs. */
+export interface VmParts {
+  vmm: Vmm;
+  memory: GuestMemory;
+  /** Absent for a VM that was booted. */
+  pager?: Pager;
+  parent?: ParentSnapshot;
+  tracking: boolean;
+  accelerator: "kvm" | "tcg";
+  agentSocket: string;
+}
+
+/** A VM with everything that lives and dies with it. Disposing it kills the VM and frees its memory. */
+export class RunningVm implements AsyncDisposable {
+  readonly vmm: Vmm;
+  readonly memory: GuestMemory;
+  readonly pager: Pager | undefined;
+  readonly parent: ParentSnapshot | undefined;
+  readonly tracking: boolean;
+  readonly accelerator: "kvm" | "tcg";
+  /** When its vCPUs were started, wall clock. */
+  startedAtMs = Date.now();
+  /** Set before the VM is killed for a reason that its exit would not tell. */
+  killedFor: ErrorCode | undefined;
+  readonly #agentSocket: string;
+  /** The process has ended, expected or not. */
+  ended = false;
+  readonly #letGo = Promise.withResolvers<void>();
+  #disposing = false;
+  #channel: Promise<GuestChannel> | undefined;
+
+  /** Takes over the parts. */
+  constructor(parts: VmParts) {
+    this.vmm = parts.vmm;
+    this.memory = parts.memory;
+    this.pager = parts.pager;
+    this.parent = parts.parent;
+    this.tracking = parts.tracking;
+    this.accelerator = parts.accelerator;
+    this.#agentSocket = parts.agentSocket;
+    this.vmm.process.exited.then(() => this.ended = true);
+  }
+
+  /** It is being disposed or released: the end of its processes is expected, or no longer this agent's concern. */
+  get disposing(): boolean {
+    return this.#disposing;
+  }
+
+  /** Resolves when it is disposed or released. */
+  get letGo(): Promise<void> {
+    return this.#letGo.promise;
+  }
+
+  /** For `sandbox.json`: how a restarted agent finds this VM again. */
+  get record(): VmRecord {
+    const { pid, startTime } = this.vmm.process;
+    return {
+      vmm: { pid, start_time: String(startTime) },
+      accelerator: this.accelerator,
+      memory_fd: VMM_MEMORY_FD,
+      pager: this.pager?.record ?? null,
+      tracking: this.tracking,
+    };
+  }
+
+  /**
+   * The channel to the guest's agent: opened by the first caller, opened again when it has broken.
+   * @param signal ends the wait for the guest's first answer.
+   * @throws TorporError `guest_unreachable`, `guest_protocol`; the signal's reason.
+   */
+  async channel(signal: AbortSignal = AbortSignal.timeout(REOPEN_TIMEOUT_MS)): Promise<GuestChannel> {
+    const opening = this.#channel ??= this.#open(signal);
+    return await opening;
+  }
+
+  async #open(signal: AbortSignal): Promise<GuestChannel> {
+    const forget = () => this.#channel = undefined;
+    try {
+      const channel = await openGuestChannel({ socketPath: this.#agentSocket, signal });
+      channel.closed.then(forget);
+      return channel;
+    } catch (error) {
+      forget();
+      throw error;
+    }
+  }
+
+  /** Ends the channel: its open streams fail with `guest_unreachable`. */
+  async closeChannel(): Promise<void> {
+    const opening = this.#channel;
+    this.#channel = undefined;
+    const channel = await opening?.catch(() => undefined);
+    await channel?.[Symbol.asyncDispose]();
+  }
+
+  /** Lets go of VM and pager: they run on, for the next agent to adopt. */
+  async release(): Promise<void> {
+    this.#disposing = true;
+    this.#letGo.resolve();
+    await this.closeChannel();
+    await this.vmm.release();
+    await this.pager?.release();
+    this.memory[Symbol.dispose]();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#disposing = true;
+    this.#letGo.resolve();
+    // First the VM, so that a channel that waits for the guest ends at once; the pager last, so that no fault waits.
+    await this.vmm[Symbol.asyncDispose]();
+    await this.closeChannel();
+    await this.pager?.[Symbol.asyncDispose]();
+    this.memory[Symbol.dispose]();
+  }
+}

@@ -1,0 +1,63 @@
+import type { ErrorCode } from "@torpor/errors";
+import type { FoundSnapshot } from "../snapshot/sweep.ts";
+import { writeDurably } from "../storage/durable_file.ts";
+import type { Layout } from "../storage/layout.ts";
+import type { OperationKind, SandboxRecord } from "./record.ts";
+import type { RunningVm } from "./running_vm.ts";
+
+/** What ListSandboxes shows: where the sandbox rests, or what is being done to it. */
+export type SandboxStatus = "starting" | "running" | "pausing" | "paused" | "resuming" | "deleting" | "failed";
+
+const STATUS_DURING: Record<OperationKind, SandboxStatus> = {
+  create: "starting",
+  pause: "pausing",
+  auto_pause: "pausing",
+  resume: "resuming",
+  destroy: "deleting",
+};
+
+/** One sandbox of this host: its record on disk and what it has in this process. Only lock holders change it. */
+export class Sandbox {
+  readonly record: SandboxRecord;
+  vm: RunningVm | undefined;
+  /** The newest committed snapshot. */
+  newest: FoundSnapshot | undefined;
+  /** Ends the operation in flight early, where that is safe: delete does not wait for a slow boot. */
+  interrupt: AbortController | undefined;
+  lastActiveAtMs: number;
+  /** Requests that use the sandbox now: while there are any, it is not idle. */
+  uses = 0;
+
+  constructor(record: SandboxRecord) {
+    this.record = record;
+    this.lastActiveAtMs = record.last_active_at_ms;
+  }
+
+  get id(): string {
+    return this.record.sandbox_id;
+  }
+
+  get status(): SandboxStatus {
+    const { operation, state } = this.record;
+    if (operation?.state === "running") return STATUS_DURING[operation.kind];
+    return state === "new" ? "starting" : state;
+  }
+
+  /** Notes that the sandbox is being used. */
+  touch(): void {
+    this.lastActiveAtMs = Date.now();
+  }
+
+  /** Writes the record to disk. */
+  async save(layout: Layout): Promise<void> {
+    this.record.last_active_at_ms = this.lastActiveAtMs;
+    await writeDurably(layout.sandbox(this.id).record, JSON.stringify(this.record, null, 2) + "\n");
+  }
+
+  /** Notes where the sandbox rests now, and why. */
+  rest(state: SandboxRecord["state"], reason: ErrorCode | ""): void {
+    this.record.state = state;
+    this.record.reason = reason;
+    if (state !== "running") this.record.vm = null;
+  }
+}
