@@ -1,5 +1,6 @@
 import { copySparse, openFile, type SparseCopyResult } from "@torpor/ffi";
 import { TorporError } from "@torpor/errors";
+import { findProgram } from "../host/programs.ts";
 
 /**
  * Creates the empty writable layer of a new sandbox: a sparse file with an ext4 file system. It has no journal: after a
@@ -7,7 +8,7 @@ import { TorporError } from "@torpor/errors";
  * @throws TorporError `vm_start_failed`, `no_space`.
  */
 export async function createWritableDisk(path: string, sizeMb: number): Promise<void> {
-  const command = new Deno.Command("mke2fs", {
+  const command = new Deno.Command(await findProgram("mke2fs", "e2fsprogs"), {
     args: ["-t", "ext4", "-F", "-q", "-O", "^has_journal", "-E", "lazy_itable_init=1", "-m", "0", path, `${sizeMb}M`],
     stdin: "null",
     stdout: "null",
