@@ -24,13 +24,23 @@ export async function buildNative(paths: HomePaths, report: Report): Promise<str
   await Deno.mkdir(paths.native, { recursive: true });
   const partial = await Deno.makeTempDir({ dir: paths.native, prefix: "partial-" });
   try {
-    await runTool(["make", "-C", join(REPOSITORY, "ffi"), `BUILD_DIR=${partial}`], { onLine: report });
+    await runTool(["make", "-C", join(REPOSITORY, "ffi"), `BUILD_DIR=${partial}`], {
+      onLine: (line) => reportCompiled(line, report),
+    });
+    await removeIfThere(join(partial, "obj"));
     await Deno.chmod(partial, 0o755);
     await moveInto(directory, partial);
   } finally {
     await removeIfThere(partial);
   }
   return directory;
+}
+
+/** Shows a compiler's command line as the file it makes. */
+function reportCompiled(line: string, report: Report): void {
+  const product = / -o \S*\/(\S+)/.exec(line)?.[1];
+  if (product?.endsWith(".o")) report(`compiling ${product.replace(/o$/, "c")}`);
+  else if (product) report(`linking ${product}`);
 }
 
 async function hasProducts(directory: string): Promise<boolean> {

@@ -15,7 +15,8 @@ Deno.test("a process is found by its environment, ends on SIGTERM, and is gone a
 
 Deno.test("a process that ignores SIGTERM is killed", async () => {
   const child = new Deno.Command("sh", {
-    args: ["-c", "trap '' TERM; echo ready; while :; do sleep 60 & wait; done"],
+    args: ["-c", "trap '' TERM; echo ready; read -r _"],
+    stdin: "piped",
     stdout: "piped",
   }).spawn();
   const reader = child.stdout.getReader();
@@ -23,7 +24,7 @@ Deno.test("a process that ignores SIGTERM is killed", async () => {
   const process = readProcess(child.pid)!;
   const [outcome] = await Promise.all([endProcess(process, 100), child.status]);
   assertEquals(outcome, "killed");
-  await reader.cancel();
+  await Promise.all([reader.cancel(), child.stdin.close()]);
 });
 
 Deno.test("a pid that another process has now is not signalled", async () => {

@@ -33,7 +33,7 @@ export async function chooseSuites(filters: readonly string[]): Promise<Suite[]>
   const fixed: Suite[] = [
     {
       name: "format",
-      run: (context) => denoCheck(["fmt", "--check", "--quiet"], "formatted as deno fmt does", context),
+      run: (context) => denoCheck(["fmt", "--check"], "formatted as deno fmt does", context),
     },
     { name: "lint", run: (context) => denoCheck(["lint", "--quiet"], "no lint findings", context) },
     { name: "types", run: (context) => denoCheck(["check", "--quiet", "."], "types fit", context) },
@@ -49,7 +49,10 @@ export async function chooseSuites(filters: readonly string[]): Promise<Suite[]>
   const named = all.filter(({ name }) => filters.includes(name));
   const parts = filters.filter((filter) => !all.some(({ name }) => name === filter));
   if (parts.length === 0) return named;
-  return [...named, ...denoSuites((file) => parts.some((part) => file.includes(part)))];
+  const chosen = (file: string) => parts.some((part) => file.includes(part));
+  const kinds = [["unit", unit], ["integration", integration]] as const;
+  const present = kinds.filter(([, files]) => files.some(chosen)).map(([name]) => name as string);
+  return [...named, ...denoSuites(chosen).filter(({ name }) => present.includes(name))];
 }
 
 async function denoCheck(args: string[], name: string, context: SuiteContext): Promise<Outcome> {
