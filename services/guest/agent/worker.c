@@ -134,7 +134,8 @@ static bool pump_worker(struct agent *agent, struct stream *stream) {
         return progress;
     }
     ssize_t got = recv(worker->socket, message_buffer, sizeof message_buffer, MSG_DONTWAIT);
-    if (got < 0 && errno == EINTR) return true;
+    // ECONNRESET comes once, before the worker's last frames, when it ended without reading all that was sent to it.
+    if (got < 0 && (errno == EINTR || errno == ECONNRESET)) return true;
     if (got < 0 && errno == EAGAIN) {
         worker->readable = false;
         return progress;

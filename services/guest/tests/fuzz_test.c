@@ -18,7 +18,7 @@
 #include "process.h"
 #include "test.h"
 
-enum { FUZZ_INPUTS = 40000, NOBODY = 65534, ROUNDS_PER_INPUT = 2, FORK_EVERY = 200 };
+enum { FUZZ_INPUTS = 40000, NOBODY = 65534, ROUNDS_PER_INPUT = 2, FORK_EVERY = 50 };
 
 static struct agent agent;
 static int host_end;
@@ -198,7 +198,7 @@ static bool answers_ping(void) {
 
 static bool confine(void) {
     char directory[] = "/tmp/torpor-fuzz-XXXXXX";
-    if (geteuid() != 0 || !mkdtemp(directory) || chdir(directory)) return false;
+    if (geteuid() != 0 || !mkdtemp(directory) || chdir(directory) || chmod(".", 0755)) return false;
     FILE *passwd = mkdir("etc", 0755) == 0 && mkdir("home", 0777) == 0 ? fopen("etc/passwd", "w") : NULL;
     if (!passwd || chmod("home", 0777)) return false;
     fprintf(passwd, "user:x:%d:%d::/home:/bin/sh\n", NOBODY, NOBODY);

@@ -47,7 +47,8 @@ export async function bootVm(memoryMb: number, cacheDirectory: string): Promise<
     "-device", "virtio-serial-device", "-chardev", `socket,id=agent,path=${socket}`,
     "-device", "virtserialport,chardev=agent,name=torpor.agent.0",
   ];
-  const qemu = new Deno.Command("qemu-system-x86_64", { args, stdin: "null", stdout: "null", stderr: "inherit" }).spawn();
+  const qemu = new Deno.Command("qemu-system-x86_64", { args, stdin: "null", stdout: "null", stderr: "inherit" })
+    .spawn();
   const connection = await listener.accept();
   listener.close();
   const client = new GuestClient(connection);
