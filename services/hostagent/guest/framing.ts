@@ -60,7 +60,6 @@ export class FrameDecoder {
   #runLeft = 0;
   /** A run of fewer than 254 bytes stands for a zero byte too, unless the frame ends there. */
   #zeroPending = false;
-  #empty = true;
   #skipping = false;
 
   constructor(sink: FrameSink) {
@@ -69,59 +68,63 @@ export class FrameDecoder {
 
   /** Takes the next bytes of the stream; reports every frame that ends in them. */
   push(chunk: Uint8Array): void {
-    let at = 0;
-    while (at < chunk.length) {
-      if (this.#skipping) at = this.#skip(chunk, at);
-      else if (this.#runLeft > 0) at = this.#copyRun(chunk, at);
-      else this.#takeMark(chunk[at++]!);
-    }
+    for (let at = 0; at < chunk.length;) at = this.#skipping ? this.#skip(chunk, at) : this.#decode(chunk, at);
   }
 
   #skip(chunk: Uint8Array, at: number): number {
     const zero = chunk.indexOf(0, at);
     if (zero < 0) return chunk.length;
-    this.#reset();
+    this.#skipping = false;
     return zero + 1;
   }
 
-  #takeMark(mark: number): void {
-    if (mark === 0) return this.#finish();
-    const needed = this.#length + (this.#zeroPending ? 1 : 0) + mark - 1;
-    if (needed > this.#plain.length) {
-      this.#skipping = true;
-      this.#sink.onInvalid("too large");
-      return;
-    }
-    if (this.#zeroPending) this.#plain[this.#length++] = 0;
-    this.#empty = false;
-    this.#runLeft = mark - 1;
-    this.#zeroPending = mark !== LONGEST_RUN + 1;
-  }
-
-  #copyRun(chunk: Uint8Array, start: number): number {
+  /** Decodes to the end of the frame or of the chunk; returns where it stopped. */
+  #decode(chunk: Uint8Array, start: number): number {
     const plain = this.#plain;
-    const end = Math.min(start + this.#runLeft, chunk.length);
-    let length = this.#length;
-    let at = start;
-    while (at < end) {
-      const byte = chunk[at]!;
-      if (byte === 0) break;
-      plain[length++] = byte;
-      at++;
+    // Locals: the loop runs once per byte.
+    let [at, length, runLeft, zeroPending] = [start, this.#length, this.#runLeft, this.#zeroPending];
+    while (at < chunk.length) {
+      if (runLeft > 0) {
+        const end = Math.min(at + runLeft, chunk.length);
+        const runStart = at;
+        while (at < end && chunk[at] !== 0) plain[length++] = chunk[at++]!;
+        runLeft -= at - runStart;
+        if (at < end) {
+          this.#reset();
+          this.#sink.onInvalid("cut");
+          return at + 1;
+        }
+        continue;
+      }
+      if (zeroPending) {
+        // Stretches of zero bytes, frequent in files, are marks of 1 in a row.
+        while (at < chunk.length && chunk[at] === 1 && length < plain.length) {
+          plain[length++] = 0;
+          at++;
+        }
+        if (at === chunk.length) break;
+      }
+      const mark = chunk[at++]!;
+      if (mark === 0) {
+        this.#reset();
+        if (length > 0 || zeroPending) this.#deliver(length - CHECKSUM_BYTES);
+        return at;
+      }
+      runLeft = mark - 1;
+      if (length + runLeft + (zeroPending ? 1 : 0) > plain.length) {
+        this.#reset();
+        this.#skipping = true;
+        this.#sink.onInvalid("too large");
+        return at;
+      }
+      if (zeroPending) plain[length++] = 0;
+      zeroPending = mark !== LONGEST_RUN + 1;
     }
-    this.#length = length;
-    this.#runLeft -= at - start;
-    if (at === end) return at;
-    this.#reset();
-    this.#sink.onInvalid("cut");
-    return at + 1;
+    [this.#length, this.#runLeft, this.#zeroPending] = [length, runLeft, zeroPending];
+    return at;
   }
 
-  #finish(): void {
-    const length = this.#length - CHECKSUM_BYTES;
-    const empty = this.#empty;
-    this.#reset();
-    if (empty) return;
+  #deliver(length: number): void {
     if (length < 0) return this.#sink.onInvalid("too short");
     const payload = this.#plain.subarray(0, length);
     const checksum = new DataView(this.#plain.buffer).getUint32(length, true);
@@ -133,7 +136,5 @@ export class FrameDecoder {
     this.#length = 0;
     this.#runLeft = 0;
     this.#zeroPending = false;
-    this.#empty = true;
-    this.#skipping = false;
   }
 }
