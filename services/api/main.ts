@@ -1,6 +1,23 @@
+import { z } from "zod";
 import { readConfig } from "@torpor/config";
-import { runService } from "@torpor/rpc";
-import { apiConfigShape } from "./config.ts";
+import { parseAddress, runService } from "@torpor/rpc";
 import { startApi } from "./start.ts";
 
-if (import.meta.main) await runService(() => startApi(readConfig(apiConfigShape)));
+await runService(() => {
+  const config = readConfig({
+    TORPOR_LISTEN: z.string().default("http://127.0.0.1:7070"),
+    TORPOR_INTERNAL_TOKEN: z.string().min(1),
+    DATABASE_URL: z.string(),
+    TORPOR_SCHEDULER_URL: z.string(),
+    TORPOR_RECONCILER_URL: z.string().optional(),
+    TORPOR_TRACE_RETENTION: z.coerce.number().int().min(1).max(1_000_000).default(1_000),
+  });
+  return startApi({
+    listen: parseAddress(config.TORPOR_LISTEN),
+    token: config.TORPOR_INTERNAL_TOKEN,
+    databaseUrl: config.DATABASE_URL,
+    schedulerUrl: config.TORPOR_SCHEDULER_URL,
+    reconcilerUrl: config.TORPOR_RECONCILER_URL,
+    traceRetention: config.TORPOR_TRACE_RETENTION,
+  });
+});

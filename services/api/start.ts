@@ -2,13 +2,26 @@ import { openDatabase } from "@torpor/db";
 import { HostClients, Lifecycle } from "@torpor/lifecycle";
 import { ReconcilerService } from "@torpor/proto/reconciler";
 import { SchedulerService } from "@torpor/proto/scheduler";
-import { openClient, parseAddress, type RunningService, serve } from "@torpor/rpc";
-import type { ApiConfig } from "./config.ts";
+import { type Address, openClient, type RunningService, serve } from "@torpor/rpc";
 import { addConnectServices } from "./connect/services.ts";
 import type { Api } from "./handlers/api.ts";
 import { HostPool } from "./hosts/host_pool.ts";
 import { Authenticator } from "./keys/authenticate.ts";
 import { createRestApp } from "./rest/app.ts";
+
+/** Configuration of {@linkcode startApi}. */
+export interface ApiConfig {
+  listen: Address;
+  /** TORPOR_INTERNAL_TOKEN: sent to the other services, and demanded from exporters of spans. */
+  token: string;
+  databaseUrl: string;
+  /** `unix:/path` or `http://host:port`. */
+  schedulerUrl: string;
+  /** Asked for its status only; undefined: there is none. */
+  reconcilerUrl: string | undefined;
+  /** How many traces are kept. */
+  traceRetention: number;
+}
 
 /**
  * Starts the public API: REST `/v1`, ConnectRPC `torpor.v1`, and the receiver of spans. Disposing it stops to listen,
@@ -17,23 +30,23 @@ import { createRestApp } from "./rest/app.ts";
  */
 export async function startApi(config: ApiConfig): Promise<RunningService> {
   await using stack = new AsyncDisposableStack();
-  const database = stack.use(openDatabase(config.DATABASE_URL));
-  const token = config.TORPOR_INTERNAL_TOKEN;
-  const scheduler = stack.use(openClient(SchedulerService, { address: config.TORPOR_SCHEDULER_URL, token }));
-  const reconciler = config.TORPOR_RECONCILER_URL === undefined
+  const database = stack.use(openDatabase(config.databaseUrl));
+  const { token } = config;
+  const scheduler = stack.use(openClient(SchedulerService, { address: config.schedulerUrl, token }));
+  const reconciler = config.reconcilerUrl === undefined
     ? undefined
-    : stack.use(openClient(ReconcilerService, { address: config.TORPOR_RECONCILER_URL, token }));
+    : stack.use(openClient(ReconcilerService, { address: config.reconcilerUrl, token }));
   const clients = stack.use(new HostClients(token));
   const lifecycle = stack.use(new Lifecycle({ database, scheduler, hosts: (address) => clients.at(address) }));
   const hosts = stack.use(new HostPool(clients, token));
   const authenticator = stack.use(new Authenticator(database));
   const stopping = new AbortController();
   const api: Api = { database, lifecycle, hosts, scheduler, reconciler, stopping: stopping.signal };
-  const receiver = { database, internalToken: token, retention: config.TORPOR_TRACE_RETENTION };
+  const receiver = { database, internalToken: token, retention: config.traceRetention };
   const rest = createRestApp({ api, authenticator, receiver });
   const server = stack.use(
     await serve({
-      listen: parseAddress(config.TORPOR_LISTEN),
+      listen: config.listen,
       routes: (router) => addConnectServices(router, api, authenticator),
       http: (request) => rest.fetch(request),
       checkReady: () => database.checkReady(),

@@ -40,7 +40,7 @@ export function sandboxMethods(api: Api) {
 
     async listSandboxes(request, context) {
       const input = parseInput(listSandboxesInput, {
-        states: request.states.map(stateName),
+        state: request.states.map(stateName),
         metadata: request.metadata,
         limit: request.pageSize || undefined,
         cursor: request.cursor,

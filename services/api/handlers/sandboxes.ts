@@ -23,7 +23,7 @@ export async function listSandboxes(
   input: z.output<typeof listSandboxesInput>,
 ): Promise<SandboxPage> {
   return await queryPage(api.database.sql, caller.teamId, {
-    states: input.states,
+    states: input.state,
     metadata: Object.keys(input.metadata).length > 0 ? input.metadata : undefined,
     limit: input.limit,
     cursor: input.cursor,

@@ -15,10 +15,14 @@ export function parseInput<Schema extends z.ZodType>(schema: Schema, value: unkn
 export function inputError(error: z.core.$ZodError): TorporError {
   const issue = error.issues[0];
   const field = issue === undefined ? "" : fieldOf(issue);
-  const message = issue?.message ?? "the input is not valid";
+  const message = issue === undefined ? "the input is not valid" : messageOf(issue);
   return new TorporError("invalid_argument", field === "" ? message : `${field}: ${message}`, {
     field: field || undefined,
   });
+}
+
+function messageOf(issue: z.core.$ZodIssue): string {
+  return issue.code === "invalid_key" ? issue.issues[0]?.message ?? issue.message : issue.message;
 }
 
 function fieldOf(issue: z.core.$ZodIssue): string {

@@ -51,7 +51,7 @@ export const SANDBOX_STATES = [
 export const sandboxState = z.enum(SANDBOX_STATES).openapi("SandboxState");
 
 export const listSandboxesInput = z.strictObject({
-  states: z.array(sandboxState).max(SANDBOX_STATES.length).default([]),
+  state: z.array(sandboxState).max(SANDBOX_STATES.length).default([]),
   metadata: metadataText,
   limit: z.int().min(1).max(1000).default(100),
   cursor: z.string().max(200).default(""),
@@ -63,7 +63,7 @@ export const idempotencyKey = plainText(200, 1);
 /** The same as a header of REST calls. */
 export const idempotencyHeader = z.object({
   "idempotency-key": idempotencyKey.optional().openapi({
-    param: { name: "Idempotency-Key", in: "header" },
+    param: { in: "header" },
     description: "A repeat with the same key and body returns the first answer, for a day.",
   }),
 });

@@ -21,6 +21,9 @@ function fromHttpException(exception: HTTPException): TorporError {
   }
 }
 
+const RETRY_STATUSES = [429, 503];
+const DEFAULT_RETRY_SEC = 5;
+
 /** The answer for whatever a route threw. What is our fault is logged with its cause, which no client sees. */
 export function answerError(thrown: unknown): Response {
   const error = thrown instanceof HTTPException ? fromHttpException(thrown) : asTorporError(thrown);
@@ -31,7 +34,12 @@ export function answerError(thrown: unknown): Response {
   } else {
     span?.setAttribute("error.code", error.code);
   }
-  return errorResponse(error);
+  const response = errorResponse(error);
+  // Errors of other services lose their Retry-After on the way; a client should not come back at once either way.
+  if (RETRY_STATUSES.includes(response.status) && !response.headers.has("retry-after")) {
+    response.headers.set("retry-after", String(DEFAULT_RETRY_SEC));
+  }
+  return response;
 }
 
 /** zod-openapi's hook: the first field at fault becomes the answer. */

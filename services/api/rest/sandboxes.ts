@@ -67,7 +67,7 @@ function listQuery(query: URLSearchParams, limit: number | undefined): Record<st
   const input: Record<string, unknown> = {};
   const metadata: [string, string][] = [];
   for (const [name, value] of query) {
-    if (name === "state") input.states = query.getAll("state");
+    if (name === "state") input.state = query.getAll("state");
     else if (name === "limit") input.limit = limit;
     else if (name.startsWith(METADATA_PREFIX)) metadata.push([name.slice(METADATA_PREFIX.length), value]);
     else input[name] = value;
