@@ -123,13 +123,6 @@ export async function recordUse(
       memory_mb = excluded.memory_mb, disk_mb = excluded.disk_mb, expires_at = null`);
 }
 
-/** Gives a paused sandbox's vCPUs and memory back; its disk stays on the host. */
-export async function shrinkReservation(sql: Queryable, sandboxId: string): Promise<void> {
-  await named("shrink_reservation", () =>
-    sql`
-    update reservations set vcpus = 0, memory_mb = 0, expires_at = null where sandbox_id = ${sandboxId}`);
-}
-
 /** Gives a sandbox's capacity back, all of it. @returns false when it held none. */
 export async function deleteReservation(sql: Queryable, sandboxId: string): Promise<boolean> {
   const rows = await named("delete_reservation", () =>

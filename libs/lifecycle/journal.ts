@@ -19,7 +19,6 @@ import {
   type SandboxState,
   setIdempotentOperation,
   setOperationAnswer,
-  shrinkReservation,
   supersedeOperations,
 } from "@torpor/db";
 import { TorporError } from "@torpor/errors";
@@ -161,7 +160,11 @@ export async function finishOperation(database: Database, operation: OperationRo
 
 /** Makes the reservation fit the resting state of its sandbox. Part of the transaction that changes the state. */
 export async function settleReservation(sql: Queryable, sandbox: SandboxRow): Promise<void> {
-  if (sandbox.state === "running") await recordUse(sql, { ...sandbox, sandboxId: sandbox.id, hostId: sandbox.hostId! });
-  if (sandbox.state === "paused") await shrinkReservation(sql, sandbox.id);
+  const use = { sandboxId: sandbox.id, hostId: sandbox.hostId!, diskSizeMb: sandbox.diskSizeMb };
+  if (sandbox.state === "running") {
+    await recordUse(sql, { ...use, vcpus: sandbox.vcpus, memoryMb: sandbox.memoryMb });
+  }
+  // A paused sandbox holds nothing of its host but the disk.
+  if (sandbox.state === "paused") await recordUse(sql, { ...use, vcpus: 0, memoryMb: 0 });
   if (sandbox.state === "failed" || sandbox.state === "deleted") await deleteReservation(sql, sandbox.id);
 }

@@ -9,5 +9,7 @@ export * from "./host_clients.ts";
 export * from "./journal.ts";
 export * from "./lifecycle.ts";
 export * from "./outcome.ts";
+export { operationError } from "./runner.ts";
+export type { Settled } from "./settle.ts";
 export * from "./states.ts";
 export * from "./transition.ts";

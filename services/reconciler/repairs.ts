@@ -1,0 +1,69 @@
+import { asTorporError } from "@torpor/errors";
+import { log, newTrace } from "@torpor/telemetry";
+
+/** What was repaired. Each one is a fault somewhere else. */
+export type RepairKind =
+  | "adopted_pause"
+  | "adopted_resume"
+  | "vm_gone"
+  | "orphan_destroyed"
+  | "operation_finished"
+  | "operation_rolled_back"
+  | "host_lost"
+  | "host_returned"
+  | "snapshot_missing"
+  | "delete_repeated"
+  | "idle_paused"
+  | "reservation_expired";
+
+/** One repair, as the RPC returns it. */
+export interface Repair {
+  kind: RepairKind;
+  sandboxId?: string;
+  hostId?: string;
+  fromState?: string;
+  toState?: string;
+  reason?: string;
+}
+
+/** Carries repairs out one by one: a span, a log line and a count for each. */
+export class RepairLog {
+  #counts = new Map<string, bigint>();
+
+  /**
+   * Runs `work` as a repair in a trace of its own. When the sandbox has changed meanwhile nothing is done and nothing
+   * recorded; other errors are logged, and the next pass tries again.
+   * @returns the repair, or undefined when it was not carried out.
+   */
+  async carryOut(repair: Repair, work: () => Promise<unknown>): Promise<Repair | undefined> {
+    try {
+      await newTrace(`reconciler.${repair.kind}`, attributes(repair), work);
+      return this.record(repair);
+    } catch (thrown) {
+      const changed = asTorporError(thrown).code === "conflict";
+      log(changed ? "debug" : "warn", "repair_not_done", { ...repair }, thrown);
+      return undefined;
+    }
+  }
+
+  /** Counts and logs a repair that has been carried out. */
+  record(repair: Repair): Repair {
+    this.#counts.set(repair.kind, (this.#counts.get(repair.kind) ?? 0n) + 1n);
+    // A lost snapshot is lost work: an operator must look.
+    log(repair.kind === "snapshot_missing" ? "error" : "warn", "repaired", { ...repair });
+    return repair;
+  }
+
+  /** Repairs since the start, by kind. */
+  counts(): Record<string, bigint> {
+    return Object.fromEntries(this.#counts);
+  }
+}
+
+function attributes(repair: Repair): Record<string, string> {
+  return {
+    "torpor.repair": repair.kind,
+    "torpor.sandbox_id": repair.sandboxId ?? "",
+    "torpor.host_id": repair.hostId ?? "",
+  };
+}

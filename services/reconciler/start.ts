@@ -1,0 +1,50 @@
+import { openDatabase } from "@torpor/db";
+import { HostClients, Lifecycle } from "@torpor/lifecycle";
+import { ReconcilerService } from "@torpor/proto/reconciler";
+import { SchedulerService } from "@torpor/proto/scheduler";
+import { type Address, openClient, type RunningService, serve } from "@torpor/rpc";
+import { ReconcileLoop } from "./loop.ts";
+
+/** Configuration of {@linkcode startReconciler}. */
+export interface ReconcilerConfig {
+  listen: Address;
+  /** TORPOR_INTERNAL_TOKEN, for callers and for the services that it calls. */
+  token: string;
+  databaseUrl: string;
+  schedulerUrl: string;
+  /** Time between two passes, ms. */
+  intervalMs: number;
+  /** A sandbox that changed its state more recently than this is not judged, ms: it may be in flight. */
+  graceMs: number;
+  /** A host that was not heard for longer than this, and does not answer, is lost with its sandboxes, ms. */
+  hostGraceMs: number;
+  /** See LifecycleOptions; for tests. */
+  unknownGraceMs?: number;
+}
+
+/** Starts a reconciler. Any number may run; the one that holds the advisory lock works, the others stand by. */
+export async function startReconciler(config: ReconcilerConfig): Promise<RunningService> {
+  await using stack = new AsyncDisposableStack();
+  const database = stack.use(openDatabase(config.databaseUrl));
+  const scheduler = stack.use(openClient(SchedulerService, { address: config.schedulerUrl, token: config.token }));
+  const hosts = stack.use(new HostClients(config.token));
+  const host = (address: string) => hosts.at(address);
+  const { unknownGraceMs } = config;
+  const lifecycle = stack.use(new Lifecycle({ database, scheduler, hosts: host, unknownGraceMs }));
+  const loop = stack.use(new ReconcileLoop({ ...config, database, lifecycle, host }));
+  const service = stack.use(
+    await serve({
+      listen: config.listen,
+      token: config.token,
+      checkReady: () => database.checkReady(),
+      routes: (router) =>
+        router.service(ReconcilerService, {
+          reconcile: () => loop.reconcileNow(),
+          getStatus: () => loop.status(),
+        }),
+    }),
+  );
+  loop.start();
+  const resources = stack.move();
+  return { address: service.address, [Symbol.asyncDispose]: () => resources.disposeAsync() };
+}
