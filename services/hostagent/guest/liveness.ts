@@ -1,11 +1,17 @@
 import { TorporError } from "@torpor/errors";
 import { unreachableError } from "./protocol_error.ts";
 
-const CHECK_INTERVAL_MS = 5000;
-/** Requests that wait for a guest this silent are worth a question. */
-const SILENCE_MS = 10_000;
-/** Long enough for a guest that swaps, or whose CPUs are stopped while its memory is written. */
-const ANSWER_MS = 60_000;
+/** Times of {@linkcode watchLiveness}, milliseconds. */
+export interface LivenessTimes {
+  checkMs: number;
+  /** Requests that wait for a guest this silent are worth a question. */
+  silenceMs: number;
+  /** Then the guest is given up. */
+  answerMs: number;
+}
+
+// A guest that swaps, or whose CPUs are stopped while its memory is written, may be silent for tens of seconds.
+const TIMES: LivenessTimes = { checkMs: 5000, silenceMs: 10_000, answerMs: 60_000 };
 
 /** What {@linkcode watchLiveness} watches. */
 export interface Watched {
@@ -22,16 +28,16 @@ export interface Watched {
  * knows nothing of the old requests, and nothing else would tell.
  * @returns stops the watch.
  */
-export function watchLiveness(watched: Watched): () => void {
+export function watchLiveness(watched: Watched, times = TIMES): () => void {
   let asking: AbortController | undefined;
   const check = async () => {
-    if (asking || watched.isIdle() || performance.now() - watched.lastReceivedMs() < SILENCE_MS) return;
+    if (asking || watched.isIdle() || performance.now() - watched.lastReceivedMs() < times.silenceMs) return;
     const controller = asking = new AbortController();
     const timeout = setTimeout(() => {
       const error = unreachableError("the guest agent has stopped answering");
       controller.abort(error);
       watched.fail(error);
-    }, ANSWER_MS);
+    }, times.answerMs);
     try {
       await watched.ping(controller.signal);
     } catch (error) {
@@ -42,6 +48,6 @@ export function watchLiveness(watched: Watched): () => void {
       asking = undefined;
     }
   };
-  const timer = setInterval(() => void check(), CHECK_INTERVAL_MS);
+  const timer = setInterval(() => void check(), times.checkMs);
   return () => clearInterval(timer);
 }

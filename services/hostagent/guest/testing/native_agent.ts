@@ -16,10 +16,7 @@ export interface NativeAgent extends AsyncDisposable {
   disconnectHost(): void;
 }
 
-/**
- * Builds (when something changed) and starts the agent. One host connection at a time is passed on.
- * @param onBytes sees, and may change, what either side sends.
- */
+/** Builds (when something changed) and starts the agent. As with a VMM, one host connection at a time is served. */
 export async function startNativeAgent(): Promise<NativeAgent> {
   const program = await buildNativeAgent();
   const directory = await Deno.makeTempDir({ prefix: "torpor-agent-" });
