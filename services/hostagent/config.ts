@@ -1,0 +1,51 @@
+import { z } from "zod";
+import { homePaths, readConfig, torporHome } from "@torpor/config";
+import { formatAddress, parseAddress } from "@torpor/rpc";
+
+/** Configuration of a host agent. */
+export interface HostAgentConfig {
+  home: string;
+  /** Where built images are. Default: below `home`, or $TORPOR_CACHE. */
+  cache?: string;
+  /** Directory of libtorpor.so, torpor-pager and torpor-shim.so. */
+  nativeDirectory: string;
+  /** Address to listen on. */
+  listen: string;
+  /** Address that the control plane uses. Default: the one it listens on. */
+  hostAddress?: string;
+  internalToken?: string;
+  /** Absent: the host registers nowhere. */
+  schedulerUrl?: string;
+  heartbeatIntervalMs: number;
+  /** Forces an accelerator instead of probing. */
+  accelerator?: "kvm" | "tcg";
+}
+
+/**
+ * Reads the configuration from the environment (docs/development.md).
+ * @throws TorporError `config_invalid`.
+ */
+export function readHostAgentConfig(): HostAgentConfig {
+  const env = readConfig({
+    TORPOR_LISTEN: z.string().optional(),
+    TORPOR_HOST_ADDRESS: z.string().optional(),
+    TORPOR_INTERNAL_TOKEN: z.string().optional(),
+    TORPOR_SCHEDULER_URL: z.string().optional(),
+    TORPOR_LIB_DIR: z.string().optional(),
+    TORPOR_HEARTBEAT_INTERVAL_MS: z.coerce.number().int().min(100).max(60_000).default(2000),
+    TORPOR_ACCEL: z.enum(["kvm", "tcg"]).optional(),
+  });
+  const home = torporHome();
+  const paths = homePaths(home);
+  const listen = env.TORPOR_LISTEN ?? `unix:${paths.run}/hostagent.sock`;
+  return {
+    home,
+    nativeDirectory: env.TORPOR_LIB_DIR ?? paths.native,
+    listen: formatAddress(parseAddress(listen)),
+    hostAddress: env.TORPOR_HOST_ADDRESS,
+    internalToken: env.TORPOR_INTERNAL_TOKEN,
+    schedulerUrl: env.TORPOR_SCHEDULER_URL,
+    heartbeatIntervalMs: env.TORPOR_HEARTBEAT_INTERVAL_MS,
+    accelerator: env.TORPOR_ACCEL,
+  };
+}

@@ -1,0 +1,24 @@
+import type { ServiceImpl } from "@connectrpc/connect";
+import { TorporError } from "@torpor/errors";
+import type { HostAgentService } from "@torpor/proto/hostagent";
+
+type LaterMethods =
+  | "createSnapshot"
+  | "deleteSnapshot"
+  | "getSandboxMetrics"
+  | "flushSandboxMetrics"
+  | "flattenRootfs";
+
+/** RPCs of the contract that this version does not have: they say so. */
+export function laterHandlers(): Pick<ServiceImpl<typeof HostAgentService>, LaterMethods> {
+  const unimplemented = (what: string) => () => {
+    throw new TorporError("unimplemented", `this host agent does not have ${what} yet`);
+  };
+  return {
+    createSnapshot: unimplemented("named snapshots"),
+    deleteSnapshot: unimplemented("named snapshots"),
+    getSandboxMetrics: unimplemented("sandbox metrics"),
+    flushSandboxMetrics: unimplemented("sandbox metrics"),
+    flattenRootfs: unimplemented("flattened root file systems"),
+  };
+}

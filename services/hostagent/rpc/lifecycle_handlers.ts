@@ -1,0 +1,91 @@
+import type { ServiceImpl } from "@connectrpc/connect";
+import { TorporError } from "@torpor/errors";
+import { newId } from "@torpor/ids";
+import type { HostAgentService } from "@torpor/proto/hostagent";
+import type { SandboxManager } from "../sandbox/manager.ts";
+import { memoryStats } from "./memory_stats.ts";
+import { sandboxInfo, snapshotInfo } from "./sandbox_info.ts";
+import { createSpec, lifecycleCall, timeoutSec } from "./validate.ts";
+
+type LifecycleMethods =
+  | "createSandbox"
+  | "destroySandbox"
+  | "pauseSandbox"
+  | "resumeSandbox"
+  | "listSandboxes"
+  | "getSandbox"
+  | "getOperation"
+  | "getMemoryStats"
+  | "pingSandbox";
+
+/** The RPCs about sandboxes as a whole. Once begun, an operation goes on when its caller leaves. */
+export function lifecycleHandlers(
+  manager: SandboxManager,
+  hostId: string,
+): Pick<ServiceImpl<typeof HostAgentService>, LifecycleMethods> {
+  return {
+    async createSandbox(request) {
+      const call = lifecycleCall({ ...request, sandboxId: request.sandboxId || newId() });
+      const sandbox = await manager.create(call, createSpec(request));
+      return { sandboxId: sandbox.id, status: sandbox.status, accelerator: sandbox.vm?.accelerator ?? "" };
+    },
+
+    async destroySandbox(request) {
+      await manager.destroy(lifecycleCall(request));
+      return {};
+    },
+
+    async pauseSandbox(request) {
+      const { newest } = await manager.pause(lifecycleCall(request));
+      return { snapshot: newest && snapshotInfo(newest.manifest) };
+    },
+
+    async resumeSandbox(request) {
+      const { sandbox, clockBehindMs } = await manager.resume(lifecycleCall(request), {
+        timeoutSec: timeoutSec(request.timeoutSec),
+        snapshotId: request.snapshotId,
+      });
+      return {
+        sandboxId: sandbox.id,
+        status: sandbox.status,
+        accelerator: sandbox.vm?.accelerator ?? "",
+        clockBehindMs: BigInt(Math.round(clockBehindMs)),
+      };
+    },
+
+    async listSandboxes(request) {
+      await manager.acknowledgeAutoPaused(request.acknowledgedAutoPausedIds);
+      const sandboxes = manager.list();
+      return {
+        hostId,
+        sandboxes: sandboxes.map(sandboxInfo),
+        autoPausedSandboxIds: sandboxes.filter(({ record }) => record.auto_paused).map(({ id }) => id),
+      };
+    },
+
+    async getSandbox({ sandboxId }) {
+      return { sandbox: sandboxInfo(manager.get(sandboxId)) };
+    },
+
+    async getOperation({ sandboxId, operationId }) {
+      const { state, error, sandbox } = manager.operation(sandboxId, operationId);
+      return {
+        state,
+        errorCode: error?.code ?? "",
+        errorMessage: error?.message ?? "",
+        sandbox: sandbox && sandboxInfo(sandbox),
+      };
+    },
+
+    async getMemoryStats({ sandboxId }) {
+      const { vm, status } = manager.get(sandboxId);
+      if (!vm) throw new TorporError("conflict", `sandbox ${sandboxId} is ${status}`);
+      return memoryStats(vm);
+    },
+
+    async pingSandbox({ sandboxId }) {
+      manager.ping(sandboxId);
+      return {};
+    },
+  };
+}

@@ -1,0 +1,44 @@
+import { create } from "@bufbuild/protobuf";
+import { type SandboxInfo, SandboxInfoSchema, type SnapshotInfo, SnapshotInfoSchema } from "@torpor/proto/hostagent";
+import { type Manifest, storedBytes } from "@torpor/snapshot";
+import type { Sandbox } from "../sandbox/sandbox.ts";
+
+/** A sandbox as the contract has it. */
+export function sandboxInfo(sandbox: Sandbox): SandboxInfo {
+  const { record, vm, newest } = sandbox;
+  return create(SandboxInfoSchema, {
+    sandboxId: sandbox.id,
+    status: sandbox.status,
+    template: record.template,
+    vcpus: record.vcpus,
+    memoryMb: record.memory_mb,
+    diskSizeMb: record.disk_size_mb,
+    timeoutSec: record.timeout_sec,
+    createdAtUnix: seconds(record.created_at_ms),
+    lastActiveAtUnix: seconds(sandbox.lastActiveAtMs),
+    version: BigInt(record.version),
+    operationId: record.operation?.operation_id ?? "",
+    snapshot: newest && snapshotInfo(newest.manifest),
+    accelerator: vm?.accelerator ?? "",
+    reason: record.reason,
+  });
+}
+
+/** A snapshot as the contract has it. */
+export function snapshotInfo(manifest: Manifest): SnapshotInfo {
+  return create(SnapshotInfoSchema, {
+    snapshotId: manifest.snapshot_id,
+    generation: manifest.generation,
+    sizeBytes: BigInt(storedBytes(manifest)),
+    memoryBytes: BigInt(manifest.files.memory_data.bytes),
+    pagesResident: BigInt(manifest.pages.resident),
+    pagesDirty: BigInt(manifest.pages.dirty),
+    pagesData: BigInt(manifest.pages.data),
+    createdAtUnixMs: BigInt(Date.parse(manifest.created_at)),
+    diskBytes: BigInt(manifest.files.disk.allocated_bytes),
+  });
+}
+
+function seconds(ms: number): bigint {
+  return BigInt(Math.floor(ms / 1000));
+}

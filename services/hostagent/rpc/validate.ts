@@ -1,0 +1,57 @@
+import { TorporError } from "@torpor/errors";
+import { newId, requireId, requireTemplateName } from "@torpor/ids";
+import type { CreateSandboxRequest } from "@torpor/proto/hostagent";
+import type { CreateSpec } from "../sandbox/create_sandbox.ts";
+import type { LifecycleCall } from "../sandbox/manager.ts";
+
+/** Values that 0 or an empty string stands for (proto/hostagent/v1). */
+const DEFAULTS = { template: "base", vcpus: 1, memoryMb: 512, diskSizeMb: 5120 } as const;
+const MAX_TIMEOUT_SEC = 604_800;
+/** Of all names and values together: what a program's environment may take. */
+const MAX_ENV_BYTES = 128 * 1024;
+
+/** @throws TorporError `invalid_argument` that names the field. */
+export function createSpec(request: CreateSandboxRequest): CreateSpec {
+  return {
+    template: requireTemplateName(request.template || DEFAULTS.template),
+    vcpus: inRange(request.vcpus || DEFAULTS.vcpus, 1, 16, "vcpus"),
+    memoryMb: inRange(request.memoryMb || DEFAULTS.memoryMb, 128, 65_536, "memory_mb"),
+    diskSizeMb: inRange(request.diskSizeMb || DEFAULTS.diskSizeMb, 64, 1_048_576, "disk_size_mb"),
+    timeoutSec: timeoutSec(request.timeoutSec),
+    env: environment(request.env),
+  };
+}
+
+/** @throws TorporError `invalid_argument` that names the field. */
+export function timeoutSec(value: number): number {
+  return inRange(value, 0, MAX_TIMEOUT_SEC, "timeout_sec");
+}
+
+/** The part that all lifecycle requests have. @throws TorporError `invalid_argument` that names the field. */
+export function lifecycleCall(request: { sandboxId: string; operationId: string; version: bigint }): LifecycleCall {
+  const version = Number(request.version);
+  if (!Number.isSafeInteger(version) || version < 0) throw invalid("version", "must not be negative");
+  const operationId = request.operationId === "" ? newId() : requireId(request.operationId, "operation_id");
+  return { sandboxId: requireId(request.sandboxId, "sandbox_id"), operationId, version };
+}
+
+function environment(env: Record<string, string>): Record<string, string> {
+  let bytes = 0;
+  for (const [name, value] of Object.entries(env)) {
+    if (name === "" || name.includes("=") || name.includes("\0") || value.includes("\0")) {
+      throw invalid("env", "has a name that is empty or has '=', or a NUL byte");
+    }
+    bytes += new TextEncoder().encode(name + value).length + 2;
+  }
+  if (bytes > MAX_ENV_BYTES) throw invalid("env", `has more than ${MAX_ENV_BYTES} bytes`);
+  return { ...env };
+}
+
+function inRange(value: number, min: number, max: number, field: string): number {
+  if (Number.isInteger(value) && value >= min && value <= max) return value;
+  throw invalid(field, `must be ${min} to ${max}`);
+}
+
+function invalid(field: string, what: string): TorporError {
+  return new TorporError("invalid_argument", `${field} ${what}`, { field });
+}

@@ -1,0 +1,54 @@
+import { adoptProcess } from "@torpor/ffi";
+import { log, withSpan } from "@torpor/telemetry";
+import { GuestMemory } from "../memory/guest_memory.ts";
+import { Pager } from "../memory/pager.ts";
+import { readManifest, readTable } from "../snapshot/committed.ts";
+import type { HostContext } from "./context.ts";
+import type { VmRecord } from "./record.ts";
+import { type ParentSnapshot, RunningVm } from "./running_vm.ts";
+import type { Sandbox } from "./sandbox.ts";
+
+/**
+ * Takes over the VM of a sandbox that an earlier agent started: the same process by pidfd, start time and command line, its
+ * memory through its own descriptor. Its vCPUs run afterwards.
+ * @returns undefined when the VM or its pager is gone or does not answer; the VM is then dead.
+ */
+export async function adoptVm(context: HostContext, sandbox: Sandbox): Promise<RunningVm | undefined> {
+  const attributes = { "torpor.sandbox_id": sandbox.id };
+  try {
+    return await withSpan("sandbox.adopt", attributes, () => adopt(context, sandbox, sandbox.record.vm!));
+  } catch (error) {
+    log("error", "vm_not_adopted", { sandbox_id: sandbox.id }, error);
+    return undefined;
+  }
+}
+
+async function adopt(context: HostContext, sandbox: Sandbox, vm: VmRecord): Promise<RunningVm | undefined> {
+  const { driver, layout } = context;
+  const paths = layout.sandbox(sandbox.id);
+  const { pid, start_time } = vm.vmm;
+  const commandLineIncludes = driver.commandLineMark(paths);
+  const process = adoptProcess({ pid, startTime: BigInt(start_time), commandLineIncludes });
+  if (!process) return undefined;
+  await using resources = new AsyncDisposableStack();
+  resources.use(process);
+  const pager = vm.pager ? Pager.adopt(vm.pager) : undefined;
+  if (vm.pager && !pager) return undefined;
+  if (pager) resources.use(pager);
+  const sizeBytes = sandbox.record.memory_mb * 2 ** 20;
+  const memory = resources.use(new GuestMemory(process.duplicateDescriptor(vm.memory_fd), sizeBytes));
+  const parent = pager ? await readParent(context, sandbox) : undefined;
+  const vmm = await driver.adopt(process, paths);
+  // Its agent may have died between stopping the vCPUs and committing.
+  if (!await vmm.isRunning()) await vmm.startVcpus();
+  const { tracking, accelerator } = vm;
+  const adopted = new RunningVm({ vmm, memory, pager, parent, tracking, accelerator, agentSocket: paths.agentSocket });
+  resources.move();
+  return adopted;
+}
+
+/** What the VM was resumed from; its next pause stores the difference. */
+async function readParent({ layout }: HostContext, sandbox: Sandbox): Promise<ParentSnapshot> {
+  const manifest = await readManifest(layout, sandbox.record.snapshot_id!);
+  return { manifest, table: await readTable(layout, manifest) };
+}

@@ -1,0 +1,127 @@
+import type { ConnectRouter } from "@connectrpc/connect";
+import { nativeFiles, openLibrary, pagemapScanSupported } from "@torpor/ffi";
+import { HostAgentService } from "@torpor/proto/hostagent";
+import { type Address, formatAddress, parseAddress, serve } from "@torpor/rpc";
+import { log } from "@torpor/telemetry";
+import type { HostAgentConfig } from "./config.ts";
+import { execHandlers } from "./exec/mod.ts";
+import { dataRoutes, fileHandlers } from "./files/mod.ts";
+import { hostCapabilities } from "./host/capabilities.ts";
+import { hostIdentity } from "./host/identity.ts";
+import { machineCapacity } from "./host/machine.ts";
+import { Registration } from "./host/registration.ts";
+import { laterHandlers } from "./rpc/later_handlers.ts";
+import { lifecycleHandlers } from "./rpc/lifecycle_handlers.ts";
+import type { HostContext } from "./sandbox/context.ts";
+import { SandboxManager } from "./sandbox/manager.ts";
+import { recoverSandboxes } from "./sandbox/recover.ts";
+import { Semaphore } from "./sandbox/semaphore.ts";
+import { Images } from "./storage/images.ts";
+import { Layout } from "./storage/layout.ts";
+import { detectQemu } from "./vmm/qemu/detect.ts";
+
+const AGENT_VERSION = "0.1.0";
+/** Memory exports and disk copies at once. */
+const COPY_SLOTS = 2;
+
+/** A host agent that serves. Disposing it pauses what runs, so that nothing is lost and no process stays. */
+export interface RunningHostAgent extends AsyncDisposable {
+  address: Address;
+  hostId: string;
+  manager: SandboxManager;
+  /** Resolves when Terminate has destroyed all sandboxes: the process should end. */
+  finished: Promise<void>;
+}
+
+/**
+ * Starts a host agent: takes over what an earlier one left, then serves, then registers.
+ * @param onStep see `HostContext.onStep`.
+ * @throws TorporError `config_invalid` when the machine or the installation lacks something.
+ */
+export async function startHostAgent(
+  config: HostAgentConfig,
+  onStep?: HostContext["onStep"],
+): Promise<RunningHostAgent> {
+  const context = await openHost(config, onStep);
+  const hostId = await hostIdentity(context.layout);
+  const { sandboxes, orphans } = await recoverSandboxes(context);
+  await using resources = new AsyncDisposableStack();
+  const manager = new SandboxManager(context, sandboxes, orphans);
+  const terminated = Promise.withResolvers<void>();
+  const http = dataRoutes(manager);
+  const service = await serve({
+    listen: parseAddress(config.listen),
+    token: config.internalToken,
+    http,
+    routes: (router: ConnectRouter) =>
+      router.service(HostAgentService, {
+        ...lifecycleHandlers(manager, hostId),
+        ...execHandlers(manager),
+        ...fileHandlers(manager),
+        ...laterHandlers(),
+        terminate: async () => {
+          log("warn", "terminating", { host_id: hostId });
+          await manager.destroyAll();
+          terminated.resolve();
+          return {};
+        },
+      }),
+  });
+  resources.use(service);
+  // Disposed before the service: closing the guests' channels ends the streams that the listener would wait for.
+  resources.use(manager);
+  if (config.schedulerUrl) {
+    resources.use(await register(config, context, hostId, manager, service.address, config.schedulerUrl));
+  }
+  const stack = resources.move();
+  return {
+    address: service.address,
+    hostId,
+    manager,
+    finished: terminated.promise,
+    [Symbol.asyncDispose]: () => stack.disposeAsync(),
+  };
+}
+
+async function openHost(config: HostAgentConfig, onStep: HostContext["onStep"]): Promise<HostContext> {
+  openLibrary(nativeFiles(config.nativeDirectory).library);
+  const layout = new Layout(config.home, config.cache);
+  await Deno.mkdir(layout.home, { recursive: true, mode: 0o700 });
+  const images = new Images(layout.cache, layout.images);
+  const driver = await detectQemu(layout, images, config.nativeDirectory, config.accelerator);
+  const tracking = pagemapScanSupported();
+  log("info", "host_ready", { ...driver.identity, tracking });
+  return {
+    layout,
+    driver,
+    images,
+    nativeDirectory: config.nativeDirectory,
+    tracking,
+    copySlots: new Semaphore(COPY_SLOTS),
+    onStep,
+  };
+}
+
+async function register(
+  config: HostAgentConfig,
+  context: HostContext,
+  hostId: string,
+  manager: SandboxManager,
+  address: Address,
+  schedulerUrl: string,
+): Promise<Registration> {
+  const facts = {
+    hostId,
+    name: Deno.hostname(),
+    address: config.hostAddress ?? formatAddress(address),
+    capabilities: await hostCapabilities(context),
+    agentVersion: AGENT_VERSION,
+    capacity: () => machineCapacity(context.layout.home),
+    counts: () => ({
+      running: manager.list().filter(({ vm }) => vm).length,
+      paused: manager.list().filter(({ status }) => status === "paused").length,
+    }),
+  };
+  const { internalToken: token, heartbeatIntervalMs } = config;
+  return new Registration(facts, { schedulerUrl, token, heartbeatIntervalMs });
+}
