@@ -76,7 +76,10 @@ function networkOf(deployment: Deployment, sockets: Exclude<ServiceName, "api">[
   const databaseAddress = host?.startsWith("/")
     ? `unix:${join(host, ".s.PGSQL.5432")}`
     : `${database.hostname}:${database.port || "5432"}`;
-  return [api, databaseAddress, ...sockets.map((name) => `unix:${serviceSocket(deployment.paths, name)}`)].join(",");
+  // fetch over a unix socket asks for the permission of the URL it is given, which names no real host.
+  const unixUrl = "localhost:80";
+  return [api, databaseAddress, unixUrl, ...sockets.map((name) => `unix:${serviceSocket(deployment.paths, name)}`)]
+    .join(",");
 }
 
 // An unsampled parent: the exporter sends it with each batch, so that the receiver does not trace the receiving of
