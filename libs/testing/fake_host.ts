@@ -1,0 +1,256 @@
+/**
+ * A host agent without VMs, over a real unix socket, only to inject what the real one cannot be made to do on demand:
+ * calls that fail before or after their work, that hang, replies that get lost, a host that vanishes. It keeps the
+ * contract's promises: idempotent by operation id, fenced by version, one lifecycle call per sandbox at a time.
+ */
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { type ErrorCode, TorporError } from "@torpor/errors";
+import { newId } from "@torpor/ids";
+import { HostAgentService, type SandboxInfoSchema, type SnapshotInfoSchema } from "@torpor/proto/hostagent";
+import { formatAddress, type RunningService, serve } from "@torpor/rpc";
+
+/** The lifecycle calls that faults can be injected into. */
+export type FakeMethod = "createSandbox" | "pauseSandbox" | "resumeSandbox" | "destroySandbox";
+
+/** What happens to one call. */
+export interface Fault {
+  /** Throws this instead of working, or, with `afterWork`, instead of the reply (a lost reply: `unavailable`). */
+  code?: ErrorCode;
+  afterWork?: boolean;
+  /** Called when the call is about to work, which it does not before this resolves. */
+  gate?: () => Promise<void>;
+}
+
+/** Holds a call; see {@linkcode FakeHost.hold}. */
+export interface Gate {
+  reached: Promise<void>;
+  release: () => void;
+}
+
+/** A sandbox on the fake host. */
+export interface FakeSandbox {
+  status: "running" | "paused" | "failed";
+  version: bigint;
+  operationId: string;
+  generation: number;
+  snapshot?: MessageInitShape<typeof SnapshotInfoSchema>;
+  reason: string;
+  createdAtUnix: number;
+  lastActiveAtUnix: number;
+  memoryMb: number;
+}
+
+interface LifecycleRequest {
+  sandboxId: string;
+  operationId: string;
+  version: bigint;
+}
+
+type FakeOperation = { promise: Promise<unknown>; state: "running" | "succeeded" | "failed"; error?: TorporError };
+
+/** See the module's comment. */
+export class FakeHost implements AsyncDisposable {
+  readonly hostId = newId();
+  readonly sandboxes = new Map<string, FakeSandbox>();
+  readonly autoPaused = new Set<string>();
+  /** Lifecycle calls in the order of their arrival. */
+  readonly calls: { method: FakeMethod; request: LifecycleRequest }[] = [];
+  #operations = new Map<string, FakeOperation>();
+  #faults = new Map<FakeMethod, Fault[]>();
+  #locks = new Map<string, Promise<unknown>>();
+  #service: RunningService | undefined;
+
+  private constructor(private readonly directory: string, private readonly token: string) {}
+
+  /** Starts one that listens on a socket in a new temporary directory. */
+  static async start(token: string): Promise<FakeHost> {
+    const host = new FakeHost(await Deno.makeTempDir(), token);
+    await host.comeBack();
+    return host;
+  }
+
+  /** `unix:/…`, as it is registered with the scheduler. */
+  get address(): string {
+    return formatAddress({ transport: "unix", path: `${this.directory}/agent.sock` });
+  }
+
+  /** The next call of `method` meets this fault. */
+  inject(method: FakeMethod, fault: Fault): void {
+    this.#faults.set(method, [...this.#faults.get(method) ?? [], fault]);
+  }
+
+  /** Holds the next call of `method` before its work until it is released; `code` then fails it. */
+  hold(method: FakeMethod, fault: Omit<Fault, "gate"> = {}): Gate {
+    const reached = Promise.withResolvers<void>();
+    const released = Promise.withResolvers<void>();
+    const gate = () => {
+      reached.resolve();
+      return released.promise;
+    };
+    this.inject(method, { ...fault, gate });
+    return { reached: reached.promise, release: released.resolve };
+  }
+
+  /** Stops to listen; sandboxes stay. */
+  async vanish(): Promise<void> {
+    await this.#service?.[Symbol.asyncDispose]();
+    this.#service = undefined;
+  }
+
+  /** Listens again. */
+  async comeBack(): Promise<void> {
+    this.#service = await serve({
+      listen: { transport: "unix", path: `${this.directory}/agent.sock` },
+      token: this.token,
+      routes: (router) =>
+        router.service(HostAgentService, {
+          createSandbox: (request) =>
+            this.#lifecycle("createSandbox", request, () => {
+              this.sandboxes.set(request.sandboxId, newSandbox(request));
+              return { sandboxId: request.sandboxId, status: "running", accelerator: "tcg" };
+            }),
+          pauseSandbox: (request) =>
+            this.#lifecycle("pauseSandbox", request, () => ({ snapshot: this.pause(request.sandboxId) })),
+          resumeSandbox: (request) =>
+            this.#lifecycle("resumeSandbox", request, () => {
+              const sandbox = this.#require(request.sandboxId, "paused");
+              Object.assign(sandbox, { status: "running", reason: "" });
+              return { sandboxId: request.sandboxId, status: "running", accelerator: "tcg" };
+            }),
+          destroySandbox: (request) =>
+            this.#lifecycle("destroySandbox", request, () => {
+              this.sandboxes.delete(request.sandboxId);
+              return {};
+            }),
+          getSandbox: (request) => {
+            const sandbox = this.#info(request.sandboxId);
+            if (!sandbox) throw new TorporError("sandbox_not_found", "no such sandbox");
+            return { sandbox };
+          },
+          getOperation: (request) => {
+            const operation = this.#operations.get(request.operationId);
+            if (!operation) throw new TorporError("operation_not_found", "no such operation");
+            return {
+              state: operation.state,
+              errorCode: operation.error?.code ?? "",
+              errorMessage: operation.error?.message ?? "",
+              sandbox: this.#info(request.sandboxId),
+            };
+          },
+          listSandboxes: (request) => {
+            for (const id of request.acknowledgedAutoPausedIds) this.autoPaused.delete(id);
+            return {
+              hostId: this.hostId,
+              sandboxes: [...this.sandboxes.keys()].map((id) => this.#info(id)!),
+              autoPausedSandboxIds: [...this.autoPaused],
+            };
+          },
+        }),
+    });
+  }
+
+  /** Pauses a sandbox as the host itself does at an idle timeout, or as part of a call. */
+  pause(sandboxId: string): MessageInitShape<typeof SnapshotInfoSchema> {
+    const sandbox = this.#require(sandboxId, "running");
+    sandbox.status = "paused";
+    sandbox.generation += 1;
+    sandbox.snapshot = snapshotOf(sandbox);
+    return sandbox.snapshot;
+  }
+
+  #require(sandboxId: string, status: FakeSandbox["status"]): FakeSandbox {
+    const sandbox = this.sandboxes.get(sandboxId);
+    if (!sandbox) throw new TorporError("sandbox_not_found", "no such sandbox");
+    if (sandbox.status !== status) throw new TorporError("conflict", `the sandbox is ${sandbox.status}`);
+    return sandbox;
+  }
+
+  #info(sandboxId: string): MessageInitShape<typeof SandboxInfoSchema> | undefined {
+    const sandbox = this.sandboxes.get(sandboxId);
+    return sandbox && {
+      ...sandbox,
+      sandboxId,
+      accelerator: "tcg",
+      createdAtUnix: BigInt(sandbox.createdAtUnix),
+      lastActiveAtUnix: BigInt(sandbox.lastActiveAtUnix),
+    };
+  }
+
+  async #lifecycle<T>(method: FakeMethod, request: LifecycleRequest, work: () => T): Promise<T> {
+    this.calls.push({ method, request });
+    const fault = this.#faults.get(method)?.shift();
+    const known = this.#operations.get(request.operationId);
+    if (known) return await known.promise as T;
+    const before = this.#locks.get(request.sandboxId);
+    const operation: FakeOperation = { state: "running", promise: Promise.resolve() };
+    const promise = this.#work(request, before, fault, work, operation);
+    operation.promise = promise;
+    promise.catch(() => {});
+    this.#locks.set(request.sandboxId, promise.catch(() => {}));
+    this.#operations.set(request.operationId, operation);
+    const result = await promise;
+    if (fault?.code && fault.afterWork) throw new TorporError(fault.code, "injected after the work");
+    return result;
+  }
+
+  async #work<T>(
+    request: LifecycleRequest,
+    before: Promise<unknown> | undefined,
+    fault: Fault | undefined,
+    work: () => T,
+    operation: FakeOperation,
+  ): Promise<T> {
+    try {
+      await before;
+      await fault?.gate?.();
+      if (fault?.code && !fault.afterWork) throw new TorporError(fault.code, "injected before the work");
+      const sandbox = this.sandboxes.get(request.sandboxId);
+      if (sandbox && request.version !== 0n && request.version < sandbox.version) {
+        throw new TorporError("fenced", `version ${request.version} is older than ${sandbox.version}`);
+      }
+      const result = work();
+      const after = this.sandboxes.get(request.sandboxId);
+      if (after) Object.assign(after, { version: request.version, operationId: request.operationId });
+      operation.state = "succeeded";
+      return result;
+    } catch (thrown) {
+      operation.state = "failed";
+      operation.error = thrown as TorporError;
+      throw thrown;
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.vanish();
+    await Deno.remove(this.directory, { recursive: true });
+  }
+}
+
+function newSandbox(request: LifecycleRequest & { memoryMb: number }): FakeSandbox {
+  const now = Math.floor(Date.now() / 1000);
+  return {
+    status: "running",
+    version: request.version,
+    operationId: request.operationId,
+    generation: 0,
+    reason: "",
+    createdAtUnix: now,
+    lastActiveAtUnix: now,
+    memoryMb: request.memoryMb,
+  };
+}
+
+function snapshotOf(sandbox: FakeSandbox): MessageInitShape<typeof SnapshotInfoSchema> {
+  const pages = BigInt(sandbox.memoryMb) * 256n;
+  return {
+    snapshotId: newId(),
+    generation: sandbox.generation,
+    sizeBytes: pages * 4096n,
+    memoryBytes: pages * 4096n,
+    pagesResident: pages,
+    pagesDirty: pages,
+    pagesData: pages,
+    createdAtUnixMs: BigInt(Date.now()),
+    diskBytes: 0n,
+  };
+}
