@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -51,6 +52,8 @@ static int try_open_port(void) {
 
 int platform_open_port(int argc, char **argv) {
     (void)argc, (void)argv;
+    // Executed through a descriptor, the program would be called by its number.
+    prctl(PR_SET_NAME, "torpor-agent");
     if (!write_text("/proc/self/oom_score_adj", "-1000")) perror("torpor-agent: oom_score_adj");
     // The port's name appears a moment after its driver: sysfs tells nobody, so it is looked at again.
     for (;;) {

@@ -1,6 +1,6 @@
 /** A client of the agent for tests: one connection, many streams, credit given back at once unless a test holds it. */
 import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
-import { type End, type Frame, FrameSchema, type OpenSchema, StatusCode } from "@torpor/proto/guest";
+import { type End, type Frame, FrameSchema, type HelloReply, type OpenSchema, StatusCode } from "@torpor/proto/guest";
 import { decodeFrame, encodeFrame } from "./framing.ts";
 
 type Request = NonNullable<MessageInitShape<typeof OpenSchema>["request"]>;
@@ -97,22 +97,30 @@ export class GuestClient implements AsyncDisposable {
   readonly #reading: Promise<void>;
   #nextId = 1;
   #writing: Promise<unknown> = Promise.resolve();
-  #hello = Promise.withResolvers<Extract<Frame["body"], { case: "helloReply" }>["value"]>();
+  #hello = Promise.withResolvers<HelloReply>();
   #epoch = 0n;
 
   constructor(readonly connection: Deno.Conn) {
     this.#reading = this.#readFrames();
   }
 
-  /** Starts a new epoch: streams of the earlier one are forgotten. */
-  async hello(): Promise<Extract<Frame["body"], { case: "helloReply" }>["value"]> {
+  /** Starts a new epoch: streams of the earlier one are forgotten. `repeatMs`: Hello is sent again until answered. */
+  async hello({ repeatMs }: { repeatMs?: number } = {}): Promise<HelloReply> {
     this.#epoch = crypto.getRandomValues(new BigUint64Array(1))[0]!;
     this.#hello = Promise.withResolvers();
     this.#streams.clear();
     this.#nextId = 1;
-    await this.writeRaw(new Uint8Array(1));
-    await this.send(0, { case: "hello", value: { epoch: this.#epoch, protocolVersion: 1 } });
-    return await this.#hello.promise;
+    const send = async () => {
+      await this.writeRaw(new Uint8Array(1));
+      await this.send(0, { case: "hello", value: { epoch: this.#epoch, protocolVersion: 1 } });
+    };
+    await send();
+    const timer = repeatMs ? setInterval(send, repeatMs) : undefined;
+    try {
+      return await this.#hello.promise;
+    } finally {
+      clearInterval(timer);
+    }
   }
 
   async open(request: Request): Promise<GuestStream> {
