@@ -27,7 +27,11 @@ export const cp = defineAction({
     const copy = from.sandboxId === undefined ? upload : download;
     const bytes = await new Progress().step(
       `copying ${args.from} to ${args.to}`,
-      (report) => copy(api, from, to as Required<CopyEnd>, args.user, (done) => report(formatBytes(done))),
+      (report) => {
+        // Elsewhere than on a terminal each report would be a line of its own.
+        const onBytes = Deno.stderr.isTerminal() ? (done: number) => report(formatBytes(done)) : () => {};
+        return copy(api, from, to as Required<CopyEnd>, args.user, onBytes);
+      },
     );
     if (args.json) printJson({ bytes, elapsed_ms: roundMs(performance.now() - started) });
   },
