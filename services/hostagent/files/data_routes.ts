@@ -55,11 +55,15 @@ async function writeFile(
   const { path, user } = fileQuery(query);
   const mode = octalMode(query.get("mode"));
   const content = request.body ?? new Uint8Array(0);
-  const entry = await access.use(
-    sandboxId,
-    (channel) => channel.writeFile(path, content, { user, mode, signal: request.signal }),
-  );
+  const options = { user, mode, signal: request.signal };
+  const entry = await access.use(sandboxId, (channel) => channel.writeFile(path, content, options)).catch(bodyError);
   return Response.json({ path: entry.path, size_bytes: Number(entry.sizeBytes), mode: entry.mode });
+}
+
+/** What is no TorporError came from the request's body: the client has gone. */
+function bodyError(thrown: unknown): never {
+  if (thrown instanceof TorporError) throw thrown;
+  throw new TorporError("canceled", "the request's body broke off", { cause: thrown });
 }
 
 function fileQuery(query: URLSearchParams): { path: string; user: string } {
