@@ -1,8 +1,8 @@
 import { isErrorCode, TorporError } from "@torpor/errors";
-import { log, withSpan } from "@torpor/telemetry";
+import { log } from "@torpor/telemetry";
 import { releaseGenerations } from "../snapshot/release.ts";
 import type { FoundSnapshot } from "../snapshot/sweep.ts";
-import type { HostContext } from "./context.ts";
+import { type HostContext, step } from "./context.ts";
 import { hostError } from "./host_error.ts";
 import { pauseVm } from "./pause_vm.ts";
 import type { RunningVm } from "./running_vm.ts";
@@ -29,21 +29,17 @@ export async function pauseSandbox(context: HostContext, sandbox: Sandbox, signa
   record.snapshot_id = snapshot.manifest.snapshot_id;
   sandbox.vm = undefined;
   sandbox.rest("paused", "");
-  await withSpan(
-    "pause.release",
-    { "torpor.sandbox_id": sandbox.id },
-    () => release(context, sandbox.id, vm, snapshot),
-  );
+  try {
+    await step(context, sandbox.id, "pause.release", () => release(context, sandbox.id, vm, snapshot));
+  } catch (error) {
+    log("error", "vm_not_released", { sandbox_id: sandbox.id }, error);
+  }
 }
 
-/** Frees what the VM held. What cannot be freed is logged: the pause has succeeded, and the next start cleans up. */
+/** Frees what the VM held. What cannot be freed now is freed at the next start. */
 async function release(context: HostContext, sandboxId: string, vm: RunningVm, snapshot: FoundSnapshot): Promise<void> {
-  try {
-    await vm[Symbol.asyncDispose]();
-    await removeLiveFiles(context.layout, sandboxId);
-  } catch (error) {
-    log("error", "vm_not_released", { sandbox_id: sandboxId }, error);
-  }
+  await vm[Symbol.asyncDispose]();
+  await removeLiveFiles(context.layout, sandboxId);
   if (!vm.parent) return;
   const { manifest, table } = vm.parent;
   const older = new Set([manifest.snapshot_id, ...table.sources]);
