@@ -1,0 +1,167 @@
+/** What can be known about the container files without a container engine: they parse, fit together, and set only variables that exist. */
+import { assert, assertEquals } from "@std/assert";
+import { fromFileUrl, join } from "@std/path";
+import { parse } from "yaml";
+import { z } from "zod";
+
+const INFRA = fromFileUrl(new URL(".", import.meta.url));
+const REPOSITORY = join(INFRA, "..");
+
+const conditionSchema = z.enum(["service_started", "service_healthy", "service_completed_successfully"]);
+const buildSchema = z.strictObject({ context: z.string(), dockerfile: z.string() });
+
+// The part of the Compose specification that compose.yaml uses; whatever else stands there is an error.
+const composeSchema = z.strictObject({
+  services: z.record(
+    z.string(),
+    z.strictObject({
+      image: z.string().regex(/^[a-z0-9./-]+:[a-z0-9.]+$/, "an image with a fixed version").optional(),
+      build: buildSchema.optional(),
+      entrypoint: z.array(z.string()).optional(),
+      command: z.array(z.string()).optional(),
+      environment: z.record(z.string(), z.string()).optional(),
+      ports: z.array(z.string().regex(/^127\.0\.0\.1:[0-9]+:[0-9]+$/, "published on this machine only")).optional(),
+      volumes: z.array(z.string()).optional(),
+      devices: z.array(z.string().startsWith("/dev/")).optional(),
+      cap_add: z.array(z.string()).optional(),
+      cap_drop: z.array(z.string()).optional(),
+      security_opt: z.array(z.string()).optional(),
+      depends_on: z.union([z.array(z.string()), z.record(z.string(), z.strictObject({ condition: conditionSchema }))])
+        .optional(),
+      healthcheck: z.strictObject({
+        test: z.array(z.string()),
+        interval: z.string(),
+        timeout: z.string(),
+        retries: z.int(),
+      }).optional(),
+      stop_grace_period: z.string().optional(),
+      restart: z.enum(["unless-stopped", "on-failure", "always", "no"]).optional(),
+    }).refine(({ image, build }) => (image === undefined) !== (build === undefined), "either image or build"),
+  ),
+  volumes: z.record(z.string(), z.null()),
+});
+
+type Compose = z.infer<typeof composeSchema>;
+
+async function readYaml(path: string): Promise<unknown> {
+  return parse(await Deno.readTextFile(join(INFRA, path)), { merge: true, strict: true, uniqueKeys: true });
+}
+
+async function readCompose(): Promise<Compose> {
+  const document = await readYaml("compose.yaml") as Record<string, unknown>;
+  return composeSchema.parse(Object.fromEntries(Object.entries(document).filter(([key]) => !key.startsWith("x-"))));
+}
+
+async function sourcesOf(directory: string): Promise<string> {
+  let text = "";
+  for await (const { name, isDirectory } of Deno.readDir(directory)) {
+    if (isDirectory) text += await sourcesOf(join(directory, name));
+    else if (name.endsWith(".ts") && !name.endsWith("_test.ts")) text += await Deno.readTextFile(join(directory, name));
+  }
+  return text;
+}
+
+Deno.test("compose.yaml keeps the specification, and all that it names exists", async () => {
+  const compose = await readCompose();
+  for (const [name, service] of Object.entries(compose.services)) {
+    const needed = Array.isArray(service.depends_on) ? service.depends_on : Object.keys(service.depends_on ?? {});
+    for (const other of needed) assert(other in compose.services, `${name} depends on ${other}`);
+    for (
+      const [other, { condition }] of Object.entries(Array.isArray(service.depends_on) ? {} : service.depends_on ?? {})
+    ) {
+      if (condition !== "service_healthy") continue;
+      const target = compose.services[other]!;
+      const file = target.build && await Deno.readTextFile(join(INFRA, target.build.context, target.build.dockerfile));
+      assert(target.healthcheck || file?.includes("HEALTHCHECK"), `${name} waits for the health of ${other}`);
+    }
+    if (service.build) await Deno.stat(join(INFRA, service.build.context, service.build.dockerfile));
+    for (const volume of service.volumes ?? []) {
+      const source = volume.split(":")[0]!;
+      if (source.startsWith("./")) await Deno.stat(join(INFRA, source));
+      else assert(source in compose.volumes, `${name} uses the volume ${source}`);
+    }
+  }
+});
+
+Deno.test("compose.yaml runs the four services, and sets only variables that they read", async () => {
+  const compose = await readCompose();
+  const libraries = await sourcesOf(join(REPOSITORY, "libs"));
+  for (const name of ["api", "scheduler", "reconciler", "hostagent"]) {
+    const service = compose.services[name];
+    assert(service, name);
+    const sources = await sourcesOf(join(REPOSITORY, "services", name)) + libraries;
+    for (const variable of Object.keys(service.environment ?? {}).filter((key) => !key.startsWith("OTEL_"))) {
+      assert(sources.includes(variable), `${name} does not read ${variable}`);
+    }
+    assertEquals(service.environment?.OTEL_SERVICE_NAME, name);
+  }
+});
+
+Deno.test("each address that one service is given is one that another listens on", async () => {
+  const compose = await readCompose();
+  const own = Object.entries(compose.services).flatMap(([name, { environment }]) => {
+    const listen = environment?.TORPOR_LISTEN;
+    return listen ? [`http://${name}:${new URL(listen).port}`] : [];
+  });
+  for (const [name, { environment }] of Object.entries(compose.services)) {
+    for (const [variable, value] of Object.entries(environment ?? {})) {
+      if (!/^TORPOR_.*(URL|ADDRESS)$/.test(variable)) continue;
+      assert(own.includes(value), `${name}: ${variable}=${value}`);
+    }
+  }
+});
+
+Deno.test("each Dockerfile copies and runs what exists", async () => {
+  for (const service of ["api", "scheduler", "reconciler", "hostagent"]) {
+    const text = await Deno.readTextFile(join(INFRA, service, "Dockerfile"));
+    for (const [, paths] of text.matchAll(/^COPY (?!--from)(.+) \S+$/gm)) {
+      for (const path of paths!.split(" ")) await Deno.stat(join(REPOSITORY, path));
+    }
+    for (const [path] of text.matchAll(/services\/[a-z]+\/[a-z]+\.ts/g)) await Deno.stat(join(REPOSITORY, path));
+    assert(text.includes(`services/${service}/main.ts`), service);
+  }
+});
+
+Deno.test("the collector's pipelines name components that are configured", async () => {
+  const schema = z.strictObject({
+    receivers: z.record(z.string(), z.unknown()),
+    processors: z.record(z.string(), z.unknown()),
+    connectors: z.record(z.string(), z.unknown()),
+    exporters: z.record(z.string(), z.unknown()),
+    service: z.strictObject({
+      pipelines: z.record(
+        z.string(),
+        z.strictObject({
+          receivers: z.array(z.string()),
+          processors: z.array(z.string()),
+          exporters: z.array(z.string()),
+        }),
+      ),
+    }),
+  });
+  const config = schema.parse(await readYaml("observability/otel-collector.yaml"));
+  for (const pipeline of Object.values(config.service.pipelines)) {
+    for (const kind of ["receivers", "processors", "exporters"] as const) {
+      for (const name of pipeline[kind]) assert(name in config[kind] || name in config.connectors, name);
+    }
+  }
+});
+
+Deno.test("the dashboard uses the provisioned data source and metrics that the collector makes", async () => {
+  const sources = z.object({ datasources: z.array(z.object({ uid: z.string() })) })
+    .parse(await readYaml("observability/grafana/provisioning/datasources/datasources.yaml"));
+  const dashboard = z.object({
+    panels: z.array(z.object({
+      title: z.string(),
+      datasource: z.object({ uid: z.string() }),
+      targets: z.array(z.object({ expr: z.string() })),
+    })),
+  }).parse(JSON.parse(await Deno.readTextFile(join(INFRA, "observability/grafana/dashboards/torpor.json"))));
+  for (const { title, datasource, targets } of dashboard.panels) {
+    assert(sources.datasources.some(({ uid }) => uid === datasource.uid), title);
+    for (const { expr } of targets) {
+      // What the connector spanmetrics with the namespace "torpor" calls its two metrics.
+      assert(/torpor_(calls_total|duration_milliseconds_bucket)\{/.test(expr), `${title}: ${expr}`);
+    }
+  }
+});
