@@ -9,6 +9,7 @@ import {
   ProcessInfoSchema,
 } from "@torpor/proto/hostagent";
 import type { ProcessInfo as GuestProcessInfo } from "@torpor/proto/guest";
+import { log } from "@torpor/telemetry";
 import { requirePid, requireSignal } from "../guest/arguments.ts";
 import { holdChannel } from "../guest/held_channel.ts";
 import type { GuestChannel, ProcessEvent, ProcessStream } from "../guest/mod.ts";
@@ -92,11 +93,11 @@ async function killProcess(channel: GuestChannel, pid: number): Promise<void> {
   }
 }
 
-/** Writes while the output is read. A process may end without reading its stdin; other faults reach the output's reader. */
+/** Writes while the output is read. A process may end without reading its stdin, and other faults reach the output's reader. */
 function feedStdin(process: ProcessStream, bytes: Uint8Array, close: boolean): void {
   const fed = close ? process.writeStdin(bytes).then(() => process.closeStdin()) : process.writeStdin(bytes);
   fed.catch((thrown) => {
-    if (!(thrown instanceof TorporError)) throw thrown;
+    if (!(thrown instanceof TorporError)) log("error", "stdin_failed", {}, thrown);
   });
 }
 

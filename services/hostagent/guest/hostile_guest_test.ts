@@ -272,3 +272,14 @@ Deno.test("an aborted request is cancelled at the guest", async () => {
     "canceled",
   );
 });
+
+Deno.test("a request larger than a frame is refused and leaves nothing open", async () => {
+  await using guest = await FakeGuest.start();
+  await using channel = await guest.open();
+  const error = await assertRejects(() => channel.stat("x".repeat(70_000)), TorporError);
+  assertEquals(error.code, "invalid_argument");
+  const ping = channel.ping();
+  const { streamId } = await guest.receive("open");
+  await guest.send(streamId, pong, ok);
+  await ping;
+});

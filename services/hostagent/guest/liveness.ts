@@ -1,4 +1,5 @@
 import { TorporError } from "@torpor/errors";
+import { log } from "@torpor/telemetry";
 import { unreachableError } from "./protocol_error.ts";
 
 /** Times of {@linkcode watchLiveness}, milliseconds. */
@@ -41,8 +42,8 @@ export function watchLiveness(watched: Watched, times = TIMES): () => void {
     try {
       await watched.ping(controller.signal);
     } catch (error) {
-      // The channel has closed, for this reason or another: all requests have it.
-      if (!(error instanceof TorporError)) throw error;
+      // A TorporError: the channel has closed, for this reason or another, and all requests have it.
+      if (!(error instanceof TorporError)) log("error", "guest_ping_failed", {}, error);
     } finally {
       clearTimeout(timeout);
       asking = undefined;

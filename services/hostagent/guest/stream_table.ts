@@ -54,7 +54,7 @@ export class StreamTable {
   /**
    * Sends a request.
    * @throws TorporError `rate_limited` when too many streams are open, `guest_unreachable` when the channel is closed,
-   *   or what an aborted signal stands for.
+   *   `invalid_argument` when the request is larger than a frame, or what an aborted signal stands for.
    */
   open(request: GuestRequest, options: OpenOptions): GuestStream {
     if (this.#failure) throw this.#failure;
@@ -67,9 +67,18 @@ export class StreamTable {
     const sentUnixMs = performance.timeOrigin + performance.now();
     const stream = new GuestStream(id, this.#port, { ...options, traceparent, sentUnixMs });
     this.#open.set(id, stream);
-    const open = create(OpenSchema, { traceparent, request });
-    this.#send(create(FrameSchema, { streamId: id, body: { case: "open", value: open } }));
+    this.#sendOpen(stream, create(OpenSchema, { traceparent, request }));
     return stream;
+  }
+
+  #sendOpen(stream: GuestStream, value: Open): void {
+    try {
+      this.#send(create(FrameSchema, { streamId: stream.id, body: { case: "open", value } }));
+    } catch (cause) {
+      const error = new TorporError("invalid_argument", "the request does not fit into a frame", { cause });
+      stream.fail(error);
+      throw error;
+    }
   }
 
   /** Brings a frame to its stream. @throws TorporError `guest_protocol`. */
