@@ -1,7 +1,7 @@
 import { TorporError } from "@torpor/errors";
 import { openClient, type ServiceClient } from "@torpor/rpc";
 import { SchedulerService } from "@torpor/proto/scheduler";
-import { log } from "@torpor/telemetry";
+import { log, untraced } from "@torpor/telemetry";
 import { delay } from "./delay.ts";
 import type { MachineCapacity } from "./machine.ts";
 
@@ -49,7 +49,7 @@ export class Registration implements AsyncDisposable {
       token: options.token,
       timeoutMs: CALL_TIMEOUT_MS,
     });
-    this.#running = this.#run();
+    this.#running = untraced(() => this.#run());
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -15,7 +15,8 @@ export function sandboxInfo(sandbox: Sandbox): SandboxInfo {
     diskSizeMb: record.disk_size_mb,
     timeoutSec: record.timeout_sec,
     createdAtUnix: seconds(record.created_at_ms),
-    lastActiveAtUnix: seconds(sandbox.lastActiveAtMs),
+    // A command that runs for hours is use: without this the reconciler's idle sweep would pause under it.
+    lastActiveAtUnix: seconds(sandbox.uses > 0 ? Date.now() : sandbox.lastActiveAtMs),
     version: BigInt(record.version),
     operationId: record.operation?.operation_id ?? "",
     snapshot: newest && snapshotInfo(newest.manifest),
