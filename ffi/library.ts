@@ -36,6 +36,7 @@ const symbols = {
   torpor_watcher_stop: { parameters: ["pointer"], result: "void" },
   torpor_pagemap_scan_supported: { parameters: [], result: "i32" },
   torpor_scan_dirty: { parameters: ["i32", "u64", "u64", "i32", "buffer"], result: "i64", nonblocking: true },
+  torpor_present_pages: { parameters: ["i32", "u64", "buffer"], result: "i64", nonblocking: true },
   torpor_compare_dirty: {
     parameters: ["i32", "u64", "buffer", "u64", "buffer", "u32", "buffer"],
     result: "i64",

@@ -42,6 +42,17 @@ export async function scanDirty(range: TrackedRange): Promise<Uint8Array<ArrayBu
   return bitmap;
 }
 
+/**
+ * Pages that take memory in the memfd: loaded or written, and not given back. A written page is always among them. The
+ * descriptor is borrowed until the call settles.
+ */
+export async function presentPages(memfd: number, sizeBytes: number): Promise<Uint8Array<ArrayBuffer>> {
+  const bitmap = pageBitmap("presentPages", sizeBytes);
+  const call = native().torpor_present_pages(memfd, BigInt(sizeBytes), bitmap);
+  check("presentPages", await keepingAlive(call, bitmap));
+  return bitmap;
+}
+
 /** A memfd and the snapshot that it was lazily loaded from. Descriptors are borrowed until the call settles. */
 export interface Comparison {
   readonly memfd: number;

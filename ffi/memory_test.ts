@@ -13,6 +13,7 @@ import {
   pagemapScanSupported,
   pagerStatsSize,
   pread,
+  presentPages,
   pwrite,
   readPagerStats,
   scanDirty,
@@ -54,6 +55,13 @@ Deno.test("a full export lists every page and stores those that are not zero", a
   assertEquals([written[0], written[9 * PAGE_SIZE], written[10 * PAGE_SIZE]], [10, 19, 50]);
   assertEquals(result.crc32c, crc32c(written.slice(0, 11 * PAGE_SIZE)));
   assertEquals(allocatedBytes(memory.fd), before);
+});
+
+Deno.test("present pages are those with memory behind them, zero or not", async () => {
+  using memory = await guestMemory();
+  const present = await presentPages(memory.fd, PAGES * PAGE_SIZE);
+  assertEquals(present, bitmapOf([...Array.from({ length: 15 }, (_, i) => 10 + i), 500]));
+  await assertRejects(() => presentPages(memory.fd, 1), NativeError);
 });
 
 Deno.test("a partial export holds exactly the pages asked for", async () => {

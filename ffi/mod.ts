@@ -38,6 +38,7 @@ export {
   type MemoryRun,
   PAGE_SIZE,
   pagemapScanSupported,
+  presentPages,
   scanDirty,
   type TrackedRange,
 } from "./memory.ts";

@@ -93,7 +93,11 @@ int torpor_watcher_add(struct torpor_watcher *watcher, int pidfd, uint64_t token
 // Ends the thread and frees the watcher. Processes that are still watched are forgotten, neither reaped nor signalled.
 void torpor_watcher_stop(struct torpor_watcher *watcher);
 
-// --- guest memory (dirty.c, compare.c, export.c) ---
+// --- guest memory (present.c, dirty.c, compare.c, export.c) ---
+
+// [blocking] Sets a bit (least significant first) for each page that takes memory in the memfd. `bitmap` is zero on entry.
+// Returns the number of pages or a negative errno.
+int64_t torpor_present_pages(int memfd, uint64_t size, uint8_t *bitmap);
 
 int torpor_pagemap_scan_supported(void); // 1, 0, or -errno when userfaultfd cannot be had
 // [blocking] Sets in `bitmap` (1 bit per page, least significant first, cleared by the caller) the pages of

@@ -1,4 +1,4 @@
-import { compareDirty, openFile, scanDirty } from "@torpor/ffi";
+import { compareDirty, openFile, presentPages, scanDirty } from "@torpor/ffi";
 import type { ExtentTable } from "@torpor/snapshot";
 import type { Layout } from "../storage/layout.ts";
 import type { GuestMemory } from "./guest_memory.ts";
@@ -20,10 +20,14 @@ export interface ResumedMemory {
  * the device state saved, as saving it writes to guest memory.
  */
 export async function dirtyPages(resumed: ResumedMemory, layout: Layout): Promise<Uint8Array<ArrayBuffer>> {
-  const dirty = resumed.tracking ? await scanWritten(resumed) : await compareWithParent(resumed, layout);
+  const { memory, pager, tracking } = resumed;
+  const dirty = tracking ? await scanWritten(resumed) : await compareWithParent(resumed, layout);
+  // A hole that nobody gave back was never loaded: it still is what the parent says, whatever the page tables say. Stored
+  // as written it would become zeros.
+  const present = await presentPages(memory.fd, memory.sizeBytes);
   // A page that the guest gave back is a hole again: neither way of looking sees it, and it is zero now.
-  const removed = resumed.pager.removedPages();
-  for (let at = 0; at < dirty.length; at++) dirty[at]! |= removed[at] ?? 0;
+  const removed = pager.removedPages();
+  for (let at = 0; at < dirty.length; at++) dirty[at] = (dirty[at]! & present[at]!) | (removed[at] ?? 0);
   return dirty;
 }
 
