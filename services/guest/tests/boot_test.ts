@@ -10,7 +10,7 @@ Deno.test("a microVM boots from the images and its agent runs processes and move
   const cacheDirectory = homePaths(torporHome()).images;
   await buildImages({ cacheDirectory });
   await using vm = await bootVm(256, cacheDirectory);
-  const { client } = vm;
+  let { client } = vm;
   const reply = await client.hello();
   assertEquals(reply.protocolVersion, 1);
 
@@ -68,6 +68,22 @@ Deno.test("a microVM boots from the images and its agent runs processes and move
     assertEquals((await collectRun(bomb)).signal, 9);
     const after = await client.run(["echo", "alive"]);
     assertEquals(text(after.stdout), "alive\n");
+  });
+
+  await test.step("a new host end finds the processes of the old one, and a gap without a host blocks nobody", async () => {
+    const stream = await client.open({
+      case: "startProcess",
+      value: { argv: ["sh", "-c", "echo start; head -c 3000000 /dev/zero; exit 9"], user: "root" },
+    });
+    stream.autoCredit = false;
+    const started = await stream.next();
+    assert(started.case === "processStarted");
+    await vm.reconnect();
+    client = vm.client;
+    const again = await client.hello({ repeatMs: 500 });
+    assertEquals(again.bootId, reply.bootId);
+    const attached = await client.open({ case: "attachProcess", value: { pid: started.value.pid } });
+    assertEquals((await collectRun(attached)).exitCode, 9);
   });
 
   await test.step("init starts the agent again when it dies", async () => {
