@@ -5,6 +5,9 @@ const COMMON = {
   json: { type: "boolean", description: "Print one JSON object on stdout; progress stays on stderr" },
 } as const satisfies ArgsDef;
 
+/** How the arguments beyond the named ones of a command are called, for its usage line. */
+export const REST_ARGUMENTS = new WeakMap<object, string>();
+
 /** What a command's `run` gets. */
 export interface Invocation<Args extends ArgsDef> {
   args: ParsedArgs<Args & typeof COMMON>;
@@ -19,16 +22,16 @@ export interface Definition<Args extends ArgsDef> {
   args?: Args;
   /** How arguments beyond the named ones are called in the usage line; without it they are refused. */
   rest?: string;
+  /** Returns the exit code; nothing stands for 0. */
   run(invocation: Invocation<Args>): Promise<number | void>;
 }
 
 /**
  * Defines a command with `--json`. Unlike citty alone it refuses options and arguments that it does not know.
- * `run` may return an exit code.
  */
 export function defineAction<const Args extends ArgsDef>(definition: Definition<Args>): CommandDef<ArgsDef> {
   const argsDef: ArgsDef = { ...definition.args, ...COMMON };
-  return defineCommand({
+  const command = defineCommand({
     meta: { name: definition.name, description: definition.description },
     args: argsDef,
     run: async ({ args, rawArgs }) => {
@@ -38,6 +41,8 @@ export function defineAction<const Args extends ArgsDef>(definition: Definition<
       if (typeof code === "number") Deno.exitCode = code;
     },
   });
+  if (definition.rest !== undefined) REST_ARGUMENTS.set(command, definition.rest);
+  return command;
 }
 
 function restOf(positionals: string[], rawArgs: string[], argsDef: ArgsDef, allowed: boolean): string[] {

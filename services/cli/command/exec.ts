@@ -18,7 +18,7 @@ export const exec = defineAction({
     cwd: { type: "string", description: "Working directory (default: the user's home)" },
     timeout: { type: "string", description: "Seconds after which the command is killed (default: none)" },
   },
-  rest: "CMD…",
+  rest: "-- CMD…",
   async run({ args, rest }) {
     if (rest.length === 0) throw new UsageError("no command; put it after --");
     const [cmd, ...argv] = rest;

@@ -4,9 +4,8 @@ import { asTorporError } from "@torpor/errors";
 export const EXIT = { ok: 0, failed: 1, usage: 2, notFound: 3, conflict: 4, unreachable: 5 } as const;
 
 /** For help texts. */
-export const EXIT_CODES_HELP =
-  "Exit codes: 0 done, 1 failed, 2 wrong usage or input, 3 not found, 4 conflict with the " +
-  "sandbox's state, 5 not running or not reachable.";
+export const EXIT_CODES_HELP = "Exit codes: 0 done, 1 failed, 2 wrong usage or input, 3 not found,\n" +
+  "4 conflict with the sandbox's state, 5 not running or not reachable";
 
 /** A command line that is wrong: the help text follows the message. */
 export class UsageError extends Error {

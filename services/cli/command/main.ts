@@ -1,7 +1,9 @@
-import { type CommandDef, renderUsage, runCommand } from "citty";
+import { type CommandDef, runCommand } from "citty";
 import { asTorporError, TorporError } from "@torpor/errors";
 import { fitFor, paintFor } from "../terminal/paint.ts";
-import { EXIT, EXIT_CODES_HELP, exitCodeOf, UsageError } from "./exit_codes.ts";
+import { writeAll } from "../terminal/write_all.ts";
+import { EXIT, exitCodeOf, UsageError } from "./exit_codes.ts";
+import { helpText } from "./help.ts";
 import { printJson } from "./print.ts";
 import { commands, root } from "./root.ts";
 
@@ -44,13 +46,13 @@ const plain = { isTerminal: () => false };
 /** Prints the help of the command that `argv` names, as far as it names one. */
 async function printHelp(argv: string[], stream: typeof Deno.stdout | typeof Deno.stderr): Promise<void> {
   let command: CommandDef = root;
-  let parent: CommandDef | undefined;
+  const path = ["torpor"];
   for (const word of argv.filter((word) => !word.startsWith("-"))) {
-    const next = (command === root ? commands : command.subCommands as typeof commands | undefined)?.[word];
+    const subCommands = (command === root ? commands : command.subCommands) as typeof commands | undefined;
+    const next = subCommands && Object.hasOwn(subCommands, word) ? subCommands[word] : undefined;
     if (!next) break;
-    parent = command;
+    path.push(word);
     command = typeof next === "function" ? await next() : next;
   }
-  const text = `${await renderUsage(command, parent)}\n\n${EXIT_CODES_HELP}`;
-  await stream.write(new TextEncoder().encode(fitFor(stream, text.replace("(torpor)", "")) + "\n"));
+  await writeAll(stream, new TextEncoder().encode(`${await helpText(command, path, paintFor(stream))}\n`));
 }

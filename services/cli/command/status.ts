@@ -24,6 +24,8 @@ const statusSchema = z.object({
     capabilities: z.array(z.string()),
   })),
   reconciler: z.looseObject({
+    available: z.boolean(),
+    error_code: z.string().optional(),
     leader: z.boolean().optional(),
     passes: z.int().optional(),
     repairs_by_kind: z.record(z.string(), z.int()).optional(),
@@ -95,7 +97,9 @@ function show(
   ]);
   console.log(hosts.length > 0 ? indent(formatTable(hostRows)) : "  none has registered");
   console.log(`\nSandboxes  ${counts(sandboxes)}`);
-  if (reconciler) {
+  if (reconciler && !reconciler.available) {
+    console.log(`Reconciler does not answer (${reconciler.error_code})`);
+  } else if (reconciler) {
     const role = reconciler.leader ? "leads" : "stands by";
     console.log(
       `Reconciler ${role}, ${reconciler.passes ?? 0} passes; repairs: ${counts(reconciler.repairs_by_kind ?? {})}`,

@@ -15,17 +15,19 @@ export const trace = defineAction({
   description: "Show where the time of a request went, as a waterfall over all services, the pager and the guest",
   args: {
     id: { type: "positional", required: true, description: "Trace id: 32 hexadecimal digits" },
+    min: { type: "string", description: "Leave out what took less than this many milliseconds", valueHint: "ms" },
     wait: { type: "string", description: "Seconds to wait for spans that are on their way (default: 5)" },
   },
   async run({ args }) {
     if (!/^[0-9a-f]{32}$/.test(args.id)) throw new UsageError("a trace id has 32 hexadecimal digits");
+    const minMs = integerOption(args.min, "--min", 0, 1_000_000) ?? 0;
     const patienceMs = 1000 * (integerOption(args.wait, "--wait", 0, 600) ?? 5);
     using api = openApi(await apiTarget());
     const spans = await waitForTrace(api, args.id, patienceMs);
     if (args.json) return printJson({ trace_id: args.id, spans: spans.map(spanJson) });
     const starts = spans.map((span) => Number(span.startUnixNs / 1000n));
     const ends = spans.map((span) => Number(span.endUnixNs / 1000n));
-    console.log(drawWaterfall(spans, consoleColumns(), paintFor(Deno.stdout)));
+    console.log(drawWaterfall(spans, { columns: consoleColumns(), minMs }, paintFor(Deno.stdout)));
     const components = new Set(spans.map((span) => span.component));
     const total = formatMs((Math.max(...ends) - Math.min(...starts)) / 1000);
     console.log(`\n${spans.length} spans of ${[...components].join(", ")} in ${total}`);

@@ -1,9 +1,10 @@
 import type { HomePaths } from "@torpor/config";
-import { endProcess, listProcesses, type ProcessInfo } from "../process/process_table.ts";
+import { endProcess } from "../process/process_table.ts";
 import type { Progress } from "../terminal/progress.ts";
 import { clusterRuns, stopCluster } from "./postgres.ts";
 import { findServices } from "./service_process.ts";
 import type { SERVICE_NAMES } from "./services.ts";
+import { virtualMachines } from "./virtual_machines.ts";
 
 /** What {@linkcode takeDown} stopped. */
 export interface DownResult {
@@ -36,7 +37,7 @@ export async function takeDown(paths: HomePaths, progress: Progress): Promise<Do
     });
     result.stopped.push(name);
   }
-  for (const { name, process } of leftProcesses(paths)) {
+  for (const { name, process } of virtualMachines(paths)) {
     await endProcess(process, 2000);
     result.killed.push({ name, pid: process.pid });
   }
@@ -45,16 +46,4 @@ export async function takeDown(paths: HomePaths, progress: Progress): Promise<Do
     result.stopped.push("postgresql");
   }
   return result;
-}
-
-/** VMs and pagers of this data directory: their command lines name files below it. */
-export function leftProcesses(paths: HomePaths): { name: string; process: ProcessInfo }[] {
-  return listProcesses().flatMap((process) => {
-    const program = process.argv[0]!.slice(process.argv[0]!.lastIndexOf("/") + 1);
-    const belongs = process.argv.some((argument) => argument.includes(`${paths.home}/sandboxes/`)) ||
-      process.env.get("TORPOR_HOME") === paths.home && program === "torpor-pager";
-    return belongs && (program.startsWith("qemu-system-") || program === "torpor-pager")
-      ? [{ name: program, process }]
-      : [];
-  });
 }

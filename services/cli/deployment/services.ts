@@ -1,6 +1,7 @@
 import { join } from "@std/path";
 import type { HomePaths } from "@torpor/config";
 import type { Deployment } from "./deployment.ts";
+import { hashTree } from "./hash_tree.ts";
 import { REPOSITORY } from "./repository.ts";
 
 /** The services that `up` starts, in the order in which they are started; `down` stops them in reverse. */
@@ -29,8 +30,27 @@ export function serviceSocket(paths: HomePaths, name: Exclude<ServiceName, "api"
   return join(paths.run, `${name}.sock`);
 }
 
+/**
+ * What identifies the code that a service runs: a hash of all sources but tests. A service carries it in its
+ * environment, so that `up` notices when the code has changed since.
+ */
+export async function sourcesHash(): Promise<string> {
+  const roots = ["deno.json", "deno.lock", "ffi", "libs", "proto/gen", "services"].map((name) =>
+    join(REPOSITORY, name)
+  );
+  return await hashTree(
+    roots,
+    ({ name, isDirectory }) =>
+      isDirectory ? name !== "build" && name !== "testing" : name.endsWith(".ts") && !name.endsWith("_test.ts"),
+  );
+}
+
 /** The four services of a deployment. */
-export function serviceDefinitions(deployment: Deployment, nativeDirectory: string): ServiceDefinition[] {
+export function serviceDefinitions(
+  deployment: Deployment,
+  nativeDirectory: string,
+  sources: string,
+): ServiceDefinition[] {
   const { paths } = deployment;
   const address = (name: ServiceName) => name === "api" ? deployment.apiUrl : `unix:${serviceSocket(paths, name)}`;
   const database = { DATABASE_URL: deployment.databaseUrl };
@@ -40,7 +60,7 @@ export function serviceDefinitions(deployment: Deployment, nativeDirectory: stri
     entry: join(REPOSITORY, "services", name, "main.ts"),
     address: address(name),
     permissions,
-    env: { ...env, TORPOR_LISTEN: address(name), TORPOR_SERVICE: name },
+    env: { ...env, TORPOR_LISTEN: address(name), TORPOR_SERVICE: name, TORPOR_SOURCES: sources },
     stopMs,
   });
   return [

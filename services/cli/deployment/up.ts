@@ -1,17 +1,17 @@
 import { join } from "@std/path";
 import { TorporError } from "@torpor/errors";
-import { isAlive, type ProcessInfo } from "../process/process_table.ts";
+import { endProcess, isAlive, type ProcessInfo } from "../process/process_table.ts";
 import type { Progress, Report } from "../terminal/progress.ts";
 import { runTool } from "../tool/run_tool.ts";
 import { type Deployment, deploymentPaths, prepareDeployment } from "./deployment.ts";
-import { exists } from "./files.ts";
 import { buildImages } from "./images.ts";
 import { buildNative } from "./native.ts";
 import { installPackages, missingPackages, PACKAGES } from "./packages.ts";
 import { startCluster } from "./postgres.ts";
 import { REPOSITORY } from "./repository.ts";
 import { findServices, startService, waitUntilReady } from "./service_process.ts";
-import { serviceDefinitions } from "./services.ts";
+import { serviceDefinitions, sourcesHash } from "./services.ts";
+import { virtualMachines } from "./virtual_machines.ts";
 
 /** What the user asks of {@linkcode bringUp}. */
 export interface UpOptions {
@@ -26,6 +26,7 @@ export interface UpResult {
 }
 
 const READY_MS = 60_000;
+const RENEW_MS = 30_000;
 
 /**
  * Makes everything that is missing, from Debian packages to the first API key, and starts what does not run yet.
@@ -44,9 +45,6 @@ export async function bringUp(progress: Progress, options: UpOptions = {}): Prom
     await progress.step("PostgreSQL", (report) => startCluster(paths, report));
   }
   const services = await progress.step("services", (report) => startServices(deployment, native, report));
-  if (!await exists(paths.apiKey)) {
-    await progress.step("first API key", () => admin(deployment, ["ensure-api-key", "--file", paths.apiKey]));
-  }
   return { deployment, services };
 }
 
@@ -67,11 +65,14 @@ function requireRoot(): void {
 }
 
 async function startServices(deployment: Deployment, native: string, report: Report): Promise<UpResult["services"]> {
-  const running = new Map(findServices(deployment.paths).map(({ name, process }) => [name, process]));
-  const definitions = serviceDefinitions(deployment, native);
+  const sources = await sourcesHash();
+  const definitions = serviceDefinitions(deployment, native, sources);
+  const running = await runningServices(deployment, sources, report);
   if (definitions.some(({ name }) => !running.has(name))) {
     report("database migrations");
     await admin(deployment, ["migrate"]);
+    report("API key");
+    await admin(deployment, ["ensure-api-key", "--file", deployment.paths.apiKey]);
   }
   const started = await Promise.all(definitions.map(async (service) => {
     const before = running.get(service.name);
@@ -90,6 +91,31 @@ async function startServices(deployment: Deployment, native: string, report: Rep
     address: service.address,
     started,
   }));
+}
+
+/**
+ * The services that run already. One whose code has changed since its start is stopped, to be started anew; but a host
+ * agent with running sandboxes is left alone, as it would pause them.
+ */
+async function runningServices(
+  deployment: Deployment,
+  sources: string,
+  report: Report,
+): Promise<Map<string, ProcessInfo>> {
+  const running = new Map<string, ProcessInfo>();
+  const busy = virtualMachines(deployment.paths).length > 0;
+  for (const { name, process } of findServices(deployment.paths)) {
+    const renewable = process.env.get("TORPOR_SOURCES") !== sources && !running.has(name);
+    if (renewable && name === "hostagent" && busy) {
+      report("hostagent runs older code and has running sandboxes: ./torpor down, then up, renews it");
+    } else if (renewable) {
+      report(`${name} runs older code: stopping it`);
+      await endProcess(process, RENEW_MS);
+      continue;
+    }
+    running.set(name, process);
+  }
+  return running;
 }
 
 /** Runs the api's administration commands, which have their own process as they need the database. */

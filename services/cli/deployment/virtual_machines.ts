@@ -1,0 +1,13 @@
+import type { HomePaths } from "@torpor/config";
+import { listProcesses, type ProcessInfo } from "../process/process_table.ts";
+
+const PROGRAMS = /^(qemu-system-.*|torpor-pager)$/;
+
+/** The VMs and pagers of a data directory: their command lines name files below it. */
+export function virtualMachines(paths: HomePaths): { name: string; process: ProcessInfo }[] {
+  return listProcesses().flatMap((process) => {
+    const name = process.argv[0]!.slice(process.argv[0]!.lastIndexOf("/") + 1);
+    const belongs = process.argv.some((argument) => argument.includes(`${paths.home}/sandboxes/`));
+    return PROGRAMS.test(name) && belongs ? [{ name, process }] : [];
+  });
+}
