@@ -7,7 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define TEST_TIMEOUT_SECONDS 120
+#define TEST_TIMEOUT_SECONDS 60
 
 static struct test *tests;
 

@@ -145,9 +145,30 @@ TEST(pager_wakes_a_fault_whose_page_is_there_already) {
     wait_for_faults(uffd, 8);
     CHECK_EQ(torpor_pidfd_signal(rig.pager_pidfd, SIGCONT), 0);
     tell(&rig, VMM_JOIN, 0, 0, 0);
-    wait_for_count(&rig.stats->faults, 9);
-    CHECK_EQ(rig.stats->eexist, 7); // one was answered with the pages of all
+    // One was answered with the pages of all. Of the others, those that fitted into the queue were there already.
+    wait_for_count(&rig.stats->eexist, 3);
     check_memory(&rig, 2);
+    close(uffd);
+    stop_rig(&rig);
+}
+
+// The host put the page there while the fault was waiting: nothing is installed, so nothing but an explicit wake ends the wait.
+TEST(pager_wakes_a_fault_whose_page_came_from_elsewhere) {
+    struct rig rig = start_vmm(make_snapshot(18, 64, 1, 64), &(struct rig_options){0});
+    char text[4096], content[PAGE];
+    int64_t length;
+    const int uffd = peek_userfaultfd(&rig, text, &length);
+    start_pager(&rig, &(struct rig_options){0}, rig.pager_socket, -1);
+    close(rig.pager_socket);
+    tell(&rig, VMM_READ, 63 * PAGE, PAGE, 0);
+    CHECK_EQ(torpor_pidfd_signal(rig.pager_pidfd, SIGSTOP), 0);
+    tell(&rig, VMM_TOUCH, 5 * PAGE, PAGE, 0);
+    wait_for_faults(uffd, 1);
+    memset(content, 77, sizeof content);
+    CHECK_EQ(torpor_pwrite(rig.memfd, content, PAGE, 5 * PAGE), PAGE);
+    CHECK_EQ(torpor_pidfd_signal(rig.pager_pidfd, SIGCONT), 0);
+    CHECK_EQ(tell(&rig, VMM_JOIN, 0, 0, 0), 77);
+    CHECK(rig.stats->eexist >= 1);
     close(uffd);
     stop_rig(&rig);
 }
