@@ -141,6 +141,17 @@ static const char *invalid_start(const Guest__V1__StartProcess *request) {
     return NULL;
 }
 
+// The kernel gives numbers again: what an older process of the same number has left must not be found by it.
+static void forget_namesake(struct agent *agent, uint32_t pid) {
+    struct process *namesake = process_find(agent, pid);
+    if (!namesake) return;
+    while (namesake->readers) {
+        stream_end(agent, namesake->readers->stream, GUEST__V1__STATUS_CODE__STATUS_CODE_NOT_FOUND, ESRCH,
+                   "the process has given way to a newer one of its number");
+    }
+    process_free(agent, namesake);
+}
+
 void process_start(struct agent *agent, struct stream *stream, const Guest__V1__StartProcess *request) {
     const char *invalid = invalid_start(request);
     if (invalid) {
@@ -156,6 +167,7 @@ void process_start(struct agent *agent, struct stream *stream, const Guest__V1__
         stream_end_errno(agent, stream, error, "start process");
         return;
     }
+    forget_namesake(agent, (uint32_t)spawned.pid);
     process->pid = (uint32_t)spawned.pid;
     process->started_unix_ms = (int64_t)(clock_read_ns(CLOCK_REALTIME) / 1000000u);
     if (request->timeout_ms) {
@@ -173,7 +185,7 @@ void process_start(struct agent *agent, struct stream *stream, const Guest__V1__
                    agent_watch(agent, process->outputs[0].fd, EPOLLIN, &process->outputs[0].source) &&
                    agent_watch(agent, process->outputs[1].fd, EPOLLIN, &process->outputs[1].source) &&
                    (process->input_fd < 0 || agent_watch(agent, process->input_fd, EPOLLOUT, &process->input_source)) &&
-                   process_reader_add(agent, process, stream, 0);
+                   process_reader_add(process, stream, 0, "guest.start_process");
     if (!watched) {
         error = errno;
         kill(spawned.pid, SIGKILL);
@@ -220,8 +232,7 @@ static void finish_if_drained(struct agent *agent, struct process *process) {
 }
 
 static bool process_step(struct agent *agent, struct process *process) {
-    if (process->state == PROCESS_RUNNING && process->deadline_ns && !process->reaped &&
-        clock_monotonic_ns() >= process->deadline_ns) {
+    if (process->deadline_ns && !process->reaped && clock_monotonic_ns() >= process->deadline_ns) {
         process->deadline_ns = 0;
         process->timed_out = true;
         kill_group(process, SIGKILL);

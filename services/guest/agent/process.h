@@ -44,6 +44,7 @@ struct process_reader {
     struct process *process;
     struct stream *stream;
     struct output_cursor cursor;
+    const char *span_name;
     bool started_sent;
 };
 
@@ -104,8 +105,8 @@ void process_input_close(struct agent *agent, struct process *process);
 // A stream closes: its queued bytes are still written, but nobody is told.
 void process_input_forget_stream(struct process *process, const struct stream *stream);
 
-// process_reader.c: streams that follow a process.
-bool process_reader_add(struct agent *agent, struct process *process, struct stream *stream, uint64_t after_sequence);
+// process_reader.c: streams that follow a process. span_name: a literal, the span that ends with ProcessStarted.
+bool process_reader_add(struct process *process, struct stream *stream, uint64_t after_sequence, const char *span_name);
 // Lag of the reader that is furthest ahead; 0 when there is none.
 uint64_t process_reader_least_lag(const struct process *process);
 // Ends every reader's stream because the process could not be started.

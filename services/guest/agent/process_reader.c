@@ -24,7 +24,7 @@ static void send_started(struct agent *agent, struct process_reader *reader) {
     frame.process_started = &started;
     stream_send(agent, reader->stream, &frame);
     reader->started_sent = true;
-    stream_add_span(reader->stream, "guest.start_process", reader->stream->opened_ns, clock_monotonic_ns());
+    stream_add_span(reader->stream, reader->span_name, reader->stream->opened_ns, clock_monotonic_ns());
 }
 
 static bool send_gap(struct agent *agent, struct process_reader *reader) {
@@ -109,14 +109,14 @@ static const struct stream_kind reader_kind = {
     .close = close_reader,
 };
 
-bool process_reader_add(struct agent *agent, struct process *process, struct stream *stream, uint64_t after_sequence) {
-    (void)agent;
+bool process_reader_add(struct process *process, struct stream *stream, uint64_t after_sequence, const char *span_name) {
     struct process_reader *reader = calloc(1, sizeof *reader);
     if (!reader) return false;
     *reader = (struct process_reader){
         .next = process->readers,
         .process = process,
         .stream = stream,
+        .span_name = span_name,
         .cursor = output_log_seek(&process->log, after_sequence),
     };
     process->readers = reader;
@@ -137,7 +137,7 @@ void process_attach(struct agent *agent, struct stream *stream, const Guest__V1_
     struct process *process = process_find(agent, request->pid);
     if (!process) {
         stream_end(agent, stream, GUEST__V1__STATUS_CODE__STATUS_CODE_NOT_FOUND, ESRCH, "no such process");
-    } else if (!process_reader_add(agent, process, stream, request->after_sequence)) {
+    } else if (!process_reader_add(process, stream, request->after_sequence, "guest.attach_process")) {
         stream_end_errno(agent, stream, ENOMEM, "attach process");
     }
 }

@@ -1,5 +1,4 @@
 import { dirname, join } from "@std/path";
-import { encodeHex } from "./hex.ts";
 import { exists } from "./command.ts";
 
 /** A directory of the cache whose name is the hash of what it was made from. */
@@ -11,7 +10,7 @@ export interface Artefact {
 /** The hash that names an artefact: SHA-256 of its inputs, first 16 bytes, hexadecimal. */
 export async function hashOf(inputs: unknown): Promise<string> {
   const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(JSON.stringify(inputs)));
-  return encodeHex(new Uint8Array(digest).subarray(0, 16));
+  return new Uint8Array(digest).subarray(0, 16).toHex();
 }
 
 /** Hashes the files below the given paths by name (relative to `root`) and content. */
@@ -20,7 +19,7 @@ export async function hashOfFiles(root: string, paths: readonly string[]): Promi
   for (const path of paths) {
     for (const file of await filesBelow(join(root, path))) {
       const digest = await crypto.subtle.digest("SHA-256", await Deno.readFile(file));
-      entries.push([file.slice(root.length), encodeHex(new Uint8Array(digest))]);
+      entries.push([file.slice(root.length), new Uint8Array(digest).toHex()]);
     }
   }
   return await hashOf(entries.sort(([left], [right]) => (left < right ? -1 : 1)));

@@ -1,10 +1,9 @@
-import { join } from "@std/path";
+import { fromFileUrl, join } from "@std/path";
 import { type Artefact, buildArtefact, hashOf, hashOfFiles, removeTree } from "./artefact.ts";
 import { run, runText } from "./command.ts";
 import { debianSources, proxyOptions } from "./debian.ts";
 import type { Progress } from "./progress.ts";
 import { prepareRootfs } from "./rootfs.ts";
-import { fromFileUrl } from "@std/path";
 
 /** Raise it when the recipe makes something else from the same inputs. */
 const RECIPE_VERSION = 1;

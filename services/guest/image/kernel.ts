@@ -1,7 +1,6 @@
 import { join } from "@std/path";
 import { TorporError } from "@torpor/errors";
-import { type Artefact, buildArtefact, hashOf } from "./artefact.ts";
-import { removeTree } from "./artefact.ts";
+import { type Artefact, buildArtefact, hashOf, removeTree } from "./artefact.ts";
 import { resolveMetaPackage, unpackPackage, withPackageLists } from "./debian.ts";
 import { extractKernel } from "./kernel_image.ts";
 import type { Progress } from "./progress.ts";

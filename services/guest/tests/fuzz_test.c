@@ -197,7 +197,9 @@ static bool answers_ping(void) {
 }
 
 static bool confine(void) {
-    char directory[] = "/tmp/torpor-fuzz-XXXXXX";
+    const char *temporary = getenv("TMPDIR");
+    static char directory[512];
+    snprintf(directory, sizeof directory, "%s/torpor-fuzz-XXXXXX", temporary ? temporary : "/tmp");
     if (geteuid() != 0 || !mkdtemp(directory) || chdir(directory) || chmod(".", 0755)) return false;
     FILE *passwd = mkdir("etc", 0755) == 0 && mkdir("home", 0777) == 0 ? fopen("etc/passwd", "w") : NULL;
     if (!passwd || chmod("home", 0777)) return false;

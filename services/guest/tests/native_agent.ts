@@ -1,9 +1,11 @@
 /** The agent's core as a program of this machine, built with sanitizers, with users and a small file system of its own. */
 import { fromFileUrl, join } from "@std/path";
+import { homePaths, torporHome } from "@torpor/config";
 import { GuestClient } from "./guest_client.ts";
 
 const SERVICE_DIRECTORY = fromFileUrl(new URL("..", import.meta.url));
-const BUILD_DIRECTORY = Deno.env.get("BUILD_DIR") ?? join(SERVICE_DIRECTORY, "build");
+// Where `make test` of the test runner builds as well.
+const BUILD_DIRECTORY = join(homePaths(torporHome()).cache, "test/services-guest");
 const USER_ID = 64321;
 
 /** A running agent. Disposing it hangs up and checks that it ended cleanly, without leaks or sanitizer reports. */
