@@ -91,6 +91,12 @@ export class FakeHost implements AsyncDisposable {
     return { reached: reached.promise, release: released.resolve };
   }
 
+  /** Forgets all sandboxes, faults and calls. */
+  reset(): void {
+    for (const kept of [this.sandboxes, this.autoPaused, this.#operations, this.#faults, this.#locks]) kept.clear();
+    this.calls.length = 0;
+  }
+
   /** Stops to listen; sandboxes stay. */
   async vanish(): Promise<void> {
     await this.#service?.[Symbol.asyncDispose]();

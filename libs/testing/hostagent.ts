@@ -3,8 +3,7 @@ import { nativeFiles } from "@torpor/ffi";
 import { newId } from "@torpor/ids";
 import { HostAgentService } from "@torpor/proto/hostagent";
 import { formatAddress, openClient, type ServiceClient } from "@torpor/rpc";
-import type { HostContext } from "../../services/hostagent/sandbox/context.ts";
-import { type RunningHostAgent, startHostAgent } from "../../services/hostagent/start.ts";
+import { type HostOverrides, type RunningHostAgent, startHostAgent } from "../../services/hostagent/start.ts";
 import { Layout } from "../../services/hostagent/storage/layout.ts";
 
 const TOKEN = "test-internal-token";
@@ -16,7 +15,7 @@ export interface TestHostAgentOptions {
   /** An existing data directory, which is then kept; default: a new one that is removed at the end. */
   home?: string;
   schedulerUrl?: string;
-  onStep?: HostContext["onStep"];
+  overrides?: HostOverrides;
 }
 
 /** A host agent in this process, with real VMs. Disposing it destroys its sandboxes. */
@@ -50,7 +49,7 @@ export async function startTestHostAgent(options: TestHostAgentOptions = {}): Pr
     internalToken: TOKEN,
     schedulerUrl: options.schedulerUrl,
     heartbeatIntervalMs: 200,
-  }, options.onStep);
+  }, options.overrides);
   const client = openTestClient(formatAddress(agent.address));
   return {
     agent,

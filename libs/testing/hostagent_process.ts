@@ -5,7 +5,9 @@ import { startHostAgent } from "../../services/hostagent/start.ts";
 
 const crashAt = Deno.env.get("TORPOR_TEST_CRASH_AT");
 await runService(() =>
-  startHostAgent(readHostAgentConfig(), (step) => {
-    if (step === crashAt) Deno.kill(Deno.pid, "SIGKILL");
+  startHostAgent(readHostAgentConfig(), {
+    onStep(step) {
+      if (step === crashAt) Deno.kill(Deno.pid, "SIGKILL");
+    },
   })
 );

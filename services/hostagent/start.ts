@@ -33,16 +33,18 @@ export interface RunningHostAgent extends AsyncDisposable {
   finished: Promise<void>;
 }
 
+/** What tests change of a host. */
+export type HostOverrides = Partial<Pick<HostContext, "onStep" | "tracking">>;
+
 /**
  * Starts a host agent: takes over what an earlier one left, then serves, then registers.
- * @param onStep see `HostContext.onStep`.
  * @throws TorporError `config_invalid` when the machine or the installation lacks something.
  */
 export async function startHostAgent(
   config: HostAgentConfig,
-  onStep?: HostContext["onStep"],
+  overrides: HostOverrides = {},
 ): Promise<RunningHostAgent> {
-  const context = await openHost(config, onStep);
+  const context = { ...await openHost(config), ...overrides };
   const hostId = await hostIdentity(context.layout);
   const { sandboxes, orphans } = await recoverSandboxes(context);
   await using resources = new AsyncDisposableStack();
@@ -83,7 +85,7 @@ export async function startHostAgent(
   };
 }
 
-async function openHost(config: HostAgentConfig, onStep: HostContext["onStep"]): Promise<HostContext> {
+async function openHost(config: HostAgentConfig): Promise<HostContext> {
   openLibrary(nativeFiles(config.nativeDirectory).library);
   const layout = new Layout(config.home, config.cache);
   await Deno.mkdir(layout.home, { recursive: true, mode: 0o700 });
@@ -98,7 +100,6 @@ async function openHost(config: HostAgentConfig, onStep: HostContext["onStep"]):
     nativeDirectory: config.nativeDirectory,
     tracking,
     copySlots: new Semaphore(COPY_SLOTS),
-    onStep,
   };
 }
 

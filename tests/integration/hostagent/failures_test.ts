@@ -26,8 +26,10 @@ const PAUSE_STEPS = [
 Deno.test("a pause that fails at any step leaves the sandbox running, and the next one succeeds", async (t) => {
   let failAt = "";
   await using host = await startTestHostAgent({
-    onStep: (step) => {
-      if (step === failAt) throw new Deno.errors.PermissionDenied("injected");
+    overrides: {
+      onStep: (step) => {
+        if (step === failAt) throw new Deno.errors.PermissionDenied("injected");
+      },
     },
   });
   const id = await host.create();
@@ -65,8 +67,10 @@ const RESUME_STEPS = [
 Deno.test("a resume that fails at any step leaves the sandbox paused and nothing running", async (t) => {
   let failAt = "";
   await using host = await startTestHostAgent({
-    onStep: (step) => {
-      if (step === failAt) throw new Deno.errors.PermissionDenied("injected");
+    overrides: {
+      onStep: (step) => {
+        if (step === failAt) throw new Deno.errors.PermissionDenied("injected");
+      },
     },
   });
   const id = await host.create();
@@ -89,8 +93,10 @@ Deno.test("a resume that fails at any step leaves the sandbox paused and nothing
 
 Deno.test("a creation that fails leaves nothing", async () => {
   await using host = await startTestHostAgent({
-    onStep: (step) => {
-      if (step === "create.boot") throw new Deno.errors.PermissionDenied("injected");
+    overrides: {
+      onStep: (step) => {
+        if (step === "create.boot") throw new Deno.errors.PermissionDenied("injected");
+      },
     },
   });
   assertEquals(await codeOf(host.create()), "vm_start_failed");
