@@ -2,9 +2,17 @@ import { assert, assertEquals } from "@std/assert";
 import { homePaths, torporHome } from "@torpor/config";
 import { buildImages } from "../image/mod.ts";
 import { collectRun, concat, succeeded } from "./guest_client.ts";
-import { bootVm } from "./vm.ts";
+import { bootVm, consoleUntilPowerOff } from "./vm.ts";
 
 const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+
+Deno.test("a probe boot says so and switches off; one without disks says why it can't go on", async () => {
+  const cacheDirectory = homePaths(torporHome()).images;
+  await buildImages({ cacheDirectory });
+  assert((await consoleUntilPowerOff("torpor.probe", cacheDirectory)).includes("TORPOR_PROBE_OK"));
+  const failed = await consoleUntilPowerOff("", cacheDirectory);
+  assert(failed.includes("TORPOR_INIT_FAILED /dev/vda: No such device"), failed);
+});
 
 Deno.test("a microVM boots from the images and its agent runs processes and moves files", async (test) => {
   const cacheDirectory = homePaths(torporHome()).images;
