@@ -5,6 +5,7 @@ import {
   getHost,
   getOperation,
   getSandboxOfAnyTeam,
+  newOperationId,
   type SandboxRow,
   type SandboxState,
 } from "@torpor/db";
@@ -81,7 +82,12 @@ async function settle(settling: Settling, held: Held): Promise<Settled | undefin
 async function outcomeOf(settling: Settling, held: Held): Promise<Outcome | undefined> {
   const { sandbox, operation } = held;
   if (operation.kind === "delete") {
-    return sandbox.hostId === null ? { path: ["deleted"] } : await carryOut(await hostOf(settling, sandbox), held);
+    if (sandbox.hostId === null) return { path: ["deleted"] };
+    // Under an id of its own: a destroy that failed would be answered with that failure for ever.
+    return await carryOut(await hostOf(settling, sandbox), {
+      sandbox,
+      operation: { ...operation, id: newOperationId() },
+    });
   }
   if (sandbox.state === "pending") {
     const error = { code: "unavailable", message: "the service that created the sandbox ended before it had a host" };
