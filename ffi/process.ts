@@ -56,7 +56,10 @@ export class Process implements AsyncDisposable {
     return this.#pidfd.fd;
   }
 
-  /** Stops watching and lets the process live on. `exited` never resolves after this. */
+  /**
+   * Stops watching and lets the process live on. `exited` never resolves after this. A child that ends later stays a zombie until it
+   * is adopted again or this process ends.
+   */
   async release(): Promise<void> {
     await this.#watch.forget();
     this.#pidfd.close();
