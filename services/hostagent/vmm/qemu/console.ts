@@ -31,6 +31,12 @@ export class ConsoleLog implements AsyncDisposable {
     }
   }
 
+  /** Resolves when the VMM has ended and its last words are in the file. */
+  get drained(): Promise<void> {
+    return this.#copying;
+  }
+
+  /** Stops copying; what was not read yet is lost. */
   async [Symbol.asyncDispose](): Promise<void> {
     try {
       this.#connection.close();

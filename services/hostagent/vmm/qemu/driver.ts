@@ -101,11 +101,10 @@ export class QemuDriver implements VmmDriver {
 
   requireCompatible(identity: VmmIdentity): void {
     const here = this.identity;
-    const series = (version: string) => version.split(".").slice(0, 2).join(".");
+    const sameSeries = series(identity.version) === series(here.version);
     const differs: [string, string, string][] = [
       ["VMM", identity.driver, here.driver],
-      // Point releases of Debian's security updates keep the format of the device state.
-      ["VMM version", series(identity.version), series(here.version)],
+      ["VMM version", identity.version, sameSeries ? identity.version : here.version],
       ["machine", identity.machine, here.machine],
       ["CPU model", identity.cpu_model, here.cpu_model],
       ["accelerator", identity.accelerator, here.accelerator],
@@ -146,6 +145,11 @@ export class QemuDriver implements VmmDriver {
       throw new TorporError("vm_start_failed", `the VMM ended with ${exit} while it started: ${said}`, { cause });
     }
   }
+}
+
+/** Point releases, as Debian's security updates are, keep the format of the device state. */
+function series(version: string): string {
+  return version.split(".").slice(0, 2).join(".");
 }
 
 function spawnLogged(path: string, start: (stderrFd: number) => Process): Process {

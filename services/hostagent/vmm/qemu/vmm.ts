@@ -16,11 +16,13 @@ const STATE_FD_NAME = "device-state";
 export class QemuVmm implements Vmm {
   readonly process: Process;
   readonly #qmp: Qmp;
+  readonly #console: ConsoleLog;
   readonly #connections: AsyncDisposableStack;
 
-  private constructor(process: Process, qmp: Qmp, connections: AsyncDisposableStack) {
+  private constructor(process: Process, qmp: Qmp, console: ConsoleLog, connections: AsyncDisposableStack) {
     this.process = process;
     this.#qmp = qmp;
+    this.#console = console;
     this.#connections = connections;
   }
 
@@ -34,8 +36,8 @@ export class QemuVmm implements Vmm {
     await using connections = new AsyncDisposableStack();
     try {
       const qmp = connections.use(await Qmp.connect(paths.qmpSocket, AbortSignal.any([signal, ended.signal])));
-      connections.use(await ConsoleLog.open(paths.consoleSocket, paths.consoleLog));
-      return new QemuVmm(process, qmp, connections.move());
+      const console = connections.use(await ConsoleLog.open(paths.consoleSocket, paths.consoleLog));
+      return new QemuVmm(process, qmp, console, connections.move());
     } catch (error) {
       await process[Symbol.asyncDispose]();
       throw error;
@@ -89,6 +91,7 @@ export class QemuVmm implements Vmm {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.process[Symbol.asyncDispose]();
+    await this.#console.drained;
     await this.#connections.disposeAsync();
   }
 

@@ -1,0 +1,52 @@
+import { assert, assertEquals } from "@std/assert";
+import { Layout } from "../../storage/layout.ts";
+import type { VmmConfig } from "../driver.ts";
+import { bootArguments, restoreArguments } from "./command_line.ts";
+
+const sandboxId = "s".repeat(20);
+const config: VmmConfig = {
+  sandboxId,
+  paths: new Layout("/srv/a,b").sandbox(sandboxId),
+  vcpus: 2,
+  memoryMb: 256,
+  memoryFd: 9,
+  baseImage: "/cache/base.ext4",
+};
+const source = { kernel: "/cache/vmlinux", initramfs: "/cache/initramfs.cpio" };
+
+/** The values of one option. */
+function valuesOf(args: string[], option: string): string[] {
+  return args.flatMap((arg, index) => arg === option ? [args[index + 1]!] : []);
+}
+
+Deno.test("a VM has no network, no default devices, and what it may do is denied", () => {
+  for (const args of [bootArguments(config, source, "tcg", 2_100_000), restoreArguments(config, "kvm")]) {
+    for (const flag of ["-nodefaults", "-no-user-config", "-no-reboot"]) assert(args.includes(flag));
+    assertEquals(valuesOf(args, "-nic"), ["none"]);
+    assert(valuesOf(args, "-sandbox")[0]!.startsWith("on,"));
+  }
+});
+
+Deno.test("a restored VM has the devices of the booted one in the same order, and no kernel", () => {
+  const booted = bootArguments(config, source, "tcg", 2_100_000);
+  const restored = restoreArguments(config, "tcg");
+  assertEquals(restored.slice(0, -2), booted.slice(0, restored.length - 2));
+  assertEquals(restored.slice(-2), ["-incoming", "defer"]);
+  assert(booted.includes("-S"));
+});
+
+Deno.test("the base is the first disk and read-only; commas in paths are escaped", () => {
+  const args = bootArguments(config, source, "tcg", 2_100_000);
+  const devices = valuesOf(args, "-device").filter((device) => device.startsWith("virtio-blk"));
+  assertEquals(devices, ["virtio-blk-device,drive=base", "virtio-blk-device,drive=disk"]);
+  const base = valuesOf(args, "-blockdev").filter((blockdev) => blockdev.includes("node-name=base"));
+  assert(base.every((blockdev) => blockdev.includes("read-only=on")));
+  assert(valuesOf(args, "-blockdev").some((blockdev) => blockdev.includes("/srv/a,,b/sandboxes")));
+});
+
+Deno.test("only TCG is told the frequency of the host's time-stamp counter", () => {
+  const append = (accelerator: "kvm" | "tcg") =>
+    valuesOf(bootArguments(config, source, accelerator, 2_100_000), "-append")[0]!;
+  assert(append("tcg").includes("tsc_early_khz=2100000"));
+  assert(!append("kvm").includes("tsc"));
+});
