@@ -71,14 +71,17 @@ class SpinnerLine {
   }
 }
 
-/** Columns of the terminal, 80 when there is none. */
+const DEFAULT_COLUMNS = 120;
+
+/** Columns of the terminal; without one `$COLUMNS`, else 120. */
 export function consoleColumns(): number {
   try {
     return Deno.consoleSize().columns;
   } catch (error) {
-    // No terminal on any standard stream.
-    if (error instanceof Error) return 80;
-    throw error;
+    // No standard stream is a terminal: that is an ENOTTY without a class of its own.
+    if (!(error instanceof Error)) throw error;
+    const columns = Number(Deno.env.get("COLUMNS"));
+    return columns > 0 ? columns : DEFAULT_COLUMNS;
   }
 }
 

@@ -56,8 +56,9 @@ function drawLine({ span, depth }: SpanNode, axis: Axis, paint: Paint): string {
   const name = fit("  ".repeat(depth) + span.name, axis.nameWidth);
   const time = formatMs(durationMs(span)).padStart(TIME_WIDTH);
   const start = Math.min(axis.barWidth - 1, Math.floor(Number(span.startUnixNs - axis.first) * axis.scale));
-  const length = Math.max(1, Math.round(Number(span.endUnixNs - span.startUnixNs) * axis.scale));
-  const bar = " ".repeat(start) + "█".repeat(Math.min(length, axis.barWidth - start));
+  const length = Math.round(Number(span.endUnixNs - span.startUnixNs) * axis.scale);
+  // What is shorter than half a column is a thin mark.
+  const bar = " ".repeat(start) + (length === 0 ? "▏" : "█".repeat(Math.min(length, axis.barWidth - start)));
   return [
     paint(style, span.component.padEnd(COMPONENT_WIDTH)),
     failed ? paint("red", name) : name,
