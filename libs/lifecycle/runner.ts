@@ -27,6 +27,9 @@ const FINISH_RETRY_MS = 30_000;
 /** After its deadline an operation is settled by the reconciler; who waits for it waits that much longer, ms. */
 const SETTLE_MARGIN_MS = 15_000;
 
+/** How long a process that stops waits for its operations, ms; the reconciler finishes what is left. */
+const DRAIN_MS = 8_000;
+
 /** Carries operations out, apart from the requests that began them, and waits for those of other processes. */
 export class OperationRunner implements AsyncDisposable {
   #running = new Map<string, Promise<SandboxRow>>();
@@ -138,9 +141,13 @@ export class OperationRunner implements AsyncDisposable {
     }
   }
 
-  /** Waits for the operations that this process carries out. */
+  /** Waits for the operations that this process carries out, at most 8 s. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.allSettled([...this.#running.values()]);
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const waited = new Promise<void>((resolve) => timer = setTimeout(resolve, DRAIN_MS));
+    await Promise.race([Promise.allSettled([...this.#running.values()]), waited]);
+    clearTimeout(timer);
+    if (this.#running.size > 0) log("warn", "operations_left_to_reconciler", { operations: this.#running.size });
     await this.feed[Symbol.asyncDispose]();
   }
 }

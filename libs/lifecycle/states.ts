@@ -1,7 +1,7 @@
 import { SANDBOX_STATES, type SandboxState } from "@torpor/db";
 
 /**
- * Which state may follow which: the only place that knows. The same table, with the reasons, is in docs/architecture.md.
+ * Which state may follow which: the only place that knows. The same table, with the reasons, is in docs/lifecycle.md.
  *
  *     pending ─▶ starting ─▶ running ◀─────────────┐
  *                              │  ▲ pause failed   │

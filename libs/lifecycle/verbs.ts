@@ -17,7 +17,7 @@ export type Decision =
 /** The verbs on an existing sandbox. */
 export type Verb = Exclude<OperationKind, "create">;
 
-/** The rules for what meets what; see docs/architecture.md. */
+/** The rules for what meets what; see docs/lifecycle.md. */
 export function decide(verb: Verb, { state }: SandboxRow): Decision {
   switch (verb) {
     case "pause":

@@ -22,7 +22,7 @@ export interface Inventory {
 const NOTHING: Verdict = { do: "nothing" };
 
 /**
- * Compares what the database says of a sandbox with what its host says; the table of docs/architecture.md.
+ * Compares what the database says of a sandbox with what its host says; the table of docs/lifecycle.md.
  * @param row read AFTER the inventory was taken, so that a sandbox in flight is never taken for a dead one.
  * @param info undefined: the host does not have it.
  */

@@ -59,9 +59,9 @@ export const ReconcileResponseSchema: GenMessage<ReconcileResponse> = /*@__PURE_
  */
 export type Repair = Message<"reconciler.v1.Repair"> & {
   /**
-   * Stable name: "adopted_pause", "vm_gone", "orphan_destroyed", "operation_finished", "operation_rolled_back",
-   * "host_lost", "host_returned", "snapshot_missing", "delete_repeated", "idle_paused", "stale_deleted",
-   * "ttl_expired", "reservation_expired".
+   * Stable name: "adopted_pause", "adopted_resume", "vm_gone", "orphan_destroyed", "operation_finished",
+   * "operation_rolled_back", "host_lost", "host_returned", "snapshot_missing", "delete_repeated", "idle_paused",
+   * "stale_deleted", "ttl_expired", "reservation_expired".
    *
    * @generated from field: string kind = 1;
    */
