@@ -70,6 +70,9 @@ async function bootstrap(staging: string, root: string, release: string, onProgr
     sources.push(file);
   }
   const argv = [
+    // Its mounts below the root must end with it: a later builder removes what a killed one has left.
+    "unshare",
+    "--mount",
     "mmdebstrap",
     "--mode=root",
     "--format=directory",
