@@ -3,6 +3,7 @@ import { newId, requireId } from "@torpor/ids";
 import { log, withSpan } from "@torpor/telemetry";
 import type { GuestChannel } from "../guest/channel.ts";
 import type { FoundSnapshot } from "../snapshot/sweep.ts";
+import { removeIfPresent } from "../storage/durable_file.ts";
 import type { SandboxAccess } from "./access.ts";
 import type { HostContext } from "./context.ts";
 import { createSandbox, type CreateSpec } from "./create_sandbox.ts";
@@ -130,7 +131,9 @@ export class SandboxManager implements SandboxAccess, AsyncDisposable {
         this.#idle.stop(sandbox);
         await destroySandbox(this.#context, sandbox, operation);
       }
+      // What an unreadable record or a lost one has left.
       await removeSnapshots(this.#context.layout, this.#orphans.get(call.sandboxId));
+      await removeIfPresent(this.#context.layout.sandbox(call.sandboxId).directory);
       this.#orphans.delete(call.sandboxId);
       this.#sandboxes.delete(call.sandboxId);
     });

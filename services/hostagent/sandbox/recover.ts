@@ -48,6 +48,11 @@ async function recoverSandbox(
 ): Promise<Sandbox | undefined> {
   const { layout } = context;
   const record = await readRecord(context, id);
+  if (record === "unreadable") {
+    // Its files stay for the operator, and its snapshot; only a destroy removes them.
+    await killStrays(context, id);
+    return undefined;
+  }
   const kind = record?.operation?.state === "running" ? record.operation.kind : undefined;
   if (!record || kind === "create" || kind === "destroy") {
     // A creation or deletion that was cut short, or a directory without a record.
@@ -68,13 +73,24 @@ async function recoverSandbox(
     await killStrays(context, id);
     if (record.state === "paused") await removeLiveFiles(layout, id);
   }
-  await sandbox.save(layout);
+  try {
+    await sandbox.save(layout);
+  } catch (error) {
+    // With a full disk the agent must start all the same: somebody has to be able to delete.
+    log("error", "record_not_saved", { sandbox_id: id }, error);
+  }
   return sandbox;
 }
 
-async function readRecord(context: HostContext, id: string): Promise<SandboxRecord | undefined> {
+async function readRecord(context: HostContext, id: string): Promise<SandboxRecord | undefined | "unreadable"> {
   const text = await readIfPresent(context.layout.sandbox(id).record);
-  return text === undefined ? undefined : parseRecord(text);
+  if (text === undefined) return undefined;
+  try {
+    return parseRecord(text);
+  } catch (error) {
+    log("error", "record_unreadable", { sandbox_id: id }, error);
+    return "unreadable";
+  }
 }
 
 /** Brings the record in line with what was found; the operation in flight gets its outcome. */

@@ -1,0 +1,122 @@
+import { assertEquals } from "@std/assert";
+import { newId } from "@torpor/ids";
+import { Images } from "../storage/images.ts";
+import { Layout } from "../storage/layout.ts";
+import { namesIn } from "../storage/durable_file.ts";
+import { QemuDriver } from "../vmm/qemu/driver.ts";
+import type { HostContext } from "./context.ts";
+import { SandboxManager } from "./manager.ts";
+import { RECORD_SCHEMA, type SandboxRecord } from "./record.ts";
+import { recoverSandboxes } from "./recover.ts";
+import { Semaphore } from "./semaphore.ts";
+
+/** A host on which nothing runs. */
+async function withHost(work: (context: HostContext) => Promise<void>): Promise<void> {
+  const home = await Deno.makeTempDir();
+  const layout = new Layout(home);
+  const driver = new QemuDriver({
+    program: "/bin/false",
+    version: "7.2.22",
+    accelerator: "tcg",
+    hostCpu: "",
+    hostTscKhz: 1,
+    nativeDirectory: "/nowhere",
+  });
+  const images = new Images(layout.cache, layout.images);
+  await work({ layout, driver, images, nativeDirectory: "/nowhere", tracking: true, copySlots: new Semaphore(1) });
+  await Deno.remove(home, { recursive: true });
+}
+
+function recordOf(sandboxId: string, changes: Partial<SandboxRecord>): SandboxRecord {
+  return {
+    schema: RECORD_SCHEMA,
+    sandbox_id: sandboxId,
+    template: "base",
+    vcpus: 1,
+    memory_mb: 128,
+    disk_size_mb: 64,
+    timeout_sec: 0,
+    env: {},
+    base_image: "0".repeat(32),
+    created_at_ms: 1,
+    last_active_at_ms: 1,
+    version: 4,
+    state: "running",
+    reason: "",
+    operation: null,
+    snapshot_id: null,
+    auto_paused: false,
+    vm: null,
+    ...changes,
+  };
+}
+
+async function writeRecord(layout: Layout, text: string, id = newId()): Promise<string> {
+  await Deno.mkdir(layout.sandbox(id).directory, { recursive: true });
+  await Deno.writeTextFile(layout.sandbox(id).record, text);
+  return id;
+}
+
+Deno.test("a process that merely got the number of a VMM is neither adopted nor killed", async () => {
+  await withHost(async (context) => {
+    const bystander = new Deno.Command("sleep", { args: ["60"] }).spawn();
+    const id = newId();
+    const vm = {
+      vmm: { pid: bystander.pid, start_time: "1" },
+      accelerator: "tcg" as const,
+      memory_fd: 3,
+      pager: null,
+      tracking: false,
+    };
+    await writeRecord(context.layout, JSON.stringify(recordOf(id, { vm })), id);
+    const { sandboxes } = await recoverSandboxes(context);
+    assertEquals(sandboxes.map(({ status, record }) => [status, record.reason]), [["failed", "vm_gone"]]);
+    // It still runs: a signal to a process that has ended would throw.
+    bystander.kill("SIGTERM");
+    assertEquals((await bystander.status).signal, "SIGTERM");
+  });
+});
+
+Deno.test("a record that cannot be read stops nobody, keeps its files, and can be destroyed", async () => {
+  await withHost(async (context) => {
+    const { layout } = context;
+    const damaged = await writeRecord(layout, "{");
+    const id = newId();
+    await writeRecord(layout, JSON.stringify(recordOf(id, { state: "failed", reason: "vm_gone" })), id);
+    const { sandboxes, orphans } = await recoverSandboxes(context);
+    assertEquals(sandboxes.map((sandbox) => sandbox.id), [id]);
+    assertEquals((await namesIn(layout.sandboxes)).length, 2);
+    await using manager = new SandboxManager(context, sandboxes, orphans);
+    for (const sandboxId of [damaged, id]) await manager.destroy({ sandboxId, operationId: "", version: 0 });
+    assertEquals(await namesIn(layout.sandboxes), []);
+  });
+});
+
+Deno.test("a deletion that was cut short is finished, an empty directory is removed", async () => {
+  await withHost(async (context) => {
+    const { layout } = context;
+    const operation = {
+      operation_id: newId(),
+      kind: "destroy" as const,
+      state: "running" as const,
+      error_code: "",
+      error_message: "",
+    };
+    const id = newId();
+    await writeRecord(layout, JSON.stringify(recordOf(id, { operation })), id);
+    await Deno.mkdir(layout.sandbox(newId()).directory);
+    assertEquals((await recoverSandboxes(context)).sandboxes, []);
+    assertEquals(await namesIn(layout.sandboxes), []);
+  });
+});
+
+Deno.test("a fenced version survives a restart", async () => {
+  await withHost(async (context) => {
+    const id = newId();
+    await writeRecord(context.layout, JSON.stringify(recordOf(id, { state: "failed", version: 9 })), id);
+    const { sandboxes } = await recoverSandboxes(context);
+    await using manager = new SandboxManager(context, sandboxes);
+    const code = await manager.pause({ sandboxId: id, operationId: "", version: 8 }).catch((error) => error.code);
+    assertEquals(code, "fenced");
+  });
+});
