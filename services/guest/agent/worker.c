@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -17,7 +18,7 @@
 enum { SOCKET_BUFFER_BYTES = 512 << 10 };
 
 // What a worker gets to tidy up (remove a temporary file) after its stream has closed, before it is killed.
-static const uint64_t TIDY_NS = 2000000000u;
+enum { TIDY_SECONDS = 2 };
 
 // A message on the socket (SOCK_SEQPACKET, so its borders are kept) is this header and a packed Frame, or in the other
 // direction one flag byte and data.
@@ -73,7 +74,7 @@ static void detach(struct agent *agent, struct worker *worker) {
     agent_unwatch(agent, worker->socket, &worker->source);
     close(worker->socket);
     worker->stream = NULL;
-    worker->kill_at_ns = clock_monotonic_ns() + TIDY_NS;
+    worker->kill_at_ns = clock_monotonic_ns() + TIDY_SECONDS * 1000000000ull;
     if (worker->reaped) worker_free(agent, worker);
 }
 
@@ -176,7 +177,22 @@ static const struct stream_kind worker_kind = {
     .close = close_worker,
 };
 
-_Noreturn static void run_child(const struct worker_request *request, struct worker_output *output) {
+static void agent_died(int number) {
+    (void)number;
+    alarm(TIDY_SECONDS);
+}
+
+// Without its agent nobody would kill a child that hangs (a FIFO, a dead disk): it gets the usual time to tidy up.
+static void end_with_agent(pid_t agent_pid) {
+    struct sigaction action = {.sa_handler = agent_died, .sa_flags = SA_RESTART};
+    sigaction(SIGTERM, &action, NULL);
+    // A change of credentials would have cleared it, so it comes after that.
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (getppid() != agent_pid) alarm(TIDY_SECONDS);
+}
+
+_Noreturn static void run_child(const struct worker_request *request, struct worker_output *output,
+                                 pid_t agent_pid) {
     // The agent's descriptors must not stay open here: a write end of some process's stdin would hide its end.
     if (dup2(output->socket, STDERR_FILENO + 1) < 0) _exit(1);
     output->socket = STDERR_FILENO + 1;
@@ -190,6 +206,7 @@ _Noreturn static void run_child(const struct worker_request *request, struct wor
         if ((error = account_find(request->user, &account)) != 0) worker_fail(output, error, "user");
         if ((error = account_become(&account)) != 0) worker_fail(output, error, "switch to the user");
     }
+    end_with_agent(agent_pid);
     error = request->run(output, request->user ? &account : NULL, request->request);
     worker_fail(output, error, request->failure);
 }
@@ -201,10 +218,11 @@ static bool open_worker(struct agent *agent, struct stream *stream, const struct
     int size = SOCKET_BUFFER_BYTES;
     for (int i = 0; i < 2; i++) setsockopt(sockets[i], SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size);
     struct worker *worker = calloc(1, sizeof *worker);
+    pid_t agent_pid = getpid();
     pid_t pid = worker ? fork() : -1;
     if (pid == 0) {
         struct worker_output output = {sockets[1], stream->id, request->span_name, stream->opened_ns};
-        run_child(request, &output);
+        run_child(request, &output, agent_pid);
     }
     int error = errno;
     close(sockets[1]);

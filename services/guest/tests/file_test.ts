@@ -146,6 +146,21 @@ Deno.test("a reader that stalls does not stall other files, and a cancelled read
   while (await workers() > 1) continue;
 });
 
+Deno.test("a worker that hangs does not outlive its agent", async () => {
+  const agent = await startNativeAgent();
+  const fifo = join(agent.home, "fifo");
+  await agent.client.run(["mkfifo", fifo]);
+  await agent.client.open({ case: "readFile", value: { path: fifo, user: "user" } });
+  const find = async () => {
+    const { stdout } = await new Deno.Command("pgrep", { args: ["-u", "64321", "-f", agent.home.replace(/home$/, "")] })
+      .output();
+    return new TextDecoder().decode(stdout).trim();
+  };
+  while (await find() === "") continue;
+  await agent[Symbol.asyncDispose]();
+  while (await find() !== "") continue;
+});
+
 Deno.test("a directory is listed by name, as deep as asked", async () => {
   await using agent = await startNativeAgent();
   await Deno.mkdir(join(agent.home, "b/c/d"), { recursive: true });
