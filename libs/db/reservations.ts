@@ -36,7 +36,7 @@ export async function lockReservation(sql: Queryable, sandboxId: string): Promis
 }
 
 /**
- * Locks the ready host with the most free memory (then vCPUs) that has room for the request.
+ * Locks the ready host with the most free memory that has room for the request.
  * A host that another placement holds is passed over while there are others; when there are none it is waited for, and
  * PostgreSQL then checks the room again on the row as it has become: this is what makes over-commit impossible.
  * @param held what the sandbox already holds; it counts as free on that host.
@@ -75,8 +75,7 @@ function candidates(
       and reserved_memory_mb - ${own("memoryMb")} + ${resources.memoryMb}::int8
         <= memory_mb * ${policy.memoryOvercommit}::float8
       and reserved_disk_mb - ${own("diskMb")} + ${resources.diskMb}::int8 <= disk_mb * ${policy.diskOvercommit}::float8
-    order by memory_mb * ${policy.memoryOvercommit}::float8 - reserved_memory_mb desc,
-      vcpus * ${policy.vcpuOvercommit}::float8 - reserved_vcpus desc, id
+    order by memory_mb - reserved_memory_mb desc, id -- The index hosts_most_free: the scan ends at the first that fits.
     limit 1
     for update ${lock === "wait" ? sql`` : sql`skip locked`}`;
 }

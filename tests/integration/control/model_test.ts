@@ -60,6 +60,8 @@ async function startOver({ database, host }: ControlPlane): Promise<void> {
   host.reset();
   await database.sql`delete from reservations`;
   await database.sql`truncate sandboxes cascade`;
+  // The fake host sends no heartbeats.
+  await database.sql`update hosts set last_heartbeat_at = now() + interval '1 hour'`;
 }
 
 class Run {
