@@ -69,6 +69,11 @@ export class FakeHost implements AsyncDisposable {
     return host;
   }
 
+  /** false between {@linkcode vanish} and {@linkcode comeBack}. */
+  get listens(): boolean {
+    return this.#service !== undefined;
+  }
+
   /** `unix:/…`, as it is registered with the scheduler. */
   get address(): string {
     return formatAddress({ transport: "unix", path: `${this.directory}/agent.sock` });
@@ -99,8 +104,9 @@ export class FakeHost implements AsyncDisposable {
 
   /** Stops to listen; sandboxes stay. */
   async vanish(): Promise<void> {
-    await this.#service?.[Symbol.asyncDispose]();
+    const service = this.#service;
     this.#service = undefined;
+    await service?.[Symbol.asyncDispose]();
   }
 
   /** Listens again. */

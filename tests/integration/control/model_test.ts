@@ -32,6 +32,11 @@ const action = fc.oneof(
     }),
   },
   { weight: 2, arbitrary: fc.record({ do: fc.constant("reconcile" as const) }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({ do: fc.constantFrom("host vanishes" as const, "host falls silent" as const) }),
+  },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant("host comes back" as const) }) },
 );
 
 type Action = typeof action extends fc.Arbitrary<infer T> ? T : never;
@@ -46,6 +51,7 @@ Deno.test("any history comes to rest with the database and the host in agreement
     fc.asyncProperty(history, async (groups) => {
       await startOver(plane);
       const run = new Run(plane, () => reconciler.pass());
+      await run.hostComesBack();
       for (const group of groups) await run.actTogether(group);
       await run.rest();
       await run.check();
@@ -60,12 +66,11 @@ async function startOver({ database, host }: ControlPlane): Promise<void> {
   host.reset();
   await database.sql`delete from reservations`;
   await database.sql`truncate sandboxes cascade`;
-  // The fake host sends no heartbeats.
-  await database.sql`update hosts set last_heartbeat_at = now() + interval '1 hour'`;
 }
 
 class Run {
   #ids: string[] = [];
+  #hostChanges: Promise<void> = Promise.resolve();
 
   constructor(private readonly plane: ControlPlane, private readonly pass: () => Promise<string[]>) {}
 
@@ -86,6 +91,12 @@ class Run {
         return plane.host.inject(action.method, { code: action.code as "internal", afterWork: action.afterWork });
       case "reconcile":
         return void await this.pass();
+      case "host vanishes":
+        return await this.#changeHost(() => plane.host.vanish(), "0 s");
+      case "host falls silent":
+        return await this.#changeHost(() => plane.host.vanish(), "-1 hour");
+      case "host comes back":
+        return await this.hostComesBack();
     }
     const id = this.#ids[action.sandbox];
     if (id === undefined) return;
@@ -112,6 +123,19 @@ class Run {
     await done;
   }
 
+  /** A fake host sends no heartbeats: `heard` says when the last one shall have been. */
+  #changeHost(change: () => Promise<void>, heard: string): Promise<void> {
+    this.#hostChanges = this.#hostChanges.then(async () => {
+      await change();
+      await this.plane.database.sql`update hosts set last_heartbeat_at = now() + ${heard}::interval`;
+    });
+    return this.#hostChanges;
+  }
+
+  hostComesBack(): Promise<void> {
+    return this.#changeHost(() => this.plane.host.listens ? Promise.resolve() : this.plane.host.comeBack(), "1 hour");
+  }
+
   #killVm(id: string): void {
     const sandbox = this.plane.host.sandboxes.get(id);
     if (sandbox?.status !== "running") return;
@@ -135,6 +159,7 @@ class Run {
   }
 
   async rest(): Promise<void> {
+    await this.hostComesBack();
     // A fault that is left over can undo one pass, so several may be needed; each of a handful of faults hits once.
     for (let quiet = 0, passes = 0; quiet < 2; passes++) {
       assert(passes < 40, `no rest: ${(await this.#rows()).map((row) => `${row.id} ${row.state}`).join(", ")}`);
