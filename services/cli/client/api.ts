@@ -1,4 +1,5 @@
 import { join } from "@std/path";
+import type { HomePaths } from "@torpor/config";
 import { TorporError } from "@torpor/errors";
 import { HostService, OperationService, SandboxService, TraceService } from "@torpor/proto/torpor";
 import { openAddressFetch, openClient, parseAddress, type ServiceClient } from "@torpor/rpc";
@@ -21,12 +22,18 @@ const CALL_TIMEOUT_MS = 600_000;
  */
 export async function apiTarget(): Promise<ApiTarget> {
   const paths = deploymentPaths();
-  const url = Deno.env.get("TORPOR_URL") || await recordedApiUrl(paths);
-  const key = Deno.env.get("TORPOR_API_KEY") || (await readTextIfThere(paths.apiKey))?.trim();
+  const local = await localApiTarget(paths);
+  const url = Deno.env.get("TORPOR_URL") || local.url;
+  const key = Deno.env.get("TORPOR_API_KEY") || local.key;
   if (url && key) return { url: url.replace(/\/$/, ""), key };
   throw new TorporError("unavailable", `no Torpor is set up in ${paths.home}`, {
     hint: `run ${join(".", "torpor")} up, or set TORPOR_URL and TORPOR_API_KEY`,
   });
+}
+
+/** The API of a data directory, as far as it has been set up. */
+export async function localApiTarget(paths: HomePaths): Promise<Partial<ApiTarget>> {
+  return { url: await recordedApiUrl(paths), key: (await readTextIfThere(paths.apiKey))?.trim() };
 }
 
 /** The clients of the public services, closed together. */

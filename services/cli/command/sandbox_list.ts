@@ -1,6 +1,7 @@
 import { timestampDate } from "@bufbuild/protobuf/wkt";
 import { type Sandbox, SandboxState } from "@torpor/proto/torpor";
-import { type Api, apiTarget, openApi } from "../client/api.ts";
+import { apiTarget, openApi } from "../client/api.ts";
+import { listSandboxes } from "../client/list_sandboxes.ts";
 import { sandboxJson, stateName } from "../client/sandbox_view.ts";
 import { formatAge, formatBytes } from "../terminal/format.ts";
 import { type Paint, paintFor, type Style } from "../terminal/paint.ts";
@@ -17,7 +18,7 @@ export const sandboxList = defineAction({
   async run({ args }) {
     const states = (args.state ?? "").split(",").filter((name) => name !== "").map(stateOf);
     using api = openApi(await apiTarget());
-    const sandboxes = await Array.fromAsync(listAll(api, states));
+    const sandboxes = await Array.fromAsync(listSandboxes(api, states));
     if (args.json) return printJson({ sandboxes: sandboxes.map(sandboxJson) });
     if (sandboxes.length === 0) return console.log("No sandboxes. Make one: ./torpor sandbox create");
     const paint = paintFor(Deno.stdout);
@@ -25,16 +26,6 @@ export const sandboxList = defineAction({
     console.log(formatTable([header, ...sandboxes.map((sandbox) => row(sandbox, paint))]));
   },
 });
-
-/** All sandboxes of the caller, page by page. */
-async function* listAll(api: Api, states: SandboxState[]): AsyncIterable<Sandbox> {
-  let cursor = "";
-  do {
-    const page = await api.sandboxes.listSandboxes({ states, cursor, pageSize: 500 });
-    yield* page.sandboxes;
-    cursor = page.nextCursor;
-  } while (cursor !== "");
-}
 
 function row(sandbox: Sandbox, paint: Paint): string[] {
   return [

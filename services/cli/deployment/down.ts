@@ -1,6 +1,7 @@
 import type { HomePaths } from "@torpor/config";
 import { endProcess } from "../process/process_table.ts";
 import type { Progress } from "../terminal/progress.ts";
+import { pauseRunning } from "./pause_running.ts";
 import { clusterRuns, stopCluster } from "./postgres.ts";
 import { findServices } from "./service_process.ts";
 import type { SERVICE_NAMES } from "./services.ts";
@@ -24,12 +25,12 @@ const STOP_MS = 15_000;
  */
 export async function takeDown(paths: HomePaths, progress: Progress): Promise<DownResult> {
   const result: DownResult = { stopped: [], killed: [] };
+  if (findServices(paths).some(({ name }) => name === "api")) await pauseRunning(paths, progress);
   // The reconciler goes first: it would take a host that leaves for one that is lost.
   for (const name of ["reconciler", "hostagent", "scheduler", "api"] satisfies typeof SERVICE_NAMES[number][]) {
     const processes = findServices(paths).filter((service) => service.name === name);
     if (processes.length === 0) continue;
-    const title = name === "hostagent" ? "stopping hostagent (it pauses running sandboxes)" : `stopping ${name}`;
-    await progress.step(title, async () => {
+    await progress.step(`stopping ${name}`, async () => {
       for (const { process } of processes) {
         const outcome = await endProcess(process, name === "hostagent" ? HOSTAGENT_STOP_MS : STOP_MS);
         if (outcome === "killed") result.killed.push({ name, pid: process.pid });

@@ -1,4 +1,6 @@
-import { endProcess, listProcesses, type ProcessInfo } from "../process/process_table.ts";
+import { endProcess, listProcesses, type ProcessInfo, waitUntilGone } from "../process/process_table.ts";
+
+const SETTLE_MS = 10_000;
 
 /** The environment variable that marks every process of one test run; children inherit it. */
 export const RUN_VARIABLE = "TORPOR_TEST_RUN";
@@ -23,10 +25,18 @@ export function machineState(): MachineState {
 /**
  * What a test run has left: processes that carry its mark or name its directory, and whatever `before` did not have.
  * The processes are ended. Returns one line each; none when all is well.
+ * @param settleMs how long each process may take to end by itself.
  */
-export async function findAndEndLeftovers(run: string, directory: string, before: MachineState): Promise<string[]> {
+export async function findAndEndLeftovers(
+  run: string,
+  directory: string,
+  before: MachineState,
+  settleMs = SETTLE_MS,
+): Promise<string[]> {
   const left: string[] = [];
   for (const process of processesOf(run, directory)) {
+    // Some end by themselves when they notice that the tests have.
+    if (await waitUntilGone(process, settleMs)) continue;
     left.push(`process ${process.pid}: ${process.argv.join(" ").slice(0, 200)}`);
     await endProcess(process, 2000);
   }

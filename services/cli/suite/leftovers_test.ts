@@ -8,7 +8,7 @@ Deno.test("a process that a run has left behind is found by its mark, and ended"
   assertEquals(await findAndEndLeftovers(run, `/nowhere/${run}`, before), []);
   const child = new Deno.Command("sleep", { args: ["60"], env: { [RUN_VARIABLE]: run } }).spawn();
   const process = readProcess(child.pid)!;
-  const [left] = await Promise.all([findAndEndLeftovers(run, `/nowhere/${run}`, before), child.status]);
+  const [left] = await Promise.all([findAndEndLeftovers(run, `/nowhere/${run}`, before, 100), child.status]);
   assertEquals(left.map((line) => line.replace(/\S*sleep/, "sleep")), [`process ${child.pid}: sleep 60`]);
   assertEquals(isAlive(process), false);
 });

@@ -144,7 +144,8 @@ Deno.test("the command line, from an empty data directory to none", async (t) =>
     assertEquals((await torpor.run(["up"])).code, 0);
     const resumed = await torpor.run(["resume", id]);
     assertEquals(resumed.code, 0, resumed.stderr);
-    assertEquals((await torpor.run(["exec", id, "--", "cat", "/tmp/typed"])).stdout, "typed");
+    const kept = await torpor.run(["exec", id, "--", "cat", "/tmp/typed"]);
+    assertEquals([kept.code, kept.stdout, kept.stderr], [0, "typed", ""]);
     assertEquals((await torpor.run(["sandbox", "rm", id, "--json"])).json().deleted[0].sandbox_id, id);
   });
 
