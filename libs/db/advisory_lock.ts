@@ -58,6 +58,6 @@ export class AdvisoryLock implements AsyncDisposable {
 
   /** Frees the lock. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.sql.end({ timeout: 5 });
+    await this.sql.end({ timeout: 1 });
   }
 }

@@ -15,10 +15,12 @@ export class OperationFeed implements AsyncDisposable {
   /**
    * Waits until the operation has ended.
    * @param timeoutMs at most this long.
-   * @throws `deadline_exceeded`, `operation_not_found`, `unavailable`.
+   * @param unownedMs at most this long while nobody carries it out.
+   * @throws `deadline_exceeded`; `unavailable` when nobody carries it out, or the database is away; `operation_not_found`.
    */
-  async waitForOperation(id: string, timeoutMs: number): Promise<OperationRow> {
+  async waitForOperation(id: string, timeoutMs: number, unownedMs: number): Promise<OperationRow> {
     const until = performance.now() + timeoutMs;
+    let unownedUntil = Infinity;
     await this.#listen();
     for (;;) {
       // Registered before the row is read: a notification between the two is not lost.
@@ -26,13 +28,10 @@ export class OperationFeed implements AsyncDisposable {
       const operation = await getOperation(this.database.sql, id);
       if (!operation) throw new TorporError("operation_not_found", `no operation ${id}`);
       if (operation.state !== "running") return operation;
-      const left = until - performance.now();
-      if (left <= 0) {
-        throw new TorporError("deadline_exceeded", `operation ${id} (${operation.kind}) still runs`, {
-          retryAfterSec: 1,
-        });
-      }
-      await bell.rung(Math.min(left, RECHECK_MS));
+      const now = performance.now();
+      unownedUntil = operation.owner === null ? Math.min(unownedUntil, now + unownedMs) : Infinity;
+      if (now >= Math.min(until, unownedUntil)) throw stillOpen(operation);
+      await bell.rung(Math.min(until - now, unownedUntil - now, RECHECK_MS));
     }
   }
 
@@ -69,4 +68,11 @@ export class OperationFeed implements AsyncDisposable {
     const listening = this.#listening;
     if (listening) await (await listening).unlisten();
   }
+}
+
+function stillOpen({ id, kind, owner }: OperationRow): TorporError {
+  const message = owner === null ? "has no known outcome yet; it is retried" : "still runs";
+  return new TorporError(owner === null ? "unavailable" : "deadline_exceeded", `operation ${id} (${kind}) ${message}`, {
+    retryAfterSec: 5,
+  });
 }

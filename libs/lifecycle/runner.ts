@@ -19,6 +19,8 @@ export interface RunnerOptions {
   scheduler: SchedulerClient;
   /** The client of the host agent at an address. */
   hosts: (address: string) => HostClient;
+  /** How long one waits for an operation that only the reconciler can end, ms. Default 15,000: three passes. */
+  unownedWaitMs?: number;
 }
 
 /** How long the end of an operation is tried to be written while the database is away, ms. */
@@ -60,7 +62,7 @@ export class OperationRunner implements AsyncDisposable {
     const running = this.#running.get(operation.id);
     if (running) return await running;
     const left = Math.max(0, operation.deadline.getTime() - Date.now()) + SETTLE_MARGIN_MS;
-    const ended = await this.feed.waitForOperation(operation.id, left);
+    const ended = await this.feed.waitForOperation(operation.id, left, this.options.unownedWaitMs ?? 15_000);
     if (ended.state === "failed") throw operationError(ended);
     const sandbox = await getSandboxOfAnyTeam(this.options.database.sql, operation.sandboxId);
     if (!sandbox) throw new TorporError("sandbox_not_found", `no sandbox ${operation.sandboxId}`);

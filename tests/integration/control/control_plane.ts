@@ -26,6 +26,9 @@ export const SPEC: SandboxSpec = {
 /** TORPOR_INTERNAL_TOKEN of all test services. */
 export const TOKEN = "test-token";
 
+/** What is unknown is not waited for: in these tests nothing is on its way. */
+const IMPATIENT = { unknownGraceMs: 0, unownedWaitMs: 300 };
+
 /** A reconciler that works only when told to, and judges at once. */
 const AT_ONCE = { intervalMs: 600_000, graceMs: 0, hostGraceMs: 0, unknownGraceMs: 0 };
 
@@ -60,7 +63,7 @@ export class ControlPlane implements AsyncDisposable {
     const host = stack.use(await FakeHost.start(TOKEN));
     const hosts = stack.use(new HostClients(TOKEN));
     const lifecycle = stack.use(
-      new Lifecycle({ database: test.database, scheduler, hosts: (address) => hosts.at(address), unknownGraceMs: 0 }),
+      new Lifecycle({ database: test.database, scheduler, hosts: (address) => hosts.at(address), ...IMPATIENT }),
     );
     await scheduler.registerHost({ hostId: host.hostId, name: "fake", address: host.address, capacity });
     return new ControlPlane(stack.move(), directory, test, host, scheduler, hosts, lifecycle);
@@ -105,7 +108,7 @@ export class ControlPlane implements AsyncDisposable {
   /** A lifecycle as of another process. */
   openLifecycle(): Lifecycle {
     const { database, scheduler, hosts } = this;
-    return new Lifecycle({ database, scheduler, hosts: (address) => hosts.at(address), unknownGraceMs: 0 });
+    return new Lifecycle({ database, scheduler, hosts: (address) => hosts.at(address), ...IMPATIENT });
   }
 
   /** Makes the host look silent for an hour. */

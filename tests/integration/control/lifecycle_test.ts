@@ -147,6 +147,19 @@ Deno.test("delete wins over a create; nothing stays on the host or reserved", as
   assertEquals(await plane.reserved(), { vcpus: 0, memoryMb: 0n, diskMb: 0n });
 });
 
+Deno.test("who joins an operation whose host is away is told so soon, not at its deadline", async () => {
+  await using plane = await ControlPlane.start();
+  await using reconciler = await plane.startReconciler();
+  const { id } = await plane.create();
+  await plane.host.vanish();
+  for (const verb of ["pauseSandbox", "pauseSandbox", "resumeSandbox"] as const) {
+    const error = await assertRejects(() => plane.lifecycle[verb](TEAM, id), TorporError);
+    assertEquals([error.code, (await plane.sandbox(id)).state], ["unavailable", "pausing"]);
+  }
+  await plane.host.comeBack();
+  assertEquals(await reconciler.pass(), ["operation_rolled_back pausing>running"]);
+});
+
 Deno.test("a delete that the host does not hear is accepted", async () => {
   await using plane = await ControlPlane.start();
   await using reconciler = await plane.startReconciler();

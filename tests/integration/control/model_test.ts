@@ -42,7 +42,7 @@ const action = fc.oneof(
 type Action = typeof action extends fc.Arbitrary<infer T> ? T : never;
 
 /** Groups run one after the other, the actions of a group at the same time. */
-const history = fc.array(fc.array(action, { minLength: 1, maxLength: 4 }), { minLength: 1, maxLength: 8 });
+const history = fc.array(fc.array(action, { minLength: 1, maxLength: 4 }), { minLength: 1, maxLength: 10 });
 
 Deno.test("any history comes to rest with the database and the host in agreement", async () => {
   await using plane = await ControlPlane.start({ vcpus: 1_000, memoryMb: 10_000_000n, diskMb: 10_000_000n });
@@ -52,6 +52,7 @@ Deno.test("any history comes to rest with the database and the host in agreement
       await startOver(plane);
       const run = new Run(plane, () => reconciler.pass());
       await run.hostComesBack();
+      for (let i = 0; i < SANDBOXES - 1; i++) await run.create();
       for (const group of groups) await run.actTogether(group);
       await run.rest();
       await run.check();
@@ -86,7 +87,7 @@ class Run {
     const { plane } = this;
     switch (action.do) {
       case "create":
-        return await tolerate(this.#create());
+        return await tolerate(this.create());
       case "inject":
         return plane.host.inject(action.method, { code: action.code as "internal", afterWork: action.afterWork });
       case "reconcile":
@@ -117,7 +118,7 @@ class Run {
     }
   }
 
-  async #create(): Promise<void> {
+  async create(): Promise<void> {
     const { sandbox, done } = await this.plane.lifecycle.startCreate(TEAM, SPEC);
     this.#ids.push(sandbox.id);
     await done;
