@@ -23,7 +23,7 @@ export interface HostRow extends HostCapacity {
   labels: Record<string, string>;
   agentVersion: string;
   draining: boolean;
-  /** Since when the reconciler counts it as gone; null while it is heard. */
+  /** Since when the reconciler counts it as gone; null from its next heartbeat on. */
   unreachableSince: Date | null;
   runningSandboxes: number;
   pausedSandboxes: number;
@@ -64,7 +64,7 @@ export async function upsertHost(
     on conflict (id) do update set name = excluded.name, address = excluded.address, vcpus = excluded.vcpus,
       memory_mb = excluded.memory_mb, disk_mb = excluded.disk_mb, capabilities = excluded.capabilities,
       labels = excluded.labels, agent_version = excluded.agent_version, registered_at = now(),
-      last_heartbeat_at = clock_timestamp()`);
+      last_heartbeat_at = clock_timestamp(), unreachable_since = null`);
 }
 
 /** Notes that a host lives. @returns false when it was never registered. */
@@ -76,7 +76,7 @@ export async function heartbeatHost(
   const { capacity } = seen;
   const rows = await named("heartbeat_host", () =>
     sql`
-    update hosts set last_heartbeat_at = clock_timestamp(), running_sandboxes = ${seen.runningSandboxes},
+    update hosts set last_heartbeat_at = clock_timestamp(), unreachable_since = null, running_sandboxes = ${seen.runningSandboxes},
       paused_sandboxes = ${seen.pausedSandboxes},
       vcpus = coalesce(${capacity?.vcpus ?? null}::int, vcpus),
       memory_mb = coalesce(${capacity?.memoryMb ?? null}::int8, memory_mb),

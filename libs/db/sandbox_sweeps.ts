@@ -1,4 +1,4 @@
-import type { Queryable } from "./database.ts";
+import { named, type Queryable } from "./database.ts";
 import { type SandboxRow, sandboxRows } from "./sandboxes.ts";
 
 /**
@@ -14,4 +14,15 @@ export async function lockIdleSandboxes(sql: Queryable, marginMs: number, limit:
     order by last_active_at
     limit ${limit}
     for update skip locked`);
+}
+
+/** True when {@linkcode lockIdleSandboxes} would find any. */
+export async function hasIdleSandboxes(sql: Queryable, marginMs: number): Promise<boolean> {
+  const rows = await named("has_idle_sandboxes", () =>
+    sql`
+    select from sandboxes
+    where state = 'running' and timeout_sec > 0
+      and last_active_at < now() - timeout_sec * interval '1 second' - ${marginMs}::float8 * interval '1 millisecond'
+    limit 1`);
+  return rows.length > 0;
 }

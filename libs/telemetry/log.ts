@@ -1,5 +1,5 @@
-import { trace } from "@opentelemetry/api";
 import { TorporError } from "@torpor/errors";
+import { activeSpanContext } from "./spans.ts";
 
 /** Levels of a log line. `error` means that an operator should look. */
 export type LogLevel = "debug" | "info" | "warn" | "error";
@@ -15,7 +15,7 @@ const service = Deno.env.get("OTEL_SERVICE_NAME") ?? "torpor";
  * @param cause an error: its code, message and chain of causes are added.
  */
 export function log(level: LogLevel, event: string, fields: LogFields = {}, cause?: unknown): void {
-  const span = trace.getActiveSpan()?.spanContext();
+  const span = activeSpanContext();
   const line = {
     time: new Date().toISOString(),
     level,

@@ -1,4 +1,12 @@
-import { type Attributes, context, ROOT_CONTEXT, type Span, SpanStatusCode, trace } from "@opentelemetry/api";
+import {
+  type Attributes,
+  context,
+  ROOT_CONTEXT,
+  type Span,
+  type SpanContext,
+  SpanStatusCode,
+  trace,
+} from "@opentelemetry/api";
 import { asTorporError } from "@torpor/errors";
 
 /**
@@ -66,17 +74,21 @@ export function nameActiveSpan(name: string, attributes: Attributes = {}): void 
   span?.setAttributes(attributes);
 }
 
+/** The active span's context; undefined outside of a trace and in {@linkcode untraced} work. */
+export function activeSpanContext(): SpanContext | undefined {
+  const span = trace.getActiveSpan()?.spanContext();
+  return !span || /^0+$/.test(span.traceId) || span.traceId === UNSAMPLED.traceId ? undefined : span;
+}
+
 /** The trace id of the active span, 32 hexadecimal digits, or undefined outside of a trace. */
 export function currentTraceId(): string | undefined {
-  const id = trace.getActiveSpan()?.spanContext().traceId;
-  return id === undefined || /^0+$/.test(id) ? undefined : id;
+  return activeSpanContext()?.traceId;
 }
 
 /** The W3C `traceparent` of the active span, or "" outside of a trace. It is stored with each operation. */
 export function currentTraceparent(): string {
-  const span = trace.getActiveSpan()?.spanContext();
-  if (!span || /^0+$/.test(span.traceId)) return "";
-  return `00-${span.traceId}-${span.spanId}-${span.traceFlags.toString(16).padStart(2, "0")}`;
+  const span = activeSpanContext();
+  return span ? `00-${span.traceId}-${span.spanId}-${span.traceFlags.toString(16).padStart(2, "0")}` : "";
 }
 
 /** Runs `work` as a continuation of the trace that `traceparent` names; with "" or a broken one, of no trace. */

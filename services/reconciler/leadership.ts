@@ -7,12 +7,18 @@ const LEADER_KEY = 0x746f_7270_6f72_0001n;
 /** Whether this replica leads: it holds the advisory lock, and PostgreSQL has confirmed so for this pass. */
 export class Leadership implements AsyncDisposable {
   #lock: AdvisoryLock | undefined;
+  #since = 0;
 
   constructor(private readonly database: Database) {}
 
   /** True when this replica led at its last {@linkcode confirm}, and its connection still stands. */
   get held(): boolean {
     return this.#lock !== undefined && !this.#lock.lost.aborted;
+  }
+
+  /** How long this replica has led, ms. */
+  get heldMs(): number {
+    return this.held ? performance.now() - this.#since : 0;
   }
 
   /**
@@ -24,6 +30,7 @@ export class Leadership implements AsyncDisposable {
     if (this.#lock && !await this.#stillHeld(this.#lock)) await this.#drop();
     if (this.#lock) return true;
     this.#lock = await AdvisoryLock.tryAcquire(this.database, LEADER_KEY);
+    this.#since = performance.now();
     if (this.#lock) log("info", "leading");
     return this.#lock !== undefined;
   }

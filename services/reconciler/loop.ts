@@ -17,7 +17,7 @@ export class ReconcileLoop implements AsyncDisposable {
   #passes = 0;
   #last = { endedAt: 0, tookMs: 0 };
 
-  constructor(private readonly context: Omit<PassContext, "repairs"> & { intervalMs: number }) {
+  constructor(private readonly context: Omit<PassContext, "repairs" | "leadingMs"> & { intervalMs: number }) {
     this.#leadership = new Leadership(context.database);
   }
 
@@ -68,7 +68,7 @@ export class ReconcileLoop implements AsyncDisposable {
   async #passIfLeading(): Promise<PassResult | undefined> {
     if (this.#stop.signal.aborted || !await this.#leadership.confirm()) return undefined;
     const began = performance.now();
-    const result = await runPass({ ...this.context, repairs: this.#repairs });
+    const result = await runPass({ ...this.context, repairs: this.#repairs, leadingMs: this.#leadership.heldMs });
     this.#passes += 1;
     this.#last = { endedAt: Date.now(), tookMs: Math.round(performance.now() - began) };
     return result;

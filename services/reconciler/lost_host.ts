@@ -8,7 +8,8 @@ import type { Repair } from "./repairs.ts";
  * lost until it is back. Paused sandboxes stay paused: their snapshots wait on its disk.
  */
 export async function loseHost(context: PassContext, host: HostRow): Promise<Repair[]> {
-  if (host.silentMs <= context.hostGraceMs) return [];
+  // While nobody led, the whole control plane may have been down, and no host could be heard.
+  if (Math.min(host.silentMs, context.leadingMs) <= context.hostGraceMs) return [];
   const { database, repairs } = context;
   const done: (Repair | undefined)[] = [];
   if (await setHostUnreachable(database.sql, host.id, true)) {

@@ -3,10 +3,12 @@ import {
   databaseTime,
   deleteOldIdempotencyKeys,
   expireReservations,
+  hasIdleSandboxes,
   type HostRow,
   listHosts,
 } from "@torpor/db";
 import type { HostClient, Lifecycle, Settled } from "@torpor/lifecycle";
+import { newTrace } from "@torpor/telemetry";
 import { reconcileHost } from "./host.ts";
 import type { Repair, RepairLog } from "./repairs.ts";
 
@@ -19,6 +21,8 @@ export interface PassContext {
   intervalMs: number;
   graceMs: number;
   hostGraceMs: number;
+  /** How long this replica has led. */
+  leadingMs: number;
 }
 
 /** What a pass has done. */
@@ -74,7 +78,11 @@ function repairOf({ operation, sandbox, fromState }: Settled): Repair {
 }
 
 async function sweep({ database, lifecycle, repairs, intervalMs }: PassContext): Promise<Repair[]> {
-  const idle = await lifecycle.pauseIdle(IDLE_MARGIN_MS + 2 * intervalMs, SWEEP_LIMIT);
+  const marginMs = IDLE_MARGIN_MS + 2 * intervalMs;
+  // Asked first, so that a pass that finds nothing to do makes no trace.
+  const idle = await hasIdleSandboxes(database.sql, marginMs)
+    ? await newTrace("reconciler.idle_paused", {}, () => lifecycle.pauseIdle(marginMs, SWEEP_LIMIT))
+    : [];
   const expired = await database.transaction("sweep_reservations", (sql) => expireReservations(sql, SWEEP_LIMIT));
   await deleteOldIdempotencyKeys(database.sql, SWEEP_LIMIT);
   return [

@@ -134,6 +134,28 @@ Deno.test("host silent beyond the grace period: lost; back again: running, pause
   assertEquals((await plane.sandbox(runs.id)).reason, "");
 });
 
+Deno.test("after a long stop of everything, hosts have the grace period to come back", async () => {
+  await using plane = await ControlPlane.start();
+  const { id } = await plane.create();
+  await plane.host.vanish();
+  await plane.silenceHost();
+  await using reconciler = await plane.startReconciler({ hostGraceMs: 60_000 });
+  assertEquals(await reconciler.pass(), []);
+  assertEquals((await plane.sandbox(id)).state, "running");
+});
+
+Deno.test("a host that is heard again takes sandboxes at once, before the next pass", async () => {
+  await using plane = await ControlPlane.start();
+  await using reconciler = await plane.startReconciler();
+  await plane.host.vanish();
+  await plane.silenceHost();
+  assertEquals(await reconciler.pass(), ["host_lost >"]);
+  await plane.host.comeBack();
+  assertEquals((await assertRejects(() => plane.create(), TorporError)).code, "no_capacity");
+  await plane.scheduler.heartbeat({ hostId: plane.host.hostId });
+  assertEquals((await plane.create()).state, "running");
+});
+
 Deno.test("a host that answers is not silent, whatever became of its heartbeats", async () => {
   await using plane = await ControlPlane.start();
   await using reconciler = await plane.startReconciler();
