@@ -2,6 +2,7 @@ import type { GuestShell } from "./guest_shell.ts";
 
 const DATA = "/dev/shm/torpor-data";
 const COUNTER = "/dev/shm/torpor-counter";
+const TICK = "/dev/shm/torpor-tick";
 const FILL_TIMEOUT_SEC = 600;
 
 /** What runs and lies in a guest's memory before a pause, to be found again after the resume. */
@@ -35,9 +36,11 @@ export async function fillMemory(shell: GuestShell, megabytes: number): Promise<
 
 /** Starts a process that holds a number in its memory and counts it up ten times a second. */
 export async function startCounter(shell: GuestShell): Promise<{ pid: number; startTime: string }> {
-  const count = `n=0; while :; do n=$((n + 1)); echo $n > ${COUNTER}; sleep 0.1; done`;
+  // It waits in the shell itself, on a pipe into which nobody writes: a program started for each tick would compete with
+  // what is measured.
+  const count = `exec 3<> ${TICK}; n=0; while :; do n=$((n + 1)); echo $n > ${COUNTER}; read -rt 0.1 _ <&3; done`;
   const started = await shell.script(
-    `setsid bash -c '${count}' < /dev/null > /dev/null 2>&1 & echo $! && until [ -s ${COUNTER} ]; do sleep 0.05; done`,
+    `mkfifo ${TICK}; setsid bash -c '${count}' < /dev/null > /dev/null 2>&1 & echo $! && until [ -s ${COUNTER} ]; do sleep 0.05; done`,
   );
   const pid = Number(started);
   return { pid, startTime: await startTimeOf(shell, pid) };
