@@ -42,7 +42,13 @@ export function fileMethods(api: Api) {
       if (first.done || first.value.content.case !== "meta") {
         throw new TorporError("invalid_argument", "the first message must be meta", { field: "meta" });
       }
-      await storeFile(api, first.value.content.value, chunksOf(messages), context);
+      const chunks = chunksOf(messages);
+      try {
+        await storeFile(api, first.value.content.value, chunks.body, context);
+      } catch (thrown) {
+        // The transfer reports that its body broke off; why it did is known here.
+        throw chunks.failure() ?? thrown;
+      }
       return {};
     },
 
@@ -102,23 +108,28 @@ async function storeFile(
   await writeFile(api, callerOf(context), sandboxId, input, content, context.signal);
 }
 
-/** The chunks of an upload as a body, pulled as the host takes them. */
-function chunksOf(messages: AsyncIterator<WriteFileStreamRequest>): ReadableStream<Uint8Array> {
-  return new ReadableStream<Uint8Array>({
+/** The chunks of an upload as a body, pulled as the host takes them, and why the body failed if it did. */
+function chunksOf(messages: AsyncIterator<WriteFileStreamRequest>) {
+  let failure: TorporError | undefined;
+  const body = new ReadableStream<Uint8Array>({
     async pull(controller) {
-      const next = await messages.next();
-      if (next.done) return controller.close();
-      const { content } = next.value;
-      if (content.case !== "chunk") {
-        throw new TorporError("invalid_argument", "only the first message may be meta", { field: "meta" });
+      for (;;) {
+        const next = await messages.next();
+        if (next.done) return controller.close();
+        const { content } = next.value;
+        if (content.case !== "chunk") {
+          failure = new TorporError("invalid_argument", "only the first message may be meta", { field: "meta" });
+          throw failure;
+        }
+        // An empty chunk would not satisfy the pull.
+        if (content.value.length > 0) return controller.enqueue(content.value);
       }
-      if (content.value.length > 0) controller.enqueue(content.value);
-      else return this.pull!(controller);
     },
     async cancel() {
       await messages.return?.();
     },
   }, { highWaterMark: 0 });
+  return { body, failure: () => failure };
 }
 
 function fileTooLarge(): TorporError {
