@@ -122,13 +122,13 @@ Deno.test("delete wins over a pause, which ends as a conflict", async () => {
   await using plane = await ControlPlane.start();
   const { id } = await plane.create();
   const gate = plane.host.hold("pauseSandbox");
-  const pause = plane.lifecycle.pauseSandbox(TEAM, id);
+  const pause = assertRejects(() => plane.lifecycle.pauseSandbox(TEAM, id), TorporError);
   await gate.reached;
   const started = await plane.lifecycle.startDelete(TEAM, id);
   assertEquals((await plane.sandbox(id)).state, "deleting");
   gate.release();
   assertEquals((await started.done).state, "deleted");
-  assertEquals((await assertRejects(() => pause, TorporError)).code, "conflict");
+  assertEquals((await pause).code, "conflict");
   assertEquals(await plane.journal(id), ["create succeeded", "pause failed conflict", "delete succeeded"]);
 });
 
