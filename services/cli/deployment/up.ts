@@ -12,6 +12,7 @@ import { REPOSITORY } from "./repository.ts";
 import { findServices, startService, waitUntilReady } from "./service_process.ts";
 import { serviceDefinitions, sourcesHash } from "./services.ts";
 import { virtualMachines } from "./virtual_machines.ts";
+import { waitForHost } from "./wait_for_host.ts";
 
 /** What the user asks of {@linkcode bringUp}. */
 export interface UpOptions {
@@ -85,6 +86,7 @@ async function startServices(deployment: Deployment, native: string, report: Rep
   }));
   const dead = started.find(({ process }) => !isAlive(process));
   if (dead) throw new TorporError("unavailable", `${dead.service.name} ended right after its start`);
+  await waitForHost(deployment, READY_MS);
   return started.map(({ service, process, started }) => ({
     name: service.name,
     pid: process.pid,
