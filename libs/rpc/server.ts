@@ -1,5 +1,5 @@
 import { type ConnectRouter, createConnectRouter, type Interceptor } from "@connectrpc/connect";
-import { createFetchHandler } from "@connectrpc/connect/protocol";
+import { type UniversalHandler, universalServerResponseToFetch } from "@connectrpc/connect/protocol";
 import { TorporError } from "@torpor/errors";
 import { log, nameActiveSpan } from "@torpor/telemetry";
 import { type Address, formatAddress } from "./address.ts";
@@ -93,7 +93,26 @@ function connectHandlers(options: ServeOptions): Map<string, (request: Request) 
     acceptCompression: [],
   });
   options.routes(router);
-  return new Map(router.handlers.map((handler) => [handler.requestPath, createFetchHandler(handler)]));
+  return new Map(router.handlers.map((handler) => [handler.requestPath, fetchHandler(handler)]));
+}
+
+/** The library's own adapter opens the body of every request at once, also of one that is refused before it is read. */
+function fetchHandler(handler: UniversalHandler): (request: Request) => Promise<Response> {
+  return async (request) => {
+    const { method, url, headers: header, signal } = request;
+    const response = await handler({ httpVersion: "", method, url, header, body: openedWhenRead(request), signal });
+    return universalServerResponseToFetch(response);
+  };
+}
+
+function openedWhenRead(request: Request): AsyncIterable<Uint8Array> {
+  let chunks: AsyncIterator<Uint8Array> | undefined;
+  const open = () => chunks ??= (request.body ?? new Blob().stream()).values();
+  const giveUp = async (): Promise<IteratorResult<Uint8Array>> => {
+    await chunks?.return?.();
+    return { done: true, value: undefined };
+  };
+  return { [Symbol.asyncIterator]: () => ({ next: () => open().next(), return: giveUp, throw: giveUp }) };
 }
 
 /** Names the span after the method and gives every error its ConnectRPC form. */
