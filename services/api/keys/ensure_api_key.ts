@@ -54,8 +54,15 @@ async function storeKey(database: Database, key: string, use: { file: string; na
   }
   if (known) return { id: known.id, prefix: known.prefix, created: false };
   const prefix = apiKeyPrefix(key);
-  const row = await insertApiKey(database.sql, { teamId: DEFAULT_TEAM_ID, name: use.name, keyHash, prefix });
-  return { id: row.id, prefix, created: true };
+  try {
+    const row = await insertApiKey(database.sql, { teamId: DEFAULT_TEAM_ID, name: use.name, keyHash, prefix });
+    return { id: row.id, prefix, created: true };
+  } catch (thrown) {
+    // Another run has stored it since.
+    const stored = await findApiKey(database.sql, keyHash);
+    if (!stored) throw thrown;
+    return { id: stored.id, prefix, created: false };
+  }
 }
 
 async function readText(file: string): Promise<string | undefined> {

@@ -31,6 +31,8 @@ export class FakeHost implements AsyncDisposable {
   readonly faults: HostFaults = { errors: {}, gate: undefined };
   readonly calls: { method: string; request: unknown }[] = [];
   readonly inputs: Uint8Array[] = [];
+  /** The trace context that calls came with, by method. */
+  readonly traceparents = new Map<string, string | null>();
   /** Bytes that uploads to `/dev/null` have brought, and whether the last upload came to its end. */
   discarded = 0;
   uploadFinished = false;
@@ -57,8 +59,9 @@ export class FakeHost implements AsyncDisposable {
 
   #methods(): Partial<ServiceImpl<typeof HostAgentService>> {
     return {
-      createSandbox: (request) =>
-        this.#lifecycle("createSandbox", request, () => {
+      createSandbox: (request, context) => {
+        this.traceparents.set("createSandbox", context.requestHeader.get("traceparent"));
+        return this.#lifecycle("createSandbox", request, () => {
           const { sandboxId, template, vcpus, memoryMb, diskSizeMb, timeoutSec, version, operationId } = request;
           this.sandboxes.set(
             sandboxId,
@@ -78,7 +81,8 @@ export class FakeHost implements AsyncDisposable {
             }),
           );
           return { sandboxId, status: "running", accelerator: "tcg" };
-        }),
+        });
+      },
       pauseSandbox: (request) =>
         this.#lifecycle("pauseSandbox", request, () => {
           const sandbox = this.#sandbox(request.sandboxId);
@@ -120,14 +124,18 @@ export class FakeHost implements AsyncDisposable {
         this.calls.push({ method: "pingSandbox", request: sandboxId });
         return {};
       },
-      exec: (request) => {
+      exec: (request, context) => {
+        this.traceparents.set("exec", context.requestHeader.get("traceparent"));
         this.#running(request.sandboxId);
         this.calls.push({ method: "exec", request });
         if (this.faults.errors.exec) throw this.faults.errors.exec;
         const stdout = request.cmd === "bytes" ? Uint8Array.from({ length: 256 }, (_, i) => i) : request.stdin;
         return { stdout, stderr: new TextEncoder().encode("grüße"), exitCode: request.cmd === "fail" ? 3 : 0, pid: 7 };
       },
-      execStream: (request, context) => this.#events(request, context.signal),
+      execStream: (request, context) => {
+        this.traceparents.set("execStream", context.requestHeader.get("traceparent"));
+        return this.#events(request, context.signal);
+      },
       sendProcessInput: (request) => {
         this.#process(request.sandboxId, request.pid);
         this.inputs.push(request.data);
@@ -212,6 +220,7 @@ export class FakeHost implements AsyncDisposable {
     if (!match) return undefined;
     const path = url.searchParams.get("path") ?? "";
     try {
+      this.traceparents.set(request.method, request.headers.get("traceparent"));
       this.#running(match[1]!);
       return request.method === "PUT" ? await this.#upload(path, request) : this.#download(path, url);
     } catch (thrown) {

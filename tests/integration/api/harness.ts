@@ -40,6 +40,7 @@ export class TestApi implements AsyncDisposable {
   private constructor(
     readonly database: Database,
     readonly databaseUrl: string,
+    readonly schedulerUrl: string,
     readonly address: Address,
     readonly key: string,
     readonly host: FakeHost,
@@ -70,7 +71,7 @@ export class TestApi implements AsyncDisposable {
         traceRetention: 100,
       }),
     );
-    return new TestApi(database, databaseUrl, api.address, key, host, stack.move());
+    return new TestApi(database, databaseUrl, schedulerUrl, api.address, key, host, stack.move());
   }
 
   /** `http://host:port` */
