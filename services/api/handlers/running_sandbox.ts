@@ -1,5 +1,5 @@
 import { trace } from "@opentelemetry/api";
-import { getHost, getSandbox, type SandboxRow, type SandboxState } from "@torpor/db";
+import { getHost, getSandbox, type SandboxRow } from "@torpor/db";
 import { TorporError } from "@torpor/errors";
 import type { HostConnection } from "../hosts/host_pool.ts";
 import type { Caller } from "../keys/caller.ts";
@@ -35,7 +35,7 @@ export async function runningSandbox(
 ): Promise<{ row: SandboxRow; host: HostConnection }> {
   const row = await ownSandbox(api, caller, sandboxId);
   if (row.state !== "running") {
-    throw new TorporError("conflict", `sandbox ${sandboxId} is ${row.state}`, { hint: HINTS[row.state] });
+    throw new TorporError("conflict", `sandbox ${sandboxId} is ${row.state}`, { hint: hintFor(row) });
   }
   if (options.activity ?? true) api.lifecycle.touch(sandboxId);
   return { row, host: await hostOf(api, row) };
@@ -47,12 +47,22 @@ async function hostOf(api: Api, row: SandboxRow): Promise<HostConnection> {
   return api.hosts.at(host.address);
 }
 
-const HINTS: Partial<Record<SandboxState, string>> = {
-  pending: "wait until it runs",
-  starting: "wait until it runs",
-  pausing: "wait until it is paused, then resume it: POST /v1/sandboxes/{sandbox_id}/resume",
-  paused: "resume it first: POST /v1/sandboxes/{sandbox_id}/resume",
-  resuming: "wait until it runs",
-  lost: "its host is not heard; it comes back when the host does",
-  failed: "delete it; `reason` says why it failed",
-};
+/** What to do about a sandbox that does not run. */
+function hintFor({ id, state }: SandboxRow): string | undefined {
+  switch (state) {
+    case "pending":
+    case "starting":
+    case "resuming":
+      return "wait until it runs";
+    case "pausing":
+      return `wait until it is paused, then resume it: POST /v1/sandboxes/${id}/resume`;
+    case "paused":
+      return `resume it first: POST /v1/sandboxes/${id}/resume`;
+    case "lost":
+      return "its host is not heard; it comes back when the host does";
+    case "failed":
+      return "delete it; `reason` says why it failed";
+    default:
+      return undefined;
+  }
+}

@@ -28,7 +28,8 @@ const writeRoute = createRoute({
   tags,
   summary: "Upload a file",
   description: "Streamed, any size, any content type. Missing directories are made. The file appears whole or not at " +
-    "all; an upload that breaks off leaves the old one.",
+    "all; an upload that breaks off leaves the old one. Send a Content-Length (`curl -T file` does): a chunked body " +
+    "costs the service memory while the sandbox takes it more slowly than it comes.",
   request: {
     params: sandboxPath,
     query: z.object({

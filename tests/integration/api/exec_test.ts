@@ -117,6 +117,21 @@ Deno.test("a reader that leaves ends the host's stream, on both surfaces; a slow
   }
 });
 
+Deno.test("a service that stops breaks its streams off instead of waiting for them", async () => {
+  let response: Response;
+  {
+    await using api = await TestApi.start();
+    const path = `/v1/sandboxes/${await api.createSandbox()}/exec/stream`;
+    response = await fetch(`${api.url}${path}`, {
+      method: "POST",
+      headers: { "x-api-key": api.key, "content-type": "application/json" },
+      body: JSON.stringify({ cmd: "silent" }),
+    });
+    assertEquals(response.status, 200);
+  }
+  await assertRejects(() => response.text());
+});
+
 Deno.test("stdin, signals and the list of processes", async () => {
   await using api = await TestApi.start();
   const path = `/v1/sandboxes/${await api.createSandbox()}/processes`;

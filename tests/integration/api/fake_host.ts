@@ -186,7 +186,7 @@ export class FakeHost implements AsyncDisposable {
     return work();
   }
 
-  /** `hello`: some output; `forever`: output without end; `die`: the VM ends after some output. */
+  /** `hello`: some output; `silent`: none and no end; `forever`: output without end; `die`: the VM ends after some. */
   async *#events(request: ExecStreamRequest, signal: AbortSignal): AsyncGenerator<ExecStreamResponse> {
     this.#running(request.sandboxId);
     this.calls.push({ method: "execStream", request });
@@ -198,6 +198,7 @@ export class FakeHost implements AsyncDisposable {
     let ended = false;
     try {
       yield create(ExecStreamResponseSchema, { event: { case: "start", value: { pid: 7 } } });
+      if (request.cmd === "silent") await new Promise((_, reject) => signal.addEventListener("abort", reject));
       yield data(1, "stdout", Uint8Array.of(0, 255, 128));
       yield data(2, "stderr", new TextEncoder().encode("warning"));
       for (let n = 3; request.cmd === "forever"; n++) {
