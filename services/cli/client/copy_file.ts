@@ -1,5 +1,7 @@
 import { basename, join } from "@std/path";
 import { TorporError } from "@torpor/errors";
+import { putSized } from "./put_sized.ts";
+import { requireSuccess } from "./rest_error.ts";
 import { writeAll } from "../terminal/write_all.ts";
 import type { Api } from "./api.ts";
 import type { CopyEnd } from "./copy_end.ts";
@@ -16,14 +18,21 @@ export async function upload(
   onBytes: OnBytes,
 ): Promise<number> {
   const path = to.path.endsWith("/") || to.path === "" ? to.path + basename(from.path) : to.path;
-  const source = from.path === "-" ? Deno.stdin.readable : (await openLocal(from.path)).readable;
   const counter = new ByteCounter(onBytes);
-  const response = await api.rest(dataPath({ ...to, path }, user), {
-    method: "PUT",
-    headers: { "content-type": "application/octet-stream" },
-    body: source.pipeThrough(counter),
-  });
-  await response.body?.cancel();
+  const headers = { "content-type": "application/octet-stream" };
+  const target = dataPath({ ...to, path }, user);
+  const source = from.path === "-" ? undefined : await openLocal(from.path);
+  const body = (source ?? Deno.stdin).readable.pipeThrough(counter);
+  const { isFile, size: length } = source ? await source.stat() : { isFile: false, size: 0 };
+  if (isFile && length > 0) {
+    const authorization = `Bearer ${api.target.key}`;
+    const upload = { headers: { ...headers, authorization }, body, length };
+    await requireSuccess(await putSized(api.target.url + target, upload));
+  } else {
+    // Pipes, devices and files of /proc do not tell their length.
+    const response = await api.rest(target, { method: "PUT", headers, body });
+    await response.body?.cancel();
+  }
   return counter.bytes;
 }
 
