@@ -32,6 +32,7 @@
 
 #define DEFAULT_FAULT_AROUND 65536ull
 #define MAX_FAULT_AROUND (2ull << 20)
+#define PAGER_NICE (-10)
 
 struct arguments {
     int handshake_fd;
@@ -233,6 +234,8 @@ int main(int argc, char **argv) {
         return TORPOR_PAGER_USAGE;
     }
     prctl(PR_SET_NAME, "torpor-pager");
+    // Every fault holds up a vCPU, and each takes microseconds. Without the right to it, the pager serves at its own turn.
+    (void)setpriority(PRIO_PROCESS, 0, PAGER_NICE);
     struct torpor_pager pager = {.sources = arguments.source_fds,
                                  .uffd = -1,
                                  .socket = arguments.handshake_fd,

@@ -1,7 +1,8 @@
 // Starting a program with exactly the descriptors it is to have.
 //
-// The child is a copy of a process with many threads, so between clone3 and execve it may use nothing but system calls: no malloc,
-// no stdio, and not glibc's setuid family, which would signal threads that do not exist in the child.
+// The child shares the parent's memory until execve, and the calling thread waits (CLONE_VM and CLONE_VFORK): copying the page
+// tables of a process as large as the agent takes longer than all the rest. So between clone and execve the child may use nothing but
+// system calls and its plan: no malloc, no stdio, and not glibc's setuid family, which would signal the parent's threads.
 #include "torpor.h"
 
 #include "export.h"
@@ -9,17 +10,18 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
-#include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define MAX_DESCRIPTORS 4096
+#define STACK_BYTES (64u << 10)
 
 struct failure {
     int32_t stage;
@@ -139,7 +141,8 @@ static void drop_credentials(const struct plan *plan, int report) {
     }
 }
 
-_Noreturn static void run_child(const struct plan *plan) {
+static int run_child(void *argument) {
+    const struct plan *plan = argument;
     reset_signals();
     const int report = place_descriptors(plan);
     if (syscall(SYS_setsid) < 0)
@@ -151,10 +154,16 @@ _Noreturn static void run_child(const struct plan *plan) {
     give_up(plan, report, TORPOR_SPAWN_EXECUTE);
 }
 
-// clone3 instead of fork(): the pidfd comes with the child, before anyone could reap it.
-static long clone_with_pidfd(int *pidfd) {
-    struct clone_args arguments = {.flags = CLONE_PIDFD, .pidfd = (uintptr_t)pidfd, .exit_signal = SIGCHLD};
-    return syscall(SYS_clone3, &arguments, sizeof arguments);
+// The pidfd comes with the child, before anyone could reap it. Returns the pid, or the negative errno.
+static long clone_with_pidfd(struct plan *plan, int *pidfd) {
+    char *stack = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+    if (stack == MAP_FAILED)
+        return -errno;
+    const int flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD;
+    const int pid = clone(run_child, stack + STACK_BYTES, flags, plan, pidfd);
+    const int error = errno; // by now the child has executed or ended, and needs its stack no more
+    munmap(stack, STACK_BYTES);
+    return pid < 0 ? -error : pid;
 }
 
 // Ends when the child has executed the program (the pipe closes) or has told why not.
@@ -182,13 +191,10 @@ static int start(struct plan *plan, struct torpor_spawn_result *result) {
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before); // none of the parent's handlers may run in the child
-    const long pid = clone_with_pidfd(&pidfd);
-    if (!pid)
-        run_child(plan);
-    const int error = errno;
+    const long pid = clone_with_pidfd(plan, &pidfd);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     close(report[1]);
-    struct failure failure = {TORPOR_SPAWN_PARENT, error};
+    struct failure failure = {TORPOR_SPAWN_PARENT, pid < 0 ? (int32_t)-pid : 0};
     const int failed = pid < 0 || wait_for_execution(report[0], &failure);
     close(report[0]);
     result->stage = failed ? failure.stage : 0;

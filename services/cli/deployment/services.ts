@@ -116,7 +116,7 @@ export function telemetryEnvironment(deployment: Deployment, component: string):
     OTEL_EXPORTER_OTLP_PROTOCOL: "http/json",
     OTEL_EXPORTER_OTLP_HEADERS: `traceparent=${UNSAMPLED_PARENT},authorization=${authorization}`,
     OTEL_TRACES_SAMPLER: "parentbased_always_on",
-    // Half a second later than most requests are done: exporting must not take the processor from what it measures.
+    // Late enough that exporting does not take the processor from the request it tells of.
     OTEL_BSP_SCHEDULE_DELAY: "1000",
     OTEL_METRICS_EXPORTER: "none",
     OTEL_DENO_CONSOLE: "ignore",

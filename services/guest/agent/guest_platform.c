@@ -3,11 +3,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/random.h>
+#include <linux/sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -15,6 +18,7 @@
 
 #define PORT_NAME "torpor.agent.0"
 #define PORTS_DIRECTORY "/sys/class/virtio-ports"
+#define USER_CGROUP "/sys/fs/cgroup/user"
 
 static bool write_text(const char *path, const char *text) {
     int fd = open(path, O_WRONLY | O_CLOEXEC);
@@ -66,10 +70,26 @@ int platform_open_port(int argc, char **argv) {
 
 bool platform_port_survives_hangup(void) { return true; }
 
-void platform_leave_protection(void) {
-    // Without the cgroup (a kernel without it) a process still runs, only unconfined.
-    write_text("/sys/fs/cgroup/user/cgroup.procs", "0");
-    write_text("/proc/self/oom_score_adj", "0");
+// A child that is born in its cgroup need not be moved there: a move waits for an RCU grace period, tens of
+// milliseconds on a single vCPU. -1 where that is not possible, with errno.
+static pid_t fork_into_user_cgroup(void) {
+    static int cgroup = -1;
+    if (cgroup < 0) cgroup = open(USER_CGROUP, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (cgroup < 0) return -1;
+    struct clone_args arguments = {.flags = CLONE_INTO_CGROUP, .exit_signal = SIGCHLD, .cgroup = (uint64_t)cgroup};
+    return (pid_t)syscall(SYS_clone3, &arguments, sizeof arguments);
+}
+
+pid_t platform_fork_user_process(void) {
+    pid_t pid = fork_into_user_cgroup();
+    if (pid < 0) {
+        // The user's processes have used up their cgroup's pids, which a move ignores; or there is no cgroup (a kernel
+        // without it), and the process runs unconfined.
+        pid = fork();
+        if (pid == 0) write_text(USER_CGROUP "/cgroup.procs", "0");
+    }
+    if (pid == 0) write_text("/proc/self/oom_score_adj", "0");
+    return pid;
 }
 
 int platform_set_realtime(int64_t unix_ns) {

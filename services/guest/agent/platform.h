@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 // Opens the port to the host, non-blocking. Waits until it exists.
 int platform_open_port(int argc, char **argv);
@@ -12,8 +13,8 @@ int platform_open_port(int argc, char **argv);
 // A virtio port comes back after a hang-up, when a new host end connects.
 bool platform_port_survives_hangup(void);
 
-// Called in a child before it becomes the user's process: leaves the agent's protection (OOM score, cgroup).
-void platform_leave_protection(void);
+// fork(2) for a process of the user: the child is outside of the agent's protection (OOM score, cgroup).
+pid_t platform_fork_user_process(void);
 
 // Sets CLOCK_REALTIME. 0, or an errno.
 int platform_set_realtime(int64_t unix_ns);

@@ -94,7 +94,6 @@ static void reset_signals(void) {
 _Noreturn static void run_child(const Guest__V1__StartProcess *request, struct pipes *pipes) {
     int report_fd = pipes->report[WRITE_END];
     setsid();
-    platform_leave_protection();
     struct account account;
     int error = account_find(request->user, &account);
     if (error) fail(report_fd, SPAWN_USER, error);
@@ -123,7 +122,7 @@ int process_spawn(const Guest__V1__StartProcess *request, struct spawned *spawne
     struct pipes pipes;
     int error = open_pipes(&pipes, request->stdin);
     if (error) return error;
-    pid_t pid = fork();
+    pid_t pid = platform_fork_user_process();
     if (pid == 0) run_child(request, &pipes);
     if (pid < 0) {
         error = errno;

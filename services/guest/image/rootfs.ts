@@ -14,6 +14,7 @@ export async function prepareRootfs(root: string): Promise<void> {
   await write(root, "etc/resolv.conf", "");
   // Empty: each sandbox makes its own at its first boot.
   await write(root, "etc/machine-id", "", 0o444);
+  await speedUpLogin(root);
   await write(root, "etc/fstab", "# The root is an overlay, made by the initramfs.\n");
   await removeBuildTraces(root);
 }
@@ -35,6 +36,15 @@ async function addUser(root: string): Promise<void> {
   }
   await Deno.chmod(directory, 0o755);
   await Deno.chown(directory, id, id);
+}
+
+/** Each command runs in a login shell, and Debian's profile starts a program there only to learn the user's number. */
+async function speedUpLogin(root: string): Promise<void> {
+  const file = join(root, "etc/profile");
+  const profile = await Deno.readTextFile(file);
+  const faster = profile.replace('"$(id -u)"', '"${EUID:-$(id -u)}"');
+  if (faster === profile) throw new Error("/etc/profile does not ask for the user's number as it did in Debian 12");
+  await Deno.writeTextFile(file, faster);
 }
 
 async function removeBuildTraces(root: string): Promise<void> {

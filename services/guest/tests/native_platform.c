@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include "platform.h"
 
@@ -29,7 +30,7 @@ int platform_open_port(int argc, char **argv) {
 
 bool platform_port_survives_hangup(void) { return false; }
 
-void platform_leave_protection(void) {}
+pid_t platform_fork_user_process(void) { return fork(); }
 
 int platform_set_realtime(int64_t unix_ns) { return unix_ns > 0 ? 0 : EINVAL; }
 

@@ -1,6 +1,6 @@
 import type { ErrorCode } from "@torpor/errors";
 import type { FoundSnapshot } from "../snapshot/sweep.ts";
-import { writeDurably } from "../storage/durable_file.ts";
+import { replaceWhole, writeDurably } from "../storage/durable_file.ts";
 import type { Layout } from "../storage/layout.ts";
 import type { OperationKind, SandboxRecord } from "./record.ts";
 import type { RunningVm } from "./running_vm.ts";
@@ -50,8 +50,20 @@ export class Sandbox {
 
   /** Writes the record to disk. */
   async save(layout: Layout): Promise<void> {
+    await writeDurably(layout.sandbox(this.id).record, this.#text());
+  }
+
+  #text(): string {
     this.record.last_active_at_ms = this.lastActiveAtMs;
-    await writeDurably(layout.sandbox(this.id).record, JSON.stringify(this.record, null, 2) + "\n");
+    return JSON.stringify(this.record, null, 2) + "\n";
+  }
+
+  /**
+   * Writes what only a running VM needs: a power loss ends the VM as well, and with the older record the sandbox is paused,
+   * as it then is.
+   */
+  async saveWithVm(layout: Layout): Promise<void> {
+    await replaceWhole(layout.sandbox(this.id).record, this.#text());
   }
 
   /** Notes where the sandbox rests now, and why. */

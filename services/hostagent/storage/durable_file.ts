@@ -1,11 +1,19 @@
 import { dirname } from "@std/path";
 
-/** Writes `path` so that after a crash it has the old content or the new one: temp file, fsync, rename, fsync(directory). */
+/** Writes `path` so that it survives a power loss: {@linkcode replaceWhole}, fsync(directory). */
 export async function writeDurably(path: string, content: string): Promise<void> {
+  await replaceWhole(path, content);
+  await syncPath(dirname(path));
+}
+
+/**
+ * Writes `path` so that after a crash it has the old content or the new one, whole: temp file, fsync, rename. After a
+ * power loss it may be the old one.
+ */
+export async function replaceWhole(path: string, content: string): Promise<void> {
   const temporary = `${path}.new`;
   await writeAndSync(temporary, new TextEncoder().encode(content));
   await Deno.rename(temporary, path);
-  await syncPath(dirname(path));
 }
 
 /** Creates or replaces `path` with `content` and waits until it is on disk. Not atomic: for staging directories. */
