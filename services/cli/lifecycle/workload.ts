@@ -34,13 +34,13 @@ export async function fillMemory(shell: GuestShell, megabytes: number): Promise<
   return await shell.script(fill, FILL_TIMEOUT_SEC);
 }
 
-/** Starts a process that holds a number in its memory and counts it up twice a second. */
+/** Starts a process that holds a number in its memory and counts it up four times a second. */
 export async function startCounter(shell: GuestShell): Promise<{ pid: number; startTime: string }> {
   // It waits in the shell itself, on a pipe into which nobody writes: a program started for each tick would compete with
   // what is measured.
-  const count = `exec 3<> ${TICK}; n=0; while :; do n=$((n + 1)); echo $n > ${COUNTER}; read -rt 0.5 _ <&3; done`;
+  const count = `exec 3<> ${TICK}; n=0; while :; do n=$((n + 1)); echo $n > ${COUNTER}; read -rt 0.25 _ <&3; done`;
   const started = await shell.script(
-    `mkfifo ${TICK}; setsid bash -c '${count}' < /dev/null > /dev/null 2>&1 & echo $! && until [ -s ${COUNTER} ]; do sleep 0.05; done`,
+    `mkfifo ${TICK}; setsid bash -c '${count}' < /dev/null > /dev/null 2>&1 & echo $! && ${waitFor(3)}`,
   );
   const pid = Number(started);
   return { pid, startTime: await startTimeOf(shell, pid) };
@@ -60,13 +60,16 @@ export async function verifyWorkload(
 ): Promise<Verification> {
   const samePid = await startTimeOf(shell, before.pid) === before.startTime;
   // Waits until the counter has passed its old value: a process that hangs, or one that began anew, does not in time.
-  const wait =
-    `for _ in $(seq 200); do read -r n < ${COUNTER}; [ "\${n:-0}" -gt ${counterBefore} ] && break; sleep 0.1; done`;
-  const counterAfter = Number(await shell.script(`${wait}; echo "\${n:-0}"`, 60));
+  const counterAfter = Number(await shell.script(`${waitFor(counterBefore + 1)}; echo "\${n:-0}"`, 60));
   const checksum = await shell.script(`sha256sum < ${DATA}`, FILL_TIMEOUT_SEC);
   const preserved = samePid && counterAfter > counterBefore && checksum === before.checksum &&
     bootIdAfter === before.bootId;
   return { samePid, counterAfter, preserved };
+}
+
+/** A script that waits, at most 20 s, until the counter shows at least `count`; the variable n has what it shows. */
+function waitFor(count: number): string {
+  return `for _ in $(seq 200); do read -r n < ${COUNTER}; [ "\${n:-0}" -ge ${count} ] && break; sleep 0.1; done`;
 }
 
 async function startTimeOf(shell: GuestShell, pid: number): Promise<string> {
