@@ -18,6 +18,11 @@ export const demo = defineAction({
       args: [...run, join(REPOSITORY, "services/cli/lifecycle/main.ts"), ...options],
       env: { ...telemetryEnvironment(deployment, "cli"), TORPOR_URL: deployment.apiUrl },
     }).spawn();
-    return (await child.status).code;
+    // An interrupt reaches the child, too; it deletes its sandbox before it ends.
+    const waitForChild = () => {};
+    Deno.addSignalListener("SIGINT", waitForChild);
+    const { code } = await child.status;
+    Deno.removeSignalListener("SIGINT", waitForChild);
+    return code;
   },
 });

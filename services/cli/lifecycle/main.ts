@@ -14,8 +14,12 @@ import { demoJson, demoStory } from "./story.ts";
 const MEMORY_MB = 512;
 const DIRTY_MB = 128;
 
+/** What a shell reports for a program that SIGINT ended. */
+const INTERRUPTED = 130;
+
+const interrupted = new AbortController();
+
 async function demo(json: boolean, keep: boolean): Promise<number> {
-  const interrupted = new AbortController();
   const onInterrupt = () => interrupted.abort();
   Deno.addSignalListener("SIGINT", onInterrupt);
   try {
@@ -39,6 +43,7 @@ try {
   Deno.exitCode = await demo(Deno.args.includes("--json"), Deno.args.includes("--keep"));
 } catch (thrown) {
   const error = asTorporError(thrown);
+  if (interrupted.signal.aborted) Deno.exit(INTERRUPTED);
   console.error(`error: ${error.message} [${error.code}]`);
   if (error.hint) console.error(`hint: ${error.hint}`);
   if (thrown !== error) console.error(thrown);
