@@ -1,3 +1,6 @@
+import type { HomePaths } from "@torpor/config";
+import { TorporError } from "@torpor/errors";
+import { cacheUsers } from "../deployment/cache_users.ts";
 import { deploymentPaths } from "../deployment/deployment.ts";
 import { takeDown } from "../deployment/down.ts";
 import { exists, removeIfThere } from "../deployment/files.ts";
@@ -16,6 +19,7 @@ export const down = defineAction({
   },
   async run({ args }) {
     const paths = deploymentPaths();
+    if (args.purge) refuseWhileShared(paths);
     if (args.purge && !args.yes) confirmPurge(paths.home);
     const progress = new Progress();
     const result = await takeDown(paths, progress);
@@ -26,6 +30,19 @@ export const down = defineAction({
     console.log(result.stopped.length > 0 ? `Stopped ${result.stopped.join(", ")}.` : "Nothing was running.");
   },
 });
+
+function refuseWhileShared(paths: HomePaths): void {
+  const users = cacheUsers(paths);
+  if (users.length === 0) return;
+  const homes = [...new Set(users.map(({ env }) => env.get("TORPOR_HOME") ?? "unknown"))].join(", ");
+  throw new TorporError(
+    "conflict",
+    `not deleted: what is in ${paths.home} is in use by other data directories: ${homes}`,
+    {
+      hint: "stop those first; and look at TORPOR_HOME: is this the one you mean?",
+    },
+  );
+}
 
 function confirmPurge(home: string): void {
   if (!Deno.stdin.isTerminal()) throw new UsageError("--purge deletes all sandboxes: add --yes");

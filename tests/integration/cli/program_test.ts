@@ -153,6 +153,15 @@ Deno.test("the command line, from an empty data directory to none", async (t) =>
     for (const { pid, env } of processesOf(torpor.home)) if (env.get("TORPOR_SERVICE")) Deno.kill(pid, "SIGKILL");
     const refused = await torpor.run(["down", "--purge"]);
     assertEquals(refused.code, 2, "without --yes and a terminal nothing is deleted");
+    const sharer = new Deno.Command("sleep", {
+      args: ["600"],
+      env: { TORPOR_HOME: "/elsewhere", TORPOR_CACHE: torpor.path("cache") },
+    }).spawn();
+    const shared = await torpor.run(["down", "--purge", "--yes", "--json"]);
+    sharer.kill("SIGKILL");
+    await sharer.status;
+    assertEquals([shared.code, shared.json().error.code], [4, "conflict"], "others use what is in it");
+    await Deno.stat(torpor.path("database"));
     const down = await torpor.run(["down", "--purge", "--yes", "--json"]);
     assertEquals([down.code, down.json().purged], [0, true]);
     assertEquals(processesOf(torpor.home), []);
