@@ -76,15 +76,16 @@ async function upsertTraces(sql: Queryable, spans: SpanRow[]): Promise<void> {
     if (span.parentSpanId === "") trace.rootName = span.name;
     traces.set(span.traceId, trace);
   }
-  // Sorted, so that two batches that share traces lock them in the same order.
+  // Sorted, so that two batches that share traces lock them in the same order. The time is that of the write, not now(): a
+  // batch that waited for another's lock began before it.
   for (const trace of [...traces.values()].sort((a, b) => a.traceId < b.traceId ? -1 : 1)) {
     await sql`
-      insert into traces (trace_id, root_name, start_ns, end_ns)
-      values (${trace.traceId}, ${trace.rootName}, ${trace.startNs}, ${trace.endNs})
+      insert into traces (trace_id, root_name, start_ns, end_ns, updated_at)
+      values (${trace.traceId}, ${trace.rootName}, ${trace.startNs}, ${trace.endNs}, clock_timestamp())
       on conflict (trace_id) do update set
         root_name = case when excluded.root_name <> '' then excluded.root_name else traces.root_name end,
         start_ns = least(traces.start_ns, excluded.start_ns), end_ns = greatest(traces.end_ns, excluded.end_ns),
-        updated_at = now()`;
+        updated_at = clock_timestamp()`;
   }
 }
 

@@ -15,6 +15,8 @@ export interface TestHostAgentOptions {
   /** An existing data directory, which is then kept; default: a new one that is removed at the end. */
   home?: string;
   schedulerUrl?: string;
+  /** Default false, so that a test knows which processes there are. */
+  spareVmm?: boolean;
   overrides?: HostOverrides;
 }
 
@@ -49,6 +51,7 @@ export async function startTestHostAgent(options: TestHostAgentOptions = {}): Pr
     internalToken: TOKEN,
     schedulerUrl: options.schedulerUrl,
     heartbeatIntervalMs: 200,
+    spareVmm: options.spareVmm ?? false,
   }, options.overrides);
   const client = openTestClient(formatAddress(agent.address));
   return {
@@ -102,7 +105,7 @@ export interface HostAgentProcess extends AsyncDisposable {
  */
 export async function startHostAgentProcess(
   home: string,
-  options: { crashAt?: string; wrap?: string[]; address?: string } = {},
+  options: { crashAt?: string; wrap?: string[]; address?: string; spareVmm?: boolean } = {},
 ): Promise<HostAgentProcess> {
   const address = options.address ?? `unix:${home}/agent.sock`;
   const { cache, nativeDirectory } = testInstallation();
@@ -117,6 +120,7 @@ export async function startHostAgentProcess(
       TORPOR_LISTEN: address,
       TORPOR_INTERNAL_TOKEN: TOKEN,
       TORPOR_TEST_CRASH_AT: options.crashAt ?? "",
+      TORPOR_SPARE_VMM: options.spareVmm ? "on" : "off",
     },
     stdin: "null",
     stdout: "null",

@@ -19,6 +19,8 @@ export interface HostAgentConfig {
   heartbeatIntervalMs: number;
   /** Forces an accelerator instead of probing. */
   accelerator?: "kvm" | "tcg";
+  /** Keeps one VMM started ahead for the next resume. */
+  spareVmm: boolean;
 }
 
 /**
@@ -34,6 +36,7 @@ export function readHostAgentConfig(): HostAgentConfig {
     TORPOR_LIB_DIR: z.string().optional(),
     TORPOR_HEARTBEAT_INTERVAL_MS: z.coerce.number().int().min(100).max(60_000).default(2000),
     TORPOR_ACCEL: z.enum(["kvm", "tcg"]).optional(),
+    TORPOR_SPARE_VMM: z.enum(["on", "off"]).default("on"),
   });
   const home = torporHome();
   const paths = homePaths(home);
@@ -47,5 +50,6 @@ export function readHostAgentConfig(): HostAgentConfig {
     schedulerUrl: env.TORPOR_SCHEDULER_URL,
     heartbeatIntervalMs: env.TORPOR_HEARTBEAT_INTERVAL_MS,
     accelerator: env.TORPOR_ACCEL,
+    spareVmm: env.TORPOR_SPARE_VMM === "on",
   };
 }

@@ -16,6 +16,7 @@ import type { HostContext } from "./sandbox/context.ts";
 import { SandboxManager } from "./sandbox/manager.ts";
 import { recoverSandboxes } from "./sandbox/recover.ts";
 import { Semaphore } from "./sandbox/semaphore.ts";
+import { SparePool } from "./spare/spare_pool.ts";
 import { Images } from "./storage/images.ts";
 import { Layout } from "./storage/layout.ts";
 import { detectQemu } from "./vmm/qemu/detect.ts";
@@ -44,10 +45,12 @@ export async function startHostAgent(
   config: HostAgentConfig,
   overrides: HostOverrides = {},
 ): Promise<RunningHostAgent> {
-  const context = { ...await openHost(config), ...overrides };
+  const host = { ...await openHost(config), ...overrides };
+  const context: HostContext = { ...host, spares: config.spareVmm ? new SparePool(host) : undefined };
   const hostId = await hostIdentity(context.layout);
   const { sandboxes, orphans } = await recoverSandboxes(context);
   await using resources = new AsyncDisposableStack();
+  if (context.spares) resources.use(context.spares);
   const manager = new SandboxManager(context, sandboxes, orphans);
   const terminated = Promise.withResolvers<void>();
   const http = dataRoutes(manager);

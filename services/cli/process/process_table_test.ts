@@ -28,9 +28,13 @@ Deno.test("a process that ignores SIGTERM is killed", async () => {
 });
 
 Deno.test("a pid that another process has now is not signalled", async () => {
-  const child = new Deno.Command("sleep", { args: ["60"] }).spawn();
+  const child = new Deno.Command("sh", { args: ["-c", "echo; read _"], stdin: "piped", stdout: "piped" }).spawn();
+  // A process that has only just started has no command line yet.
+  const reader = child.stdout.getReader();
+  await reader.read();
   const process = readProcess(child.pid)!;
   assertEquals(signalProcess({ ...process, startTime: "1" }, "SIGKILL"), false);
   assert(isAlive(process));
   await Promise.all([endProcess(process, 10_000), child.status]);
+  await Promise.all([reader.cancel(), child.stdin.close()]);
 });

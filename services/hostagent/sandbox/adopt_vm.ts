@@ -26,9 +26,8 @@ export async function adoptVm(context: HostContext, sandbox: Sandbox): Promise<R
 async function adopt(context: HostContext, sandbox: Sandbox, vm: VmRecord): Promise<RunningVm | undefined> {
   const { driver, layout } = context;
   const paths = layout.sandbox(sandbox.id);
-  const { pid, start_time } = vm.vmm;
-  const commandLineIncludes = driver.commandLineMark(paths);
-  const process = adoptProcess({ pid, startTime: BigInt(start_time), commandLineIncludes });
+  const { vmm: { pid, start_time }, command_line_mark: mark } = vm;
+  const process = adoptProcess({ pid, startTime: BigInt(start_time), commandLineIncludes: mark });
   if (!process) return undefined;
   await using resources = new AsyncDisposableStack();
   resources.use(process);
@@ -38,7 +37,7 @@ async function adopt(context: HostContext, sandbox: Sandbox, vm: VmRecord): Prom
   const sizeBytes = sandbox.record.memory_mb * 2 ** 20;
   const memory = resources.use(new GuestMemory(process.duplicateDescriptor(vm.memory_fd), sizeBytes));
   const parent = pager ? await readParent(context, sandbox) : undefined;
-  const vmm = await driver.adopt(process, paths);
+  const vmm = await driver.adopt(process, paths, mark);
   // Its agent may have died between stopping the vCPUs and committing.
   if (!await vmm.isRunning()) await vmm.startVcpus();
   const { tracking, accelerator } = vm;

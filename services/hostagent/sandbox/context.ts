@@ -1,5 +1,6 @@
 import type { Span } from "@opentelemetry/api";
 import { withSpan } from "@torpor/telemetry";
+import type { SparePool } from "../spare/spare_pool.ts";
 import type { Images } from "../storage/images.ts";
 import type { Layout } from "../storage/layout.ts";
 import type { VmmDriver } from "../vmm/driver.ts";
@@ -16,6 +17,8 @@ export interface HostContext {
   tracking: boolean;
   /** Limits what copies much at once: the pool of blocking native calls has 32 threads, and disks like sequences. */
   copySlots: Semaphore;
+  /** VMMs started ahead; absent: each resume starts its own. */
+  spares?: SparePool;
   /** Called at the begin of each step; what it throws fails the step. Tests use it to make any step fail. */
   onStep?: (step: string, sandboxId: string) => void | Promise<void>;
 }

@@ -66,6 +66,7 @@ function newRecord(
 ): SandboxRecord {
   return {
     schema: RECORD_SCHEMA,
+    revision: 0,
     sandbox_id: call.sandboxId,
     template: spec.template,
     vcpus: spec.vcpus,

@@ -96,7 +96,8 @@ export class SandboxManager implements SandboxAccess, AsyncDisposable {
     return await this.#change(kind, call, async (sandbox, signal) => {
       // Used meanwhile, or paused by somebody else.
       if (kind === "auto_pause" && !this.#closing && !(sandbox.vm && idleAtMs(sandbox) <= Date.now())) return sandbox;
-      await pauseSandbox(this.#context, sandbox, signal);
+      // Who pauses often resumes soon; a sandbox that was idle, or that stops with its host, is not expected back.
+      await pauseSandbox(this.#context, sandbox, { expectResume: kind === "pause" }, signal);
       sandbox.record.auto_paused = kind === "auto_pause";
       return sandbox;
     });
@@ -249,7 +250,8 @@ export class SandboxManager implements SandboxAccess, AsyncDisposable {
       record.version = Math.max(record.version, call.version);
       record.operation = operation;
       const interrupt = sandbox.interrupt = new AbortController();
-      await sandbox.save(this.#context.layout);
+      // A resume is noted together with its VM: before that, nothing has happened that a restart would have to know.
+      if (kind !== "resume") await sandbox.save(this.#context.layout);
       try {
         const result = await work(sandbox, interrupt.signal);
         operation.state = "succeeded";

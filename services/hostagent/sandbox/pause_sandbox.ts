@@ -7,17 +7,25 @@ import { hostError } from "./host_error.ts";
 import { pauseVm } from "./pause_vm.ts";
 import type { RunningVm } from "./running_vm.ts";
 import { removeLiveFiles } from "./live_files.ts";
+import { vmShape } from "./resume_vm.ts";
 import type { Sandbox } from "./sandbox.ts";
 
 /**
  * Pauses a sandbox: snapshot, commit, release of everything that the VM held, release of replaced generations. A paused
  * sandbox stays as it is. Lock held by the caller.
+ * @param options.expectResume starts a VMM for the next resume meanwhile.
  * @throws TorporError `pause_failed`, `no_space` and what the VMM reports (the VM runs on); `vm_gone` or `pager_failed`
  *   when the VM vanished before: the newest snapshot is then older than what the caller wants to keep.
  */
-export async function pauseSandbox(context: HostContext, sandbox: Sandbox, signal: AbortSignal): Promise<void> {
+export async function pauseSandbox(
+  context: HostContext,
+  sandbox: Sandbox,
+  options: { expectResume: boolean },
+  signal: AbortSignal,
+): Promise<void> {
   const { vm, record } = sandbox;
   if (!vm) return requirePaused(sandbox);
+  if (options.expectResume) context.spares?.prepare(vmShape(context, record));
   let snapshot: FoundSnapshot;
   try {
     snapshot = await pauseVm(context, record, vm, signal);

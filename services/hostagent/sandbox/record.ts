@@ -20,6 +20,8 @@ export type ProcessRecord = z.infer<typeof processSchema>;
 
 const vmSchema = z.strictObject({
   vmm: processSchema,
+  /** A part of its command line that no other process has. */
+  command_line_mark: z.string().min(1),
   accelerator: z.enum(["kvm", "tcg"]),
   /** Descriptor numbers inside the VMM and the pager, by which a restarted agent finds their memory again. */
   memory_fd: count,
@@ -47,10 +49,12 @@ const operationSchema = z.strictObject({
 /** The operation in flight, or the last one. */
 export type OperationRecord = z.infer<typeof operationSchema>;
 
-/** `sandbox.json`: what a restarted agent must know of a sandbox. */
+/** `sandbox.json`, and `running.json` while a VM runs: what a restarted agent must know of a sandbox. */
 export const recordSchema = z.strictObject({
   schema: z.literal(RECORD_SCHEMA),
   sandbox_id: id,
+  /** Grows by one with each write: of the two files, the one with the higher number counts. */
+  revision: count,
   template: z.string(),
   vcpus: z.number().int().min(1),
   memory_mb: z.number().int().min(1),

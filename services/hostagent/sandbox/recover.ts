@@ -8,7 +8,7 @@ import { removeSnapshots } from "./destroy_sandbox.ts";
 import { removeLiveFiles } from "./live_files.ts";
 import { parseRecord, type SandboxRecord } from "./record.ts";
 import { Sandbox } from "./sandbox.ts";
-import { killStrays } from "./strays.ts";
+import { killSpares, killStrays } from "./strays.ts";
 
 /** What an earlier agent left behind. */
 export interface Recovered {
@@ -35,6 +35,7 @@ export async function recoverSandboxes(context: HostContext): Promise<Recovered>
     sandboxes.push(sandbox);
     log("info", "sandbox_recovered", { sandbox_id: id, status: sandbox.status, reason: sandbox.record.reason });
   }
+  await killSpares(context, new Set(sandboxes.flatMap(({ vm }) => vm ? [vm.vmm.process.pid] : [])));
   for (const [sandboxId, { manifest }] of newest) {
     log("error", "snapshot_without_sandbox", { sandbox_id: sandboxId, snapshot_id: manifest.snapshot_id });
   }
@@ -83,12 +84,22 @@ async function recoverSandbox(
 }
 
 async function readRecord(context: HostContext, id: string): Promise<SandboxRecord | undefined | "unreadable"> {
-  const text = await readIfPresent(context.layout.sandbox(id).record);
+  const paths = context.layout.sandbox(id);
+  const running = await readOne(id, paths.runningRecord);
+  const durable = await readOne(id, paths.record);
+  // A power loss may have broken the one that is not synced; the VM that it told of is then gone as well.
+  if (running === undefined || running === "unreadable") return durable;
+  if (durable === undefined || durable === "unreadable") return running;
+  return running.revision > durable.revision ? running : durable;
+}
+
+async function readOne(id: string, path: string): Promise<SandboxRecord | undefined | "unreadable"> {
+  const text = await readIfPresent(path);
   if (text === undefined) return undefined;
   try {
     return parseRecord(text);
   } catch (error) {
-    log("error", "record_unreadable", { sandbox_id: id }, error);
+    log("error", "record_unreadable", { sandbox_id: id, path }, error);
     return "unreadable";
   }
 }

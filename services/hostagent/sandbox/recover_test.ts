@@ -30,6 +30,7 @@ async function withHost(work: (context: HostContext) => Promise<void>): Promise<
 function recordOf(sandboxId: string, changes: Partial<SandboxRecord>): SandboxRecord {
   return {
     schema: RECORD_SCHEMA,
+    revision: 1,
     sandbox_id: sandboxId,
     template: "base",
     vcpus: 1,
@@ -63,6 +64,7 @@ Deno.test("a process that merely got the number of a VMM is neither adopted nor 
     const id = newId();
     const vm = {
       vmm: { pid: bystander.pid, start_time: "1" },
+      command_line_mark: "sleep",
       accelerator: "tcg" as const,
       memory_fd: 3,
       pager: null,
@@ -107,6 +109,22 @@ Deno.test("a deletion that was cut short is finished, an empty directory is remo
     await Deno.mkdir(layout.sandbox(newId()).directory);
     assertEquals((await recoverSandboxes(context)).sandboxes, []);
     assertEquals(await namesIn(layout.sandboxes), []);
+  });
+});
+
+Deno.test("of the two records the newer one counts, and a broken unsynced one is as good as none", async () => {
+  await withHost(async (context) => {
+    const { layout } = context;
+    const durable = { state: "failed" as const, version: 3 };
+    for (const [revision, version] of [[2, 5], [0, 3], [undefined, 3]] as const) {
+      const id = newId();
+      await writeRecord(layout, JSON.stringify(recordOf(id, durable)), id);
+      const running = revision === undefined ? "" : JSON.stringify(recordOf(id, { ...durable, revision, version: 5 }));
+      await Deno.writeTextFile(layout.sandbox(id).runningRecord, running);
+      const { sandboxes } = await recoverSandboxes(context);
+      assertEquals(sandboxes.find((sandbox) => sandbox.id === id)?.record.version, version);
+      assertEquals((await namesIn(layout.sandbox(id).directory)).includes("running.json"), false);
+    }
   });
 });
 

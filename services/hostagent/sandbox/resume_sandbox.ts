@@ -26,7 +26,7 @@ export async function resumeSandbox(
   try {
     const { vm, clockBehindMs } = await resumeVm(context, record, record.snapshot_id, async (vm) => {
       record.vm = vm.record;
-      await sandbox.saveWithVm(layout);
+      await sandbox.save(layout);
     }, signal);
     sandbox.vm = vm;
     sandbox.touch();

@@ -1,8 +1,9 @@
-import { openFile, openUserfaultfdDevice, socketPair } from "@torpor/ffi";
+import { type Descriptor, openFile, openUserfaultfdDevice, socketPair } from "@torpor/ffi";
 import { GuestMemory } from "../memory/guest_memory.ts";
 import { Pager } from "../memory/pager.ts";
 import { reportPager } from "../memory/report_pager.ts";
 import { type VerifiedSnapshot, verifySnapshot } from "../snapshot/committed.ts";
+import type { SpareVm, VmShape } from "../spare/spare_vm.ts";
 import { createEmptyDisk, fillDisk } from "../storage/disk.ts";
 import { removeIfPresent } from "../storage/durable_file.ts";
 import type { Vmm } from "../vmm/driver.ts";
@@ -66,12 +67,11 @@ async function restore(
   const id = record.sandbox_id;
   const { agentSocket } = context.layout.sandbox(id);
   await using resources = new AsyncDisposableStack();
-  const memory = resources.use(GuestMemory.create(id, record.memory_mb));
-  await prepareDisk(context, id, snapshot);
+  const waiting = await waitingVm(context, record, snapshot, resources);
   // Both end before anything is released: a copy must not go on into a directory that is being cleaned.
   const [filled, started] = await Promise.allSettled([
     copyDisk(context, id, snapshot),
-    startProcesses(context, record, snapshot, memory, resources, signal),
+    startProcesses(context, record, snapshot, waiting, resources, signal),
   ]);
   if (filled.status === "rejected") throw filled.reason;
   if (started.status === "rejected") throw started.reason;
@@ -82,16 +82,51 @@ async function restore(
   });
   const { tracking, driver } = context;
   const { accelerator } = driver.identity;
+  const { memory } = waiting;
   const vm = new RunningVm({ vmm, memory, pager, parent: snapshot, tracking, accelerator, agentSocket });
   resources.move();
   return vm;
 }
 
-/** The VMM opens the disk when it starts, so the file exists at its full size before its content is there. */
-async function prepareDisk(context: HostContext, id: string, snapshot: VerifiedSnapshot): Promise<void> {
-  const live = context.layout.sandbox(id).disk;
-  await removeIfPresent(live);
-  await createEmptyDisk(live, snapshot.manifest.files.disk.bytes);
+/** Memory, and the VMM itself where one has been started ahead. */
+interface WaitingVm {
+  memory: GuestMemory;
+  spare?: SpareVm;
+}
+
+/** Takes a spare VMM, or prepares what a new one needs. `resources` owns the result. */
+async function waitingVm(
+  context: HostContext,
+  record: SandboxRecord,
+  snapshot: VerifiedSnapshot,
+  resources: AsyncDisposableStack,
+): Promise<WaitingVm> {
+  const id = record.sandbox_id;
+  const paths = context.layout.sandbox(id);
+  const spare = await context.spares?.take(vmShape(context, record));
+  if (spare) {
+    resources.use(spare);
+    await step(context, id, "resume.take_spare", () => spare.handOver(paths));
+    resources.use(spare.pagerSocket);
+    resources.use(spare.memory);
+    resources.use(spare.vmm);
+    return { memory: spare.memory, spare };
+  }
+  const memory = resources.use(GuestMemory.create(id, record.memory_mb));
+  // The VMM opens the disk when it starts, so the file exists at its full size before its content is there.
+  await removeIfPresent(paths.disk);
+  await createEmptyDisk(paths.disk, snapshot.manifest.files.disk.bytes);
+  return { memory };
+}
+
+/** What a VMM for this sandbox must know when it starts. */
+export function vmShape({ images }: HostContext, record: SandboxRecord): VmShape {
+  return {
+    vcpus: record.vcpus,
+    memoryMb: record.memory_mb,
+    diskBytes: record.disk_size_mb * 2 ** 20,
+    baseImage: images.basePath(record.base_image),
+  };
 }
 
 async function copyDisk(context: HostContext, id: string, snapshot: VerifiedSnapshot): Promise<void> {
@@ -103,46 +138,56 @@ async function copyDisk(context: HostContext, id: string, snapshot: VerifiedSnap
   });
 }
 
-/** Starts pager and VMM, joined by a socket; `resources` owns both. */
+/** Starts the pager, and the VMM where none waits, joined by a socket; `resources` owns both. */
 async function startProcesses(
   context: HostContext,
   record: SandboxRecord,
   snapshot: VerifiedSnapshot,
-  memory: GuestMemory,
+  { memory, spare }: WaitingVm,
   resources: AsyncDisposableStack,
   signal: AbortSignal,
 ): Promise<{ vmm: Vmm; pager: Pager }> {
+  if (spare) {
+    const pager = await startPager(context, record, snapshot, spare.pagerSocket, resources);
+    return { vmm: spare.vmm, pager };
+  }
   const { layout, driver, tracking } = context;
   const id = record.sandbox_id;
-  const paths = layout.sandbox(id);
   using opened = new DisposableStack();
-  // The agent keeps neither end: the pager must see the end of the connection when the VMM is gone.
   const [pagerEnd, vmmEnd] = socketPair();
   opened.use(pagerEnd);
   opened.use(vmmEnd);
-  const pager = await step(context, id, "resume.spawn_pager", () => {
-    const read = (path: string) => opened.use(openFile(path, { read: true })).fd;
-    return resources.use(Pager.start({
-      sandboxId: id,
-      memoryBytes: memory.sizeBytes,
-      handshakeFd: pagerEnd.fd,
-      headerFd: read(layout.snapshot(snapshot.manifest.snapshot_id).memoryHeader),
-      sourceFds: snapshot.table.sources.map((source) => read(layout.snapshot(source).memoryData)),
-      logPath: paths.pagerLog,
-      nativeDirectory: context.nativeDirectory,
-    }));
-  });
-  pagerEnd.close();
-  const config = {
-    sandboxId: id,
-    paths,
-    vcpus: record.vcpus,
-    memoryMb: record.memory_mb,
-    memoryFd: memory.fd,
-    baseImage: context.images.basePath(record.base_image),
-  };
+  const pager = await startPager(context, record, snapshot, pagerEnd, resources);
+  const config = { sandboxId: id, paths: layout.sandbox(id), memoryFd: memory.fd, ...vmShape(context, record) };
   const device = opened.use(openUserfaultfdDevice());
   const link = { userfaultfdDeviceFd: device.fd, socketFd: vmmEnd.fd, tracking };
   const vmm = await step(context, id, "resume.spawn_vmm", () => driver.restore(config, link, signal));
   return { vmm: resources.use(vmm), pager };
+}
+
+/** Starts the pager and closes this agent's copy of its socket: it must see the end of the connection when the VMM is gone. */
+async function startPager(
+  context: HostContext,
+  record: SandboxRecord,
+  { manifest, table }: VerifiedSnapshot,
+  socket: Descriptor,
+  resources: AsyncDisposableStack,
+): Promise<Pager> {
+  const { layout, nativeDirectory } = context;
+  const id = record.sandbox_id;
+  return await step(context, id, "resume.spawn_pager", () => {
+    using opened = new DisposableStack();
+    const read = (path: string) => opened.use(openFile(path, { read: true })).fd;
+    const pager = resources.use(Pager.start({
+      sandboxId: id,
+      memoryBytes: record.memory_mb * 2 ** 20,
+      handshakeFd: socket.fd,
+      headerFd: read(layout.snapshot(manifest.snapshot_id).memoryHeader),
+      sourceFds: table.sources.map((source) => read(layout.snapshot(source).memoryData)),
+      logPath: layout.sandbox(id).pagerLog,
+      nativeDirectory,
+    }));
+    socket.close();
+    return pager;
+  });
 }

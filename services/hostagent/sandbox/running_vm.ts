@@ -73,6 +73,7 @@ export class RunningVm implements AsyncDisposable {
     const { pid, startTime } = this.vmm.process;
     return {
       vmm: { pid, start_time: String(startTime) },
+      command_line_mark: this.vmm.commandLineMark,
       accelerator: this.accelerator,
       memory_fd: VMM_MEMORY_FD,
       pager: this.pager?.record ?? null,

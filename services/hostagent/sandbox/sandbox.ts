@@ -1,6 +1,6 @@
 import type { ErrorCode } from "@torpor/errors";
 import type { FoundSnapshot } from "../snapshot/sweep.ts";
-import { replaceWhole, writeDurably } from "../storage/durable_file.ts";
+import { removeIfPresent, replaceUnsynced, writeDurably } from "../storage/durable_file.ts";
 import type { Layout } from "../storage/layout.ts";
 import type { OperationKind, SandboxRecord } from "./record.ts";
 import type { RunningVm } from "./running_vm.ts";
@@ -48,22 +48,18 @@ export class Sandbox {
     this.lastActiveAtMs = Date.now();
   }
 
-  /** Writes the record to disk. */
-  async save(layout: Layout): Promise<void> {
-    await writeDurably(layout.sandbox(this.id).record, this.#text());
-  }
-
-  #text(): string {
-    this.record.last_active_at_ms = this.lastActiveAtMs;
-    return JSON.stringify(this.record, null, 2) + "\n";
-  }
-
   /**
-   * Writes what only a running VM needs: a power loss ends the VM as well, and with the older record the sandbox is paused,
-   * as it then is.
+   * Writes the record. While a VM runs it goes to a file of its own that no sync waits for, as one can take 200 ms beside
+   * other writers: a power loss ends the VM as well, and the sandbox is then again what the durable record says.
    */
-  async saveWithVm(layout: Layout): Promise<void> {
-    await replaceWhole(layout.sandbox(this.id).record, this.#text());
+  async save(layout: Layout): Promise<void> {
+    const { record, runningRecord } = layout.sandbox(this.id);
+    this.record.last_active_at_ms = this.lastActiveAtMs;
+    this.record.revision++;
+    const text = JSON.stringify(this.record, null, 2) + "\n";
+    if (this.record.vm) return await replaceUnsynced(runningRecord, text);
+    await writeDurably(record, text);
+    await removeIfPresent(runningRecord);
   }
 
   /** Notes where the sandbox rests now, and why. */

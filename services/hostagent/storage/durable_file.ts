@@ -1,18 +1,17 @@
 import { dirname } from "@std/path";
 
-/** Writes `path` so that it survives a power loss: {@linkcode replaceWhole}, fsync(directory). */
+/** Writes `path` so that after a crash it has the old content or the new one: temp file, fsync, rename, fsync(directory). */
 export async function writeDurably(path: string, content: string): Promise<void> {
-  await replaceWhole(path, content);
+  const temporary = `${path}.new`;
+  await writeAndSync(temporary, new TextEncoder().encode(content));
+  await Deno.rename(temporary, path);
   await syncPath(dirname(path));
 }
 
-/**
- * Writes `path` so that after a crash it has the old content or the new one, whole: temp file, fsync, rename. After a
- * power loss it may be the old one.
- */
-export async function replaceWhole(path: string, content: string): Promise<void> {
+/** Writes `path` so that a reader, also after the end of this process, finds it whole. After a power loss it may be broken. */
+export async function replaceUnsynced(path: string, content: string): Promise<void> {
   const temporary = `${path}.new`;
-  await writeAndSync(temporary, new TextEncoder().encode(content));
+  await Deno.writeTextFile(temporary, content, { mode: 0o600 });
   await Deno.rename(temporary, path);
 }
 

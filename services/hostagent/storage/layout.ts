@@ -6,6 +6,8 @@ import { requireId } from "@torpor/ids";
 export interface SandboxPaths {
   directory: string;
   record: string;
+  /** The record while a VM runs; not synced. */
+  runningRecord: string;
   /** The writable disk of the running VM; gone while the sandbox is paused. */
   disk: string;
   qmpSocket: string;
@@ -35,6 +37,8 @@ export class Layout {
   readonly sandboxes: string;
   readonly snapshots: string;
   readonly staging: string;
+  /** VMMs that have started before a sandbox needs them. */
+  readonly spares: string;
   readonly accelerator: string;
 
   /** @param home the data directory, @param cache where built images are; both absolute. */
@@ -48,22 +52,17 @@ export class Layout {
     this.sandboxes = join(home, "sandboxes");
     this.snapshots = join(home, "snapshots");
     this.staging = join(home, "staging");
+    this.spares = join(home, "spares");
   }
 
   /** @throws TorporError `invalid_argument` when `sandboxId` is no id: it must never become another directory. */
   sandbox(sandboxId: string): SandboxPaths {
-    const directory = join(this.sandboxes, requireId(sandboxId, "sandbox_id"));
-    return {
-      directory,
-      record: join(directory, "sandbox.json"),
-      disk: join(directory, "disk.raw"),
-      qmpSocket: join(directory, "qmp.sock"),
-      agentSocket: join(directory, "agent.sock"),
-      consoleSocket: join(directory, "console.sock"),
-      consoleLog: join(directory, "console.log"),
-      vmmLog: join(directory, "vmm.log"),
-      pagerLog: join(directory, "pager.log"),
-    };
+    return sandboxPaths(join(this.sandboxes, requireId(sandboxId, "sandbox_id")));
+  }
+
+  /** The files of a spare VMM, named as they will be in its sandbox. @throws TorporError `invalid_argument`. */
+  spare(spareId: string): SandboxPaths {
+    return sandboxPaths(join(this.spares, requireId(spareId, "spare_id")));
   }
 
   /** @throws TorporError `invalid_argument` when `snapshotId` is no id. */
@@ -75,6 +74,21 @@ export class Layout {
   staged(snapshotId: string): SnapshotPaths {
     return snapshotPaths(join(this.staging, requireId(snapshotId, "snapshot_id")));
   }
+}
+
+function sandboxPaths(directory: string): SandboxPaths {
+  return {
+    directory,
+    record: join(directory, "sandbox.json"),
+    runningRecord: join(directory, "running.json"),
+    disk: join(directory, "disk.raw"),
+    qmpSocket: join(directory, "qmp.sock"),
+    agentSocket: join(directory, "agent.sock"),
+    consoleSocket: join(directory, "console.sock"),
+    consoleLog: join(directory, "console.log"),
+    vmmLog: join(directory, "vmm.log"),
+    pagerLog: join(directory, "pager.log"),
+  };
 }
 
 function snapshotPaths(directory: string): SnapshotPaths {

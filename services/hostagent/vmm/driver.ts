@@ -67,6 +67,8 @@ export interface Vmm extends AsyncDisposable {
   loadDeviceState(fd: number): Promise<void>;
   /** Lets go of the process: it runs on without this agent. */
   release(): Promise<void>;
+  /** The part of its command line by which a later agent recognises the process. */
+  readonly commandLineMark: string;
 }
 
 /** One kind of VMM on this host. */
@@ -79,8 +81,8 @@ export interface VmmDriver {
   /** Starts a VMM that waits for a device state; its RAM is served by a pager. @throws TorporError `vm_start_failed`. */
   restore(config: VmmConfig, pager: PagerLink, signal: AbortSignal): Promise<Vmm>;
   /** Takes over a VMM that an earlier agent started. @throws TorporError `vm_gone` when it does not answer. */
-  adopt(process: Process, paths: SandboxPaths): Promise<Vmm>;
-  /** A part of the command line that only the VMM of this sandbox has. */
+  adopt(process: Process, paths: SandboxPaths, commandLineMark: string): Promise<Vmm>;
+  /** A part of the command line that only the VMM started with these paths has. */
   commandLineMark(paths: SandboxPaths): string;
   /** @throws TorporError `resume_failed` with the reason when a snapshot of `identity` cannot run here. */
   requireCompatible(identity: VmmIdentity): void;

@@ -91,8 +91,8 @@ export class QemuDriver implements VmmDriver {
     );
   }
 
-  async adopt(process: Process, paths: SandboxPaths): Promise<Vmm> {
-    return await QemuVmm.connect(process, paths, AbortSignal.timeout(START_TIMEOUT_MS));
+  async adopt(process: Process, paths: SandboxPaths, commandLineMark: string): Promise<Vmm> {
+    return await QemuVmm.connect(process, paths, commandLineMark, AbortSignal.timeout(START_TIMEOUT_MS));
   }
 
   commandLineMark(paths: SandboxPaths): string {
@@ -136,7 +136,7 @@ export class QemuDriver implements VmmDriver {
       }));
     try {
       const limit = AbortSignal.any([signal, AbortSignal.timeout(START_TIMEOUT_MS)]);
-      return await QemuVmm.connect(process, paths, limit);
+      return await QemuVmm.connect(process, paths, this.commandLineMark(paths), limit);
     } catch (cause) {
       // connect has killed the process: what it said before is the reason.
       signal.throwIfAborted();

@@ -15,12 +15,20 @@ const STATE_FD_NAME = "device-state";
 /** A running QEMU process with its monitor and its console. */
 export class QemuVmm implements Vmm {
   readonly process: Process;
+  readonly commandLineMark: string;
   readonly #qmp: Qmp;
   readonly #console: ConsoleLog;
   readonly #connections: AsyncDisposableStack;
 
-  private constructor(process: Process, qmp: Qmp, console: ConsoleLog, connections: AsyncDisposableStack) {
+  private constructor(
+    process: Process,
+    commandLineMark: string,
+    qmp: Qmp,
+    console: ConsoleLog,
+    connections: AsyncDisposableStack,
+  ) {
     this.process = process;
+    this.commandLineMark = commandLineMark;
     this.#qmp = qmp;
     this.#console = console;
     this.#connections = connections;
@@ -30,14 +38,19 @@ export class QemuVmm implements Vmm {
    * Connects to a QEMU that was started, now or by an earlier agent. On failure the process is killed.
    * @throws TorporError `vm_gone` when it ends first, `deadline_exceeded`; the signal's reason.
    */
-  static async connect(process: Process, paths: SandboxPaths, signal: AbortSignal): Promise<QemuVmm> {
+  static async connect(
+    process: Process,
+    paths: SandboxPaths,
+    commandLineMark: string,
+    signal: AbortSignal,
+  ): Promise<QemuVmm> {
     const ended = new AbortController();
     process.exited.then(() => ended.abort(new TorporError("vm_gone", "the VMM ended before it answered")));
     await using connections = new AsyncDisposableStack();
     try {
       const qmp = connections.use(await Qmp.connect(paths.qmpSocket, AbortSignal.any([signal, ended.signal])));
       const console = connections.use(await ConsoleLog.open(paths.consoleSocket, paths.consoleLog));
-      return new QemuVmm(process, qmp, console, connections.move());
+      return new QemuVmm(process, commandLineMark, qmp, console, connections.move());
     } catch (error) {
       await process[Symbol.asyncDispose]();
       throw error;

@@ -1,0 +1,86 @@
+import { type Descriptor, openUserfaultfdDevice, socketPair } from "@torpor/ffi";
+import { newId } from "@torpor/ids";
+import { GuestMemory } from "../memory/guest_memory.ts";
+import { createEmptyDisk } from "../storage/disk.ts";
+import { removeIfPresent } from "../storage/durable_file.ts";
+import type { Layout, SandboxPaths } from "../storage/layout.ts";
+import type { Vmm, VmmDriver } from "../vmm/driver.ts";
+
+/** What a VMM must know when it starts. */
+export interface VmShape {
+  vcpus: number;
+  memoryMb: number;
+  /** Size of the writable disk, bytes. */
+  diskBytes: number;
+  /** Path of the read-only base image. */
+  baseImage: string;
+}
+
+/** What starting a spare VMM needs of its host. */
+export interface SpareHost {
+  layout: Layout;
+  driver: VmmDriver;
+  tracking: boolean;
+}
+
+/** A VMM that has started and waits for a device state; no sandbox owns it yet. Disposing it kills it. */
+export class SpareVm implements AsyncDisposable {
+  readonly vmm: Vmm;
+  readonly memory: GuestMemory;
+  /** The pager's end of the connection; the VMM's message waits in it. */
+  readonly pagerSocket: Descriptor;
+  readonly #paths: SandboxPaths;
+  readonly #resources: AsyncDisposableStack;
+  /** Its process has ended. */
+  ended = false;
+
+  private constructor(
+    parts: { vmm: Vmm; memory: GuestMemory; pagerSocket: Descriptor; paths: SandboxPaths },
+    resources: AsyncDisposableStack,
+  ) {
+    this.vmm = parts.vmm;
+    this.memory = parts.memory;
+    this.pagerSocket = parts.pagerSocket;
+    this.#paths = parts.paths;
+    this.#resources = resources;
+    this.vmm.process.exited.then(() => this.ended = true);
+  }
+
+  /** Starts a VMM in a directory of its own. @throws TorporError `vm_start_failed`, NativeError, Deno.errors. */
+  static async start({ layout, driver, tracking }: SpareHost, shape: VmShape, signal: AbortSignal): Promise<SpareVm> {
+    const id = newId();
+    const paths = layout.spare(id);
+    await using resources = new AsyncDisposableStack();
+    resources.defer(() => removeIfPresent(paths.directory));
+    await Deno.mkdir(paths.directory, { recursive: true, mode: 0o700 });
+    await createEmptyDisk(paths.disk, shape.diskBytes);
+    const memory = resources.use(GuestMemory.create(id, shape.memoryMb));
+    const [pagerSocket, vmmSocket] = socketPair();
+    resources.use(pagerSocket);
+    using vmmEnd = vmmSocket;
+    using device = openUserfaultfdDevice();
+    const config = { sandboxId: id, paths, memoryFd: memory.fd, ...shape };
+    const link = { userfaultfdDeviceFd: device.fd, socketFd: vmmEnd.fd, tracking };
+    const vmm = resources.use(await driver.restore(config, link, signal));
+    return new SpareVm({ vmm, memory, pagerSocket, paths }, resources.move());
+  }
+
+  /**
+   * Gives its files a sandbox's names: the VMM has its disk open, and a unix socket is reached by any name of its file.
+   * From now on the caller owns VMM and memory, and closes the socket. On failure nothing has been handed over.
+   */
+  async handOver(to: SandboxPaths): Promise<void> {
+    const { disk, qmpSocket, agentSocket, consoleSocket, vmmLog } = this.#paths;
+    await Deno.rename(disk, to.disk);
+    await Deno.rename(qmpSocket, to.qmpSocket);
+    await Deno.rename(agentSocket, to.agentSocket);
+    await Deno.rename(consoleSocket, to.consoleSocket);
+    await Deno.rename(vmmLog, to.vmmLog);
+    this.#resources.move();
+    await removeIfPresent(this.#paths.directory);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#resources.disposeAsync();
+  }
+}
