@@ -43,7 +43,7 @@ export class SparePool implements AsyncDisposable {
     this.#waiting = undefined;
     clearTimeout(waiting.expiry);
     const spare = await waiting.starting;
-    if (!spare?.ended) return spare;
+    if (!spare || await isWaiting(spare)) return spare;
     await spare[Symbol.asyncDispose]();
     return undefined;
   }
@@ -74,6 +74,16 @@ export class SparePool implements AsyncDisposable {
     const ending = waiting.starting.then((spare) => spare?.[Symbol.asyncDispose]());
     this.#background.add(ending);
     ending.finally(() => this.#background.delete(ending));
+  }
+}
+
+/** Asks the VMM itself: that its process has ended would be told a moment later. */
+async function isWaiting(spare: SpareVm): Promise<boolean> {
+  try {
+    return !await spare.vmm.isRunning();
+  } catch (error) {
+    log("warn", "spare_vmm_gone", {}, error);
+    return false;
   }
 }
 

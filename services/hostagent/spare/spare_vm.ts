@@ -31,8 +31,6 @@ export class SpareVm implements AsyncDisposable {
   readonly pagerSocket: Descriptor;
   readonly #paths: SandboxPaths;
   readonly #resources: AsyncDisposableStack;
-  /** Its process has ended. */
-  ended = false;
 
   private constructor(
     parts: { vmm: Vmm; memory: GuestMemory; pagerSocket: Descriptor; paths: SandboxPaths },
@@ -43,7 +41,6 @@ export class SpareVm implements AsyncDisposable {
     this.pagerSocket = parts.pagerSocket;
     this.#paths = parts.paths;
     this.#resources = resources;
-    this.vmm.process.exited.then(() => this.ended = true);
   }
 
   /** Starts a VMM in a directory of its own. @throws TorporError `vm_start_failed`, NativeError, Deno.errors. */
