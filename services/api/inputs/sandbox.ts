@@ -1,4 +1,5 @@
 import { z } from "@hono/zod-openapi";
+import { SANDBOX_STATES } from "@torpor/db";
 import { environment, plainText, recordBytes } from "./text.ts";
 
 /** The environment of a sandbox travels with each of its commands in one frame of 68 KiB (guest.v1). */
@@ -32,21 +33,6 @@ export const createSandboxInput = z.strictObject({
 export const resumeSandboxInput = z.strictObject({
   timeout_sec: timeoutSec.optional().openapi({ description: "A new idle timeout, seconds. Absent: as before." }),
 }).openapi("ResumeSandbox");
-
-/** Every state of a sandbox, as the API spells it. */
-export const SANDBOX_STATES = [
-  "pending",
-  "starting",
-  "running",
-  "pausing",
-  "paused",
-  "resuming",
-  "snapshotting",
-  "lost",
-  "failed",
-  "deleting",
-  "deleted",
-] as const;
 
 export const sandboxState = z.enum(SANDBOX_STATES).openapi("SandboxState");
 

@@ -1,7 +1,8 @@
 import { createRoute, z } from "@hono/zod-openapi";
 import type { Api } from "../handlers/api.ts";
 import { getSandbox, listSandboxes } from "../handlers/sandboxes.ts";
-import { listSandboxesInput, SANDBOX_STATES } from "../inputs/sandbox.ts";
+import { SANDBOX_STATES } from "@torpor/db";
+import { listSandboxesInput } from "../inputs/sandbox.ts";
 import { parseInput } from "../inputs/parse.ts";
 import { commonErrors, jsonAnswer, sandboxErrors } from "./answers.ts";
 import type { RestApp } from "./environment.ts";
