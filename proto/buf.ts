@@ -1,4 +1,4 @@
-import { fromFileUrl } from "@std/path";
+import { dirname, fromFileUrl } from "@std/path";
 
 /** Where the contracts are. */
 export const PROTO_DIRECTORY = fromFileUrl(new URL(".", import.meta.url));
@@ -8,8 +8,12 @@ export async function buf(args: readonly string[]): Promise<{ success: boolean; 
   const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
     args: ["run", "--quiet", "--allow-all", "npm:@bufbuild/buf@1.74.0", ...args],
     cwd: PROTO_DIRECTORY,
-    // buf keeps a cache in the home directory otherwise, though it needs none here.
-    env: { BUF_CACHE_DIR: `${Deno.env.get("DENO_DIR") ?? Deno.env.get("TMPDIR") ?? "/tmp"}/buf` },
+    env: {
+      // buf keeps a cache in the home directory otherwise, though it needs none here.
+      BUF_CACHE_DIR: `${Deno.env.get("DENO_DIR") ?? Deno.env.get("TMPDIR") ?? "/tmp"}/buf`,
+      // buf.gen.yaml names its plugin's runtime: it is this Deno, which need not be installed for everyone.
+      PATH: `${dirname(Deno.execPath())}:${Deno.env.get("PATH") ?? ""}`,
+    },
   }).output();
   const text = new TextDecoder();
   return { success, output: text.decode(stdout) + text.decode(stderr) };

@@ -82,22 +82,22 @@ Deno.test("an idle sandbox is paused by itself and listed until that is acknowle
 Deno.test("what is not an id, out of range or not there yet is refused with its name", async () => {
   await using host = await startTestHostAgent();
   const { client } = host;
-  const bad: [string, Promise<unknown>][] = [
-    ["sandbox_id", client.destroySandbox({ sandboxId: "" })],
-    ["sandbox_id", client.destroySandbox({ sandboxId: "../../../../../etc" })],
-    ["sandbox_id", client.getSandbox({ sandboxId: "A".repeat(20) })],
-    ["sandbox_id", client.createSandbox({ sandboxId: "x" })],
-    ["operation_id", client.createSandbox({ operationId: "x" })],
-    ["version", client.createSandbox({ version: -1n })],
-    ["template", client.createSandbox({ template: "../base" })],
-    ["vcpus", client.createSandbox({ vcpus: 17 })],
-    ["memory_mb", client.createSandbox({ memoryMb: 127 })],
-    ["disk_size_mb", client.createSandbox({ diskSizeMb: 63 })],
-    ["timeout_sec", client.createSandbox({ timeoutSec: -1 })],
-    ["env", client.createSandbox({ env: { "A=B": "c" } })],
+  const bad: [string, () => Promise<unknown>][] = [
+    ["sandbox_id", () => client.destroySandbox({ sandboxId: "" })],
+    ["sandbox_id", () => client.destroySandbox({ sandboxId: "../../../../../etc" })],
+    ["sandbox_id", () => client.getSandbox({ sandboxId: "A".repeat(20) })],
+    ["sandbox_id", () => client.createSandbox({ sandboxId: "x" })],
+    ["operation_id", () => client.createSandbox({ operationId: "x" })],
+    ["version", () => client.createSandbox({ version: -1n })],
+    ["template", () => client.createSandbox({ template: "../base" })],
+    ["vcpus", () => client.createSandbox({ vcpus: 17 })],
+    ["memory_mb", () => client.createSandbox({ memoryMb: 127 })],
+    ["disk_size_mb", () => client.createSandbox({ diskSizeMb: 63 })],
+    ["timeout_sec", () => client.createSandbox({ timeoutSec: -1 })],
+    ["env", () => client.createSandbox({ env: { "A=B": "c" } })],
   ];
   for (const [field, call] of bad) {
-    const error = await assertRejects(() => call, TorporError);
+    const error = await assertRejects(call, TorporError);
     assertEquals([error.code, error.field], ["invalid_argument", field]);
   }
   assertEquals(await codeOf(client.createSandbox({ template: "other" })), "template_not_found");
