@@ -5,6 +5,9 @@ import type { HostAgentService } from "@torpor/proto/hostagent";
 type LaterMethods =
   | "createSnapshot"
   | "deleteSnapshot"
+  | "listSnapshots"
+  | "inspectSnapshot"
+  | "collectSnapshots"
   | "getSandboxMetrics"
   | "flushSandboxMetrics"
   | "flattenRootfs";
@@ -17,6 +20,9 @@ export function laterHandlers(): Pick<ServiceImpl<typeof HostAgentService>, Late
   return {
     createSnapshot: unimplemented("named snapshots"),
     deleteSnapshot: unimplemented("named snapshots"),
+    listSnapshots: unimplemented("named snapshots"),
+    inspectSnapshot: unimplemented("named snapshots"),
+    collectSnapshots: unimplemented("named snapshots"),
     getSandboxMetrics: unimplemented("sandbox metrics"),
     flushSandboxMetrics: unimplemented("sandbox metrics"),
     flattenRootfs: unimplemented("flattened root file systems"),

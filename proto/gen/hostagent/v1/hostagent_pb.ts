@@ -10,7 +10,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file hostagent/v1/hostagent.proto.
  */
 export const file_hostagent_v1_hostagent: GenFile = /*@__PURE__*/
-  fileDesc("Chxob3N0YWdlbnQvdjEvaG9zdGFnZW50LnByb3RvEgxob3N0YWdlbnQudjEilgIKFENyZWF0ZVNhbmRib3hSZXF1ZXN0EhIKCnNhbmRib3hfaWQYBSABKAkSEAoIdGVtcGxhdGUYASABKAkSDQoFdmNwdXMYAiABKAUSEQoJbWVtb3J5X21iGAMgASgFEhMKC3RpbWVvdXRfc2VjGAQgASgFEhQKDGRpc2tfc2l6ZV9tYhgGIAEoBRIUCgxvcGVyYXRpb25faWQYFCABKAkSDwoHdmVyc2lvbhgVIAEoAxI4CgNlbnYYFiADKAsyKy5ob3N0YWdlbnQudjEuQ3JlYXRlU2FuZGJveFJlcXVlc3QuRW52RW50cnkaKgoIRW52RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJhChVDcmVhdGVTYW5kYm94UmVzcG9uc2USEgoKc2FuZGJveF9pZBgBIAEoCRIOCgZzdGF0dXMYAiABKAkSDwoHaG9zdF9pcBgDIAEoCRITCgthY2NlbGVyYXRvchgUIAEoCSJSChVEZXN0cm95U2FuZGJveFJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIUCgxvcGVyYXRpb25faWQYFCABKAkSDwoHdmVyc2lvbhgVIAEoAyIYChZEZXN0cm95U2FuZGJveFJlc3BvbnNlIlAKE1BhdXNlU2FuZGJveFJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIUCgxvcGVyYXRpb25faWQYFCABKAkSDwoHdmVyc2lvbhgVIAEoAyJEChRQYXVzZVNhbmRib3hSZXNwb25zZRIsCghzbmFwc2hvdBgUIAEoCzIaLmhvc3RhZ2VudC52MS5TbmFwc2hvdEluZm8iewoUUmVzdW1lU2FuZGJveFJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRITCgt0aW1lb3V0X3NlYxgCIAEoBRIUCgxvcGVyYXRpb25faWQYFCABKAkSDwoHdmVyc2lvbhgVIAEoAxITCgtzbmFwc2hvdF9pZBgWIAEoCSJ6ChVSZXN1bWVTYW5kYm94UmVzcG9uc2USEgoKc2FuZGJveF9pZBgBIAEoCRIOCgZzdGF0dXMYAiABKAkSDwoHaG9zdF9pcBgDIAEoCRITCgthY2NlbGVyYXRvchgUIAEoCRIXCg9jbG9ja19iZWhpbmRfbXMYFSABKAMi0gEKDFNuYXBzaG90SW5mbxITCgtzbmFwc2hvdF9pZBgBIAEoCRISCgpnZW5lcmF0aW9uGAIgASgFEhIKCnNpemVfYnl0ZXMYAyABKAMSFAoMbWVtb3J5X2J5dGVzGAQgASgDEhYKDnBhZ2VzX3Jlc2lkZW50GAUgASgDEhMKC3BhZ2VzX2RpcnR5GAYgASgDEhIKCnBhZ2VzX2RhdGEYByABKAMSGgoSY3JlYXRlZF9hdF91bml4X21zGAggASgDEhIKCmRpc2tfYnl0ZXMYCSABKAMiOQoVQ3JlYXRlU25hcHNob3RSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkSDAoEbmFtZRgCIAEoCSI6ChZDcmVhdGVTbmFwc2hvdFJlc3BvbnNlEgwKBG5hbWUYASABKAkSEgoKc2l6ZV9ieXRlcxgCIAEoAyIlChVEZWxldGVTbmFwc2hvdFJlcXVlc3QSDAoEbmFtZRgBIAEoCSIYChZEZWxldGVTbmFwc2hvdFJlc3BvbnNlIuYBCgtFeGVjUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEgsKA2NtZBgCIAEoCRIMCgRhcmdzGAMgAygJEhMKC3RpbWVvdXRfc2VjGAQgASgFEi8KA2VudhgUIAMoCzIiLmhvc3RhZ2VudC52MS5FeGVjUmVxdWVzdC5FbnZFbnRyeRIZChF3b3JraW5nX2RpcmVjdG9yeRgVIAEoCRIMCgR1c2VyGBYgASgJEg0KBXN0ZGluGBcgASgMGioKCEVudkVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEicQoMRXhlY1Jlc3BvbnNlEg4KBnN0ZG91dBgBIAEoDBIOCgZzdGRlcnIYAiABKAwSEQoJZXhpdF9jb2RlGAMgASgFEg4KBnNpZ25hbBgUIAEoBRIRCgl0aW1lZF9vdXQYFSABKAgSCwoDcGlkGBYgASgNIjwKFExpc3RTYW5kYm94ZXNSZXF1ZXN0EiQKHGFja25vd2xlZGdlZF9hdXRvX3BhdXNlZF9pZHMYFCADKAkidwoVTGlzdFNhbmRib3hlc1Jlc3BvbnNlEiwKCXNhbmRib3hlcxgBIAMoCzIZLmhvc3RhZ2VudC52MS5TYW5kYm94SW5mbxIfChdhdXRvX3BhdXNlZF9zYW5kYm94X2lkcxgCIAMoCRIPCgdob3N0X2lkGBQgASgJItECCgtTYW5kYm94SW5mbxISCgpzYW5kYm94X2lkGAEgASgJEg4KBnN0YXR1cxgCIAEoCRIQCgh0ZW1wbGF0ZRgDIAEoCRINCgV2Y3B1cxgEIAEoBRIRCgltZW1vcnlfbWIYBSABKAUSDwoHaG9zdF9pcBgGIAEoCRIXCg9jcmVhdGVkX2F0X3VuaXgYByABKAMSGwoTbGFzdF9hY3RpdmVfYXRfdW5peBgIIAEoAxITCgt0aW1lb3V0X3NlYxgJIAEoBRIPCgd2ZXJzaW9uGBQgASgDEhQKDG9wZXJhdGlvbl9pZBgVIAEoCRIsCghzbmFwc2hvdBgWIAEoCzIaLmhvc3RhZ2VudC52MS5TbmFwc2hvdEluZm8SFAoMZGlza19zaXplX21iGBcgASgFEhMKC2FjY2VsZXJhdG9yGBggASgJEg4KBnJlYXNvbhgZIAEoCSJTChBXcml0ZUZpbGVSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkSDAoEcGF0aBgCIAEoCRIPCgdjb250ZW50GAMgASgMEgwKBHVzZXIYFCABKAkiEwoRV3JpdGVGaWxlUmVzcG9uc2UiQQoPUmVhZEZpbGVSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkSDAoEcGF0aBgCIAEoCRIMCgR1c2VyGBQgASgJIiMKEFJlYWRGaWxlUmVzcG9uc2USDwoHY29udGVudBgBIAEoDCKHAgoRRXhlY1N0cmVhbVJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRILCgNjbWQYAiABKAkSDAoEYXJncxgDIAMoCRITCgt0aW1lb3V0X3NlYxgEIAEoBRI1CgNlbnYYFCADKAsyKC5ob3N0YWdlbnQudjEuRXhlY1N0cmVhbVJlcXVlc3QuRW52RW50cnkSGQoRd29ya2luZ19kaXJlY3RvcnkYFSABKAkSDAoEdXNlchgWIAEoCRINCgVzdGRpbhgXIAEoCBITCgtzdGRpbl9ieXRlcxgYIAEoDBoqCghFbnZFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIqcBChJFeGVjU3RyZWFtUmVzcG9uc2USLgoFc3RhcnQYASABKAsyHS5ob3N0YWdlbnQudjEuRXhlY1N0cmVhbVN0YXJ0SAASLAoEZGF0YRgCIAEoCzIcLmhvc3RhZ2VudC52MS5FeGVjU3RyZWFtRGF0YUgAEioKA2VuZBgDIAEoCzIbLmhvc3RhZ2VudC52MS5FeGVjU3RyZWFtRW5kSABCBwoFZXZlbnQiHgoPRXhlY1N0cmVhbVN0YXJ0EgsKA3BpZBgBIAEoDSJQCg5FeGVjU3RyZWFtRGF0YRIQCgZzdGRvdXQYASABKAxIABIQCgZzdGRlcnIYAiABKAxIABIQCghzZXF1ZW5jZRgUIAEoBEIICgZvdXRwdXQiVAoNRXhlY1N0cmVhbUVuZBIRCglleGl0X2NvZGUYASABKAUSDQoFZXJyb3IYAiABKAkSDgoGc2lnbmFsGBQgASgFEhEKCXRpbWVkX291dBgVIAEoCCJnChZXcml0ZUZpbGVTdHJlYW1SZXF1ZXN0EjEKBG1ldGEYASABKAsyIS5ob3N0YWdlbnQudjEuV3JpdGVGaWxlU3RyZWFtTWV0YUgAEg8KBWNodW5rGAIgASgMSABCCQoHY29udGVudCJTChNXcml0ZUZpbGVTdHJlYW1NZXRhEhIKCnNhbmRib3hfaWQYASABKAkSDAoEcGF0aBgCIAEoCRIMCgR1c2VyGBQgASgJEgwKBG1vZGUYFSABKA0iGQoXV3JpdGVGaWxlU3RyZWFtUmVzcG9uc2UiRwoVUmVhZEZpbGVTdHJlYW1SZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkSDAoEcGF0aBgCIAEoCRIMCgR1c2VyGBQgASgJIicKFlJlYWRGaWxlU3RyZWFtUmVzcG9uc2USDQoFY2h1bmsYASABKAwiKAoSUGluZ1NhbmRib3hSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkiFQoTUGluZ1NhbmRib3hSZXNwb25zZSISChBUZXJtaW5hdGVSZXF1ZXN0IhMKEVRlcm1pbmF0ZVJlc3BvbnNlIl0KC01ldHJpY1BvaW50EhYKDnRpbWVzdGFtcF91bml4GAEgASgDEg8KB2NwdV9wY3QYAiABKAESEQoJbWVtX2J5dGVzGAMgASgDEhIKCmRpc2tfYnl0ZXMYBCABKAMiPQoYR2V0U2FuZGJveE1ldHJpY3NSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkSDQoFcmFuZ2UYAiABKAkiRgoZR2V0U2FuZGJveE1ldHJpY3NSZXNwb25zZRIpCgZwb2ludHMYASADKAsyGS5ob3N0YWdlbnQudjEuTWV0cmljUG9pbnQiMAoaRmx1c2hTYW5kYm94TWV0cmljc1JlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCSKpAQobRmx1c2hTYW5kYm94TWV0cmljc1Jlc3BvbnNlEi0KCnBvaW50c18xMG0YASADKAsyGS5ob3N0YWdlbnQudjEuTWV0cmljUG9pbnQSLAoJcG9pbnRzXzJoGAIgAygLMhkuaG9zdGFnZW50LnYxLk1ldHJpY1BvaW50Ei0KCnBvaW50c18yNGgYAyADKAsyGS5ob3N0YWdlbnQudjEuTWV0cmljUG9pbnQiOAoURmxhdHRlblJvb3Rmc1JlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIMCgRuYW1lGAIgASgJIisKFUZsYXR0ZW5Sb290ZnNSZXNwb25zZRISCgpzaXplX2J5dGVzGAEgASgDIicKEUdldFNhbmRib3hSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkiQAoSR2V0U2FuZGJveFJlc3BvbnNlEioKB3NhbmRib3gYASABKAsyGS5ob3N0YWdlbnQudjEuU2FuZGJveEluZm8iPwoTR2V0T3BlcmF0aW9uUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEhQKDG9wZXJhdGlvbl9pZBgCIAEoCSJ8ChRHZXRPcGVyYXRpb25SZXNwb25zZRINCgVzdGF0ZRgBIAEoCRISCgplcnJvcl9jb2RlGAIgASgJEhUKDWVycm9yX21lc3NhZ2UYAyABKAkSKgoHc2FuZGJveBgEIAEoCzIZLmhvc3RhZ2VudC52MS5TYW5kYm94SW5mbyIrChVHZXRNZW1vcnlTdGF0c1JlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCSLFAQoWR2V0TWVtb3J5U3RhdHNSZXNwb25zZRITCgtwYWdlc190b3RhbBgBIAEoAxIWCg5wYWdlc19yZXNpZGVudBgCIAEoAxIZChFkYXRhX3BhZ2VzX3NlcnZlZBgDIAEoAxIZChF6ZXJvX3BhZ2VzX3NlcnZlZBgEIAEoAxIOCgZmYXVsdHMYBSABKAMSFAoMZmF1bHRfcDUwX3VzGAYgASgBEhQKDGZhdWx0X3A5OV91cxgHIAEoARIMCgRsYXp5GAggASgIIqYBCghGaWxlSW5mbxIMCgRuYW1lGAEgASgJEgwKBHBhdGgYAiABKAkSDAoEdHlwZRgDIAEoCRISCgpzaXplX2J5dGVzGAQgASgDEgwKBG1vZGUYBSABKA0SDQoFb3duZXIYBiABKAkSDQoFZ3JvdXAYByABKAkSGAoQbW9kaWZpZWRfdW5peF9tcxgIIAEoAxIWCg5zeW1saW5rX3RhcmdldBgJIAEoCSJBCg9TdGF0RmlsZVJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIMCgRwYXRoGAIgASgJEgwKBHVzZXIYAyABKAkiOAoQU3RhdEZpbGVSZXNwb25zZRIkCgRmaWxlGAEgASgLMhYuaG9zdGFnZW50LnYxLkZpbGVJbmZvIlUKFExpc3REaXJlY3RvcnlSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkSDAoEcGF0aBgCIAEoCRIMCgR1c2VyGAMgASgJEg0KBWRlcHRoGAQgASgNIj4KFUxpc3REaXJlY3RvcnlSZXNwb25zZRIlCgVmaWxlcxgBIAMoCzIWLmhvc3RhZ2VudC52MS5GaWxlSW5mbyJGChRNYWtlRGlyZWN0b3J5UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEgwKBHBhdGgYAiABKAkSDAoEdXNlchgDIAEoCSIXChVNYWtlRGlyZWN0b3J5UmVzcG9uc2UiVgoRUmVtb3ZlRmlsZVJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIMCgRwYXRoGAIgASgJEgwKBHVzZXIYAyABKAkSEQoJcmVjdXJzaXZlGAQgASgIIhQKElJlbW92ZUZpbGVSZXNwb25zZSJVChdTZW5kUHJvY2Vzc0lucHV0UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEgsKA3BpZBgCIAEoDRIMCgRkYXRhGAMgASgMEgsKA2VvZhgEIAEoCCIaChhTZW5kUHJvY2Vzc0lucHV0UmVzcG9uc2UiRwoUU2lnbmFsUHJvY2Vzc1JlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRILCgNwaWQYAiABKA0SDgoGc2lnbmFsGAMgASgFIhcKFVNpZ25hbFByb2Nlc3NSZXNwb25zZSIqChRMaXN0UHJvY2Vzc2VzUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJIqEBCgtQcm9jZXNzSW5mbxILCgNwaWQYASABKA0SDAoEYXJndhgCIAMoCRIMCgR1c2VyGAMgASgJEhkKEXdvcmtpbmdfZGlyZWN0b3J5GAQgASgJEg8KB3J1bm5pbmcYBSABKAgSEQoJZXhpdF9jb2RlGAYgASgFEg4KBnNpZ25hbBgHIAEoBRIaChJzdGFydGVkX2F0X3VuaXhfbXMYCCABKAMiRQoVTGlzdFByb2Nlc3Nlc1Jlc3BvbnNlEiwKCXByb2Nlc3NlcxgBIAMoCzIZLmhvc3RhZ2VudC52MS5Qcm9jZXNzSW5mbzK0EwoQSG9zdEFnZW50U2VydmljZRJYCg1DcmVhdGVTYW5kYm94EiIuaG9zdGFnZW50LnYxLkNyZWF0ZVNhbmRib3hSZXF1ZXN0GiMuaG9zdGFnZW50LnYxLkNyZWF0ZVNhbmRib3hSZXNwb25zZRJbCg5EZXN0cm95U2FuZGJveBIjLmhvc3RhZ2VudC52MS5EZXN0cm95U2FuZGJveFJlcXVlc3QaJC5ob3N0YWdlbnQudjEuRGVzdHJveVNhbmRib3hSZXNwb25zZRJVCgxQYXVzZVNhbmRib3gSIS5ob3N0YWdlbnQudjEuUGF1c2VTYW5kYm94UmVxdWVzdBoiLmhvc3RhZ2VudC52MS5QYXVzZVNhbmRib3hSZXNwb25zZRJYCg1SZXN1bWVTYW5kYm94EiIuaG9zdGFnZW50LnYxLlJlc3VtZVNhbmRib3hSZXF1ZXN0GiMuaG9zdGFnZW50LnYxLlJlc3VtZVNhbmRib3hSZXNwb25zZRI9CgRFeGVjEhkuaG9zdGFnZW50LnYxLkV4ZWNSZXF1ZXN0GhouaG9zdGFnZW50LnYxLkV4ZWNSZXNwb25zZRJYCg1MaXN0U2FuZGJveGVzEiIuaG9zdGFnZW50LnYxLkxpc3RTYW5kYm94ZXNSZXF1ZXN0GiMuaG9zdGFnZW50LnYxLkxpc3RTYW5kYm94ZXNSZXNwb25zZRJMCglXcml0ZUZpbGUSHi5ob3N0YWdlbnQudjEuV3JpdGVGaWxlUmVxdWVzdBofLmhvc3RhZ2VudC52MS5Xcml0ZUZpbGVSZXNwb25zZRJJCghSZWFkRmlsZRIdLmhvc3RhZ2VudC52MS5SZWFkRmlsZVJlcXVlc3QaHi5ob3N0YWdlbnQudjEuUmVhZEZpbGVSZXNwb25zZRJbCg5DcmVhdGVTbmFwc2hvdBIjLmhvc3RhZ2VudC52MS5DcmVhdGVTbmFwc2hvdFJlcXVlc3QaJC5ob3N0YWdlbnQudjEuQ3JlYXRlU25hcHNob3RSZXNwb25zZRJbCg5EZWxldGVTbmFwc2hvdBIjLmhvc3RhZ2VudC52MS5EZWxldGVTbmFwc2hvdFJlcXVlc3QaJC5ob3N0YWdlbnQudjEuRGVsZXRlU25hcHNob3RSZXNwb25zZRJRCgpFeGVjU3RyZWFtEh8uaG9zdGFnZW50LnYxLkV4ZWNTdHJlYW1SZXF1ZXN0GiAuaG9zdGFnZW50LnYxLkV4ZWNTdHJlYW1SZXNwb25zZTABEmAKD1dyaXRlRmlsZVN0cmVhbRIkLmhvc3RhZ2VudC52MS5Xcml0ZUZpbGVTdHJlYW1SZXF1ZXN0GiUuaG9zdGFnZW50LnYxLldyaXRlRmlsZVN0cmVhbVJlc3BvbnNlKAESXQoOUmVhZEZpbGVTdHJlYW0SIy5ob3N0YWdlbnQudjEuUmVhZEZpbGVTdHJlYW1SZXF1ZXN0GiQuaG9zdGFnZW50LnYxLlJlYWRGaWxlU3RyZWFtUmVzcG9uc2UwARJSCgtQaW5nU2FuZGJveBIgLmhvc3RhZ2VudC52MS5QaW5nU2FuZGJveFJlcXVlc3QaIS5ob3N0YWdlbnQudjEuUGluZ1NhbmRib3hSZXNwb25zZRJMCglUZXJtaW5hdGUSHi5ob3N0YWdlbnQudjEuVGVybWluYXRlUmVxdWVzdBofLmhvc3RhZ2VudC52MS5UZXJtaW5hdGVSZXNwb25zZRJkChFHZXRTYW5kYm94TWV0cmljcxImLmhvc3RhZ2VudC52MS5HZXRTYW5kYm94TWV0cmljc1JlcXVlc3QaJy5ob3N0YWdlbnQudjEuR2V0U2FuZGJveE1ldHJpY3NSZXNwb25zZRJqChNGbHVzaFNhbmRib3hNZXRyaWNzEiguaG9zdGFnZW50LnYxLkZsdXNoU2FuZGJveE1ldHJpY3NSZXF1ZXN0GikuaG9zdGFnZW50LnYxLkZsdXNoU2FuZGJveE1ldHJpY3NSZXNwb25zZRJYCg1GbGF0dGVuUm9vdGZzEiIuaG9zdGFnZW50LnYxLkZsYXR0ZW5Sb290ZnNSZXF1ZXN0GiMuaG9zdGFnZW50LnYxLkZsYXR0ZW5Sb290ZnNSZXNwb25zZRJPCgpHZXRTYW5kYm94Eh8uaG9zdGFnZW50LnYxLkdldFNhbmRib3hSZXF1ZXN0GiAuaG9zdGFnZW50LnYxLkdldFNhbmRib3hSZXNwb25zZRJVCgxHZXRPcGVyYXRpb24SIS5ob3N0YWdlbnQudjEuR2V0T3BlcmF0aW9uUmVxdWVzdBoiLmhvc3RhZ2VudC52MS5HZXRPcGVyYXRpb25SZXNwb25zZRJbCg5HZXRNZW1vcnlTdGF0cxIjLmhvc3RhZ2VudC52MS5HZXRNZW1vcnlTdGF0c1JlcXVlc3QaJC5ob3N0YWdlbnQudjEuR2V0TWVtb3J5U3RhdHNSZXNwb25zZRJJCghTdGF0RmlsZRIdLmhvc3RhZ2VudC52MS5TdGF0RmlsZVJlcXVlc3QaHi5ob3N0YWdlbnQudjEuU3RhdEZpbGVSZXNwb25zZRJYCg1MaXN0RGlyZWN0b3J5EiIuaG9zdGFnZW50LnYxLkxpc3REaXJlY3RvcnlSZXF1ZXN0GiMuaG9zdGFnZW50LnYxLkxpc3REaXJlY3RvcnlSZXNwb25zZRJYCg1NYWtlRGlyZWN0b3J5EiIuaG9zdGFnZW50LnYxLk1ha2VEaXJlY3RvcnlSZXF1ZXN0GiMuaG9zdGFnZW50LnYxLk1ha2VEaXJlY3RvcnlSZXNwb25zZRJPCgpSZW1vdmVGaWxlEh8uaG9zdGFnZW50LnYxLlJlbW92ZUZpbGVSZXF1ZXN0GiAuaG9zdGFnZW50LnYxLlJlbW92ZUZpbGVSZXNwb25zZRJhChBTZW5kUHJvY2Vzc0lucHV0EiUuaG9zdGFnZW50LnYxLlNlbmRQcm9jZXNzSW5wdXRSZXF1ZXN0GiYuaG9zdGFnZW50LnYxLlNlbmRQcm9jZXNzSW5wdXRSZXNwb25zZRJYCg1TaWduYWxQcm9jZXNzEiIuaG9zdGFnZW50LnYxLlNpZ25hbFByb2Nlc3NSZXF1ZXN0GiMuaG9zdGFnZW50LnYxLlNpZ25hbFByb2Nlc3NSZXNwb25zZRJYCg1MaXN0UHJvY2Vzc2VzEiIuaG9zdGFnZW50LnYxLkxpc3RQcm9jZXNzZXNSZXF1ZXN0GiMuaG9zdGFnZW50LnYxLkxpc3RQcm9jZXNzZXNSZXNwb25zZWIGcHJvdG8z");
+  fileDesc("Chxob3N0YWdlbnQvdjEvaG9zdGFnZW50LnByb3RvEgxob3N0YWdlbnQudjEi1wIKFENyZWF0ZVNhbmRib3hSZXF1ZXN0EhIKCnNhbmRib3hfaWQYBSABKAkSEAoIdGVtcGxhdGUYASABKAkSDQoFdmNwdXMYAiABKAUSEQoJbWVtb3J5X21iGAMgASgFEhMKC3RpbWVvdXRfc2VjGAQgASgFEhQKDGRpc2tfc2l6ZV9tYhgGIAEoBRIUCgxvcGVyYXRpb25faWQYFCABKAkSDwoHdmVyc2lvbhgVIAEoAxI4CgNlbnYYFiADKAsyKy5ob3N0YWdlbnQudjEuQ3JlYXRlU2FuZGJveFJlcXVlc3QuRW52RW50cnkSEwoLc25hcHNob3RfaWQYFyABKAkSKgoHcmVjbGFpbRgYIAEoCzIZLmhvc3RhZ2VudC52MS5SZWNsYWltQ2FwcxoqCghFbnZFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBImQKC1JlY2xhaW1DYXBzEhEKCWZzdHJpbV9tcxgBIAEoBRIPCgdzeW5jX21zGAIgASgFEhYKDmRyb3BfY2FjaGVzX21zGAMgASgFEhkKEWNvbXBhY3RfbWVtb3J5X21zGAQgASgFIqMBCgtIb29rT3V0Y29tZRIMCgRzdGVwGAEgASgJEg8KB291dGNvbWUYAiABKAkSFAoMZXJyb3JfbnVtYmVyGAMgASgFEhMKC2R1cmF0aW9uX3VzGAQgASgDEhUKDWJ5dGVzX3RyaW1tZWQYBSABKAMSGQoRZnJlZV9ieXRlc19iZWZvcmUYBiABKAMSGAoQZnJlZV9ieXRlc19hZnRlchgHIAEoAyJhChVDcmVhdGVTYW5kYm94UmVzcG9uc2USEgoKc2FuZGJveF9pZBgBIAEoCRIOCgZzdGF0dXMYAiABKAkSDwoHaG9zdF9pcBgDIAEoCRITCgthY2NlbGVyYXRvchgUIAEoCSJSChVEZXN0cm95U2FuZGJveFJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIUCgxvcGVyYXRpb25faWQYFCABKAkSDwoHdmVyc2lvbhgVIAEoAyIYChZEZXN0cm95U2FuZGJveFJlc3BvbnNlInwKE1BhdXNlU2FuZGJveFJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIUCgxvcGVyYXRpb25faWQYFCABKAkSDwoHdmVyc2lvbhgVIAEoAxIqCgdyZWNsYWltGBYgASgLMhkuaG9zdGFnZW50LnYxLlJlY2xhaW1DYXBzIm4KFFBhdXNlU2FuZGJveFJlc3BvbnNlEiwKCHNuYXBzaG90GBQgASgLMhouaG9zdGFnZW50LnYxLlNuYXBzaG90SW5mbxIoCgVob29rcxgVIAMoCzIZLmhvc3RhZ2VudC52MS5Ib29rT3V0Y29tZSJ7ChRSZXN1bWVTYW5kYm94UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEhMKC3RpbWVvdXRfc2VjGAIgASgFEhQKDG9wZXJhdGlvbl9pZBgUIAEoCRIPCgd2ZXJzaW9uGBUgASgDEhMKC3NuYXBzaG90X2lkGBYgASgJInoKFVJlc3VtZVNhbmRib3hSZXNwb25zZRISCgpzYW5kYm94X2lkGAEgASgJEg4KBnN0YXR1cxgCIAEoCRIPCgdob3N0X2lwGAMgASgJEhMKC2FjY2VsZXJhdG9yGBQgASgJEhcKD2Nsb2NrX2JlaGluZF9tcxgVIAEoAyLSAQoMU25hcHNob3RJbmZvEhMKC3NuYXBzaG90X2lkGAEgASgJEhIKCmdlbmVyYXRpb24YAiABKAUSEgoKc2l6ZV9ieXRlcxgDIAEoAxIUCgxtZW1vcnlfYnl0ZXMYBCABKAMSFgoOcGFnZXNfcmVzaWRlbnQYBSABKAMSEwoLcGFnZXNfZGlydHkYBiABKAMSEgoKcGFnZXNfZGF0YRgHIAEoAxIaChJjcmVhdGVkX2F0X3VuaXhfbXMYCCABKAMSEgoKZGlza19ieXRlcxgJIAEoAyKLAQoVQ3JlYXRlU25hcHNob3RSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkSDAoEbmFtZRgCIAEoCRIUCgxvcGVyYXRpb25faWQYFCABKAkSDwoHdmVyc2lvbhgVIAEoAxITCgtzbmFwc2hvdF9pZBgWIAEoCRIUCgxrZWVwX3NhbmRib3gYFyABKAgifAoWQ3JlYXRlU25hcHNob3RSZXNwb25zZRIMCgRuYW1lGAEgASgJEhIKCnNpemVfYnl0ZXMYAiABKAMSLAoIc25hcHNob3QYFCABKAsyGi5ob3N0YWdlbnQudjEuU25hcHNob3RJbmZvEhIKCnN0b3BwZWRfdXMYFSABKAMiOgoVRGVsZXRlU25hcHNob3RSZXF1ZXN0EgwKBG5hbWUYASABKAkSEwoLc25hcHNob3RfaWQYFCABKAkiGAoWRGVsZXRlU25hcHNob3RSZXNwb25zZSKoAQoMS2VwdFNuYXBzaG90EiwKCHNuYXBzaG90GAEgASgLMhouaG9zdGFnZW50LnYxLlNuYXBzaG90SW5mbxIMCgRuYW1lGAIgASgJEhIKCnNhbmRib3hfaWQYAyABKAkSEAoIdGVtcGxhdGUYBCABKAkSDQoFdmNwdXMYBSABKAUSEQoJbWVtb3J5X21iGAYgASgFEhQKDGRpc2tfc2l6ZV9tYhgHIAEoBSIWChRMaXN0U25hcHNob3RzUmVxdWVzdCJGChVMaXN0U25hcHNob3RzUmVzcG9uc2USLQoJc25hcHNob3RzGAEgAygLMhouaG9zdGFnZW50LnYxLktlcHRTbmFwc2hvdCJBChZJbnNwZWN0U25hcHNob3RSZXF1ZXN0EhMKC3NuYXBzaG90X2lkGAEgASgJEhIKCnNhbmRib3hfaWQYAiABKAkivwEKF0luc3BlY3RTbmFwc2hvdFJlc3BvbnNlEhUKDW1hbmlmZXN0X2pzb24YASABKAkSKwoGbWVtb3J5GAIgASgLMhsuaG9zdGFnZW50LnYxLlNuYXBzaG90VGFibGUSKQoEZGlzaxgDIAEoCzIbLmhvc3RhZ2VudC52MS5TbmFwc2hvdFRhYmxlEjUKC2dlbmVyYXRpb25zGAQgAygLMiAuaG9zdGFnZW50LnYxLlNuYXBzaG90R2VuZXJhdGlvbiKLAQoNU25hcHNob3RUYWJsZRISCgpzaXplX2J5dGVzGAEgASgDEg8KB2V4dGVudHMYAiABKAUSEgoKemVyb19ieXRlcxgDIAEoAxISCgpiYXNlX2J5dGVzGAQgASgDEi0KB3NvdXJjZXMYBSADKAsyHC5ob3N0YWdlbnQudjEuU25hcHNob3RTb3VyY2UiYAoOU25hcHNob3RTb3VyY2USEwoLc25hcHNob3RfaWQYASABKAkSEgoKbGl2ZV9ieXRlcxgCIAEoAxIPCgdleHRlbnRzGAMgASgFEhQKDHN0b3JlZF9ieXRlcxgEIAEoAyKCAQoSU25hcHNob3RHZW5lcmF0aW9uEhMKC3NuYXBzaG90X2lkGAEgASgJEhIKCmdlbmVyYXRpb24YAiABKAUSEQoJY29tbWl0dGVkGAMgASgIEhQKDHN0b3JlZF9ieXRlcxgEIAEoAxIaChJjcmVhdGVkX2F0X3VuaXhfbXMYBSABKAMiKgoXQ29sbGVjdFNuYXBzaG90c1JlcXVlc3QSDwoHZHJ5X3J1bhgBIAEoCCJZChhDb2xsZWN0U25hcHNob3RzUmVzcG9uc2USLgoJY29sbGVjdGVkGAEgAygLMhsuaG9zdGFnZW50LnYxLkNvbGxlY3RlZERhdGESDQoFYnl0ZXMYAiABKAMiQwoNQ29sbGVjdGVkRGF0YRITCgtzbmFwc2hvdF9pZBgBIAEoCRIOCgZhY3Rpb24YAiABKAkSDQoFYnl0ZXMYAyABKAMi5gEKC0V4ZWNSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkSCwoDY21kGAIgASgJEgwKBGFyZ3MYAyADKAkSEwoLdGltZW91dF9zZWMYBCABKAUSLwoDZW52GBQgAygLMiIuaG9zdGFnZW50LnYxLkV4ZWNSZXF1ZXN0LkVudkVudHJ5EhkKEXdvcmtpbmdfZGlyZWN0b3J5GBUgASgJEgwKBHVzZXIYFiABKAkSDQoFc3RkaW4YFyABKAwaKgoIRW52RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJxCgxFeGVjUmVzcG9uc2USDgoGc3Rkb3V0GAEgASgMEg4KBnN0ZGVychgCIAEoDBIRCglleGl0X2NvZGUYAyABKAUSDgoGc2lnbmFsGBQgASgFEhEKCXRpbWVkX291dBgVIAEoCBILCgNwaWQYFiABKA0iPAoUTGlzdFNhbmRib3hlc1JlcXVlc3QSJAocYWNrbm93bGVkZ2VkX2F1dG9fcGF1c2VkX2lkcxgUIAMoCSJ3ChVMaXN0U2FuZGJveGVzUmVzcG9uc2USLAoJc2FuZGJveGVzGAEgAygLMhkuaG9zdGFnZW50LnYxLlNhbmRib3hJbmZvEh8KF2F1dG9fcGF1c2VkX3NhbmRib3hfaWRzGAIgAygJEg8KB2hvc3RfaWQYFCABKAki0QIKC1NhbmRib3hJbmZvEhIKCnNhbmRib3hfaWQYASABKAkSDgoGc3RhdHVzGAIgASgJEhAKCHRlbXBsYXRlGAMgASgJEg0KBXZjcHVzGAQgASgFEhEKCW1lbW9yeV9tYhgFIAEoBRIPCgdob3N0X2lwGAYgASgJEhcKD2NyZWF0ZWRfYXRfdW5peBgHIAEoAxIbChNsYXN0X2FjdGl2ZV9hdF91bml4GAggASgDEhMKC3RpbWVvdXRfc2VjGAkgASgFEg8KB3ZlcnNpb24YFCABKAMSFAoMb3BlcmF0aW9uX2lkGBUgASgJEiwKCHNuYXBzaG90GBYgASgLMhouaG9zdGFnZW50LnYxLlNuYXBzaG90SW5mbxIUCgxkaXNrX3NpemVfbWIYFyABKAUSEwoLYWNjZWxlcmF0b3IYGCABKAkSDgoGcmVhc29uGBkgASgJIlMKEFdyaXRlRmlsZVJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIMCgRwYXRoGAIgASgJEg8KB2NvbnRlbnQYAyABKAwSDAoEdXNlchgUIAEoCSITChFXcml0ZUZpbGVSZXNwb25zZSJBCg9SZWFkRmlsZVJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIMCgRwYXRoGAIgASgJEgwKBHVzZXIYFCABKAkiIwoQUmVhZEZpbGVSZXNwb25zZRIPCgdjb250ZW50GAEgASgMIocCChFFeGVjU3RyZWFtUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEgsKA2NtZBgCIAEoCRIMCgRhcmdzGAMgAygJEhMKC3RpbWVvdXRfc2VjGAQgASgFEjUKA2VudhgUIAMoCzIoLmhvc3RhZ2VudC52MS5FeGVjU3RyZWFtUmVxdWVzdC5FbnZFbnRyeRIZChF3b3JraW5nX2RpcmVjdG9yeRgVIAEoCRIMCgR1c2VyGBYgASgJEg0KBXN0ZGluGBcgASgIEhMKC3N0ZGluX2J5dGVzGBggASgMGioKCEVudkVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEipwEKEkV4ZWNTdHJlYW1SZXNwb25zZRIuCgVzdGFydBgBIAEoCzIdLmhvc3RhZ2VudC52MS5FeGVjU3RyZWFtU3RhcnRIABIsCgRkYXRhGAIgASgLMhwuaG9zdGFnZW50LnYxLkV4ZWNTdHJlYW1EYXRhSAASKgoDZW5kGAMgASgLMhsuaG9zdGFnZW50LnYxLkV4ZWNTdHJlYW1FbmRIAEIHCgVldmVudCIeCg9FeGVjU3RyZWFtU3RhcnQSCwoDcGlkGAEgASgNIlAKDkV4ZWNTdHJlYW1EYXRhEhAKBnN0ZG91dBgBIAEoDEgAEhAKBnN0ZGVychgCIAEoDEgAEhAKCHNlcXVlbmNlGBQgASgEQggKBm91dHB1dCJUCg1FeGVjU3RyZWFtRW5kEhEKCWV4aXRfY29kZRgBIAEoBRINCgVlcnJvchgCIAEoCRIOCgZzaWduYWwYFCABKAUSEQoJdGltZWRfb3V0GBUgASgIImcKFldyaXRlRmlsZVN0cmVhbVJlcXVlc3QSMQoEbWV0YRgBIAEoCzIhLmhvc3RhZ2VudC52MS5Xcml0ZUZpbGVTdHJlYW1NZXRhSAASDwoFY2h1bmsYAiABKAxIAEIJCgdjb250ZW50IlMKE1dyaXRlRmlsZVN0cmVhbU1ldGESEgoKc2FuZGJveF9pZBgBIAEoCRIMCgRwYXRoGAIgASgJEgwKBHVzZXIYFCABKAkSDAoEbW9kZRgVIAEoDSIZChdXcml0ZUZpbGVTdHJlYW1SZXNwb25zZSJHChVSZWFkRmlsZVN0cmVhbVJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIMCgRwYXRoGAIgASgJEgwKBHVzZXIYFCABKAkiJwoWUmVhZEZpbGVTdHJlYW1SZXNwb25zZRINCgVjaHVuaxgBIAEoDCIoChJQaW5nU2FuZGJveFJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCSIVChNQaW5nU2FuZGJveFJlc3BvbnNlIhIKEFRlcm1pbmF0ZVJlcXVlc3QiEwoRVGVybWluYXRlUmVzcG9uc2UiXQoLTWV0cmljUG9pbnQSFgoOdGltZXN0YW1wX3VuaXgYASABKAMSDwoHY3B1X3BjdBgCIAEoARIRCgltZW1fYnl0ZXMYAyABKAMSEgoKZGlza19ieXRlcxgEIAEoAyI9ChhHZXRTYW5kYm94TWV0cmljc1JlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRINCgVyYW5nZRgCIAEoCSJGChlHZXRTYW5kYm94TWV0cmljc1Jlc3BvbnNlEikKBnBvaW50cxgBIAMoCzIZLmhvc3RhZ2VudC52MS5NZXRyaWNQb2ludCIwChpGbHVzaFNhbmRib3hNZXRyaWNzUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJIqkBChtGbHVzaFNhbmRib3hNZXRyaWNzUmVzcG9uc2USLQoKcG9pbnRzXzEwbRgBIAMoCzIZLmhvc3RhZ2VudC52MS5NZXRyaWNQb2ludBIsCglwb2ludHNfMmgYAiADKAsyGS5ob3N0YWdlbnQudjEuTWV0cmljUG9pbnQSLQoKcG9pbnRzXzI0aBgDIAMoCzIZLmhvc3RhZ2VudC52MS5NZXRyaWNQb2ludCI4ChRGbGF0dGVuUm9vdGZzUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEgwKBG5hbWUYAiABKAkiKwoVRmxhdHRlblJvb3Rmc1Jlc3BvbnNlEhIKCnNpemVfYnl0ZXMYASABKAMiJwoRR2V0U2FuZGJveFJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCSJAChJHZXRTYW5kYm94UmVzcG9uc2USKgoHc2FuZGJveBgBIAEoCzIZLmhvc3RhZ2VudC52MS5TYW5kYm94SW5mbyI/ChNHZXRPcGVyYXRpb25SZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkSFAoMb3BlcmF0aW9uX2lkGAIgASgJInwKFEdldE9wZXJhdGlvblJlc3BvbnNlEg0KBXN0YXRlGAEgASgJEhIKCmVycm9yX2NvZGUYAiABKAkSFQoNZXJyb3JfbWVzc2FnZRgDIAEoCRIqCgdzYW5kYm94GAQgASgLMhkuaG9zdGFnZW50LnYxLlNhbmRib3hJbmZvIisKFUdldE1lbW9yeVN0YXRzUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJIsUBChZHZXRNZW1vcnlTdGF0c1Jlc3BvbnNlEhMKC3BhZ2VzX3RvdGFsGAEgASgDEhYKDnBhZ2VzX3Jlc2lkZW50GAIgASgDEhkKEWRhdGFfcGFnZXNfc2VydmVkGAMgASgDEhkKEXplcm9fcGFnZXNfc2VydmVkGAQgASgDEg4KBmZhdWx0cxgFIAEoAxIUCgxmYXVsdF9wNTBfdXMYBiABKAESFAoMZmF1bHRfcDk5X3VzGAcgASgBEgwKBGxhenkYCCABKAgipgEKCEZpbGVJbmZvEgwKBG5hbWUYASABKAkSDAoEcGF0aBgCIAEoCRIMCgR0eXBlGAMgASgJEhIKCnNpemVfYnl0ZXMYBCABKAMSDAoEbW9kZRgFIAEoDRINCgVvd25lchgGIAEoCRINCgVncm91cBgHIAEoCRIYChBtb2RpZmllZF91bml4X21zGAggASgDEhYKDnN5bWxpbmtfdGFyZ2V0GAkgASgJIkEKD1N0YXRGaWxlUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEgwKBHBhdGgYAiABKAkSDAoEdXNlchgDIAEoCSI4ChBTdGF0RmlsZVJlc3BvbnNlEiQKBGZpbGUYASABKAsyFi5ob3N0YWdlbnQudjEuRmlsZUluZm8iVQoUTGlzdERpcmVjdG9yeVJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIMCgRwYXRoGAIgASgJEgwKBHVzZXIYAyABKAkSDQoFZGVwdGgYBCABKA0iPgoVTGlzdERpcmVjdG9yeVJlc3BvbnNlEiUKBWZpbGVzGAEgAygLMhYuaG9zdGFnZW50LnYxLkZpbGVJbmZvIkYKFE1ha2VEaXJlY3RvcnlSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkSDAoEcGF0aBgCIAEoCRIMCgR1c2VyGAMgASgJIhcKFU1ha2VEaXJlY3RvcnlSZXNwb25zZSJWChFSZW1vdmVGaWxlUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEgwKBHBhdGgYAiABKAkSDAoEdXNlchgDIAEoCRIRCglyZWN1cnNpdmUYBCABKAgiFAoSUmVtb3ZlRmlsZVJlc3BvbnNlIlUKF1NlbmRQcm9jZXNzSW5wdXRSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkSCwoDcGlkGAIgASgNEgwKBGRhdGEYAyABKAwSCwoDZW9mGAQgASgIIhoKGFNlbmRQcm9jZXNzSW5wdXRSZXNwb25zZSJHChRTaWduYWxQcm9jZXNzUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEgsKA3BpZBgCIAEoDRIOCgZzaWduYWwYAyABKAUiFwoVU2lnbmFsUHJvY2Vzc1Jlc3BvbnNlIioKFExpc3RQcm9jZXNzZXNSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkioQEKC1Byb2Nlc3NJbmZvEgsKA3BpZBgBIAEoDRIMCgRhcmd2GAIgAygJEgwKBHVzZXIYAyABKAkSGQoRd29ya2luZ19kaXJlY3RvcnkYBCABKAkSDwoHcnVubmluZxgFIAEoCBIRCglleGl0X2NvZGUYBiABKAUSDgoGc2lnbmFsGAcgASgFEhoKEnN0YXJ0ZWRfYXRfdW5peF9tcxgIIAEoAyJFChVMaXN0UHJvY2Vzc2VzUmVzcG9uc2USLAoJcHJvY2Vzc2VzGAEgAygLMhkuaG9zdGFnZW50LnYxLlByb2Nlc3NJbmZvMtEVChBIb3N0QWdlbnRTZXJ2aWNlElgKDUNyZWF0ZVNhbmRib3gSIi5ob3N0YWdlbnQudjEuQ3JlYXRlU2FuZGJveFJlcXVlc3QaIy5ob3N0YWdlbnQudjEuQ3JlYXRlU2FuZGJveFJlc3BvbnNlElsKDkRlc3Ryb3lTYW5kYm94EiMuaG9zdGFnZW50LnYxLkRlc3Ryb3lTYW5kYm94UmVxdWVzdBokLmhvc3RhZ2VudC52MS5EZXN0cm95U2FuZGJveFJlc3BvbnNlElUKDFBhdXNlU2FuZGJveBIhLmhvc3RhZ2VudC52MS5QYXVzZVNhbmRib3hSZXF1ZXN0GiIuaG9zdGFnZW50LnYxLlBhdXNlU2FuZGJveFJlc3BvbnNlElgKDVJlc3VtZVNhbmRib3gSIi5ob3N0YWdlbnQudjEuUmVzdW1lU2FuZGJveFJlcXVlc3QaIy5ob3N0YWdlbnQudjEuUmVzdW1lU2FuZGJveFJlc3BvbnNlEj0KBEV4ZWMSGS5ob3N0YWdlbnQudjEuRXhlY1JlcXVlc3QaGi5ob3N0YWdlbnQudjEuRXhlY1Jlc3BvbnNlElgKDUxpc3RTYW5kYm94ZXMSIi5ob3N0YWdlbnQudjEuTGlzdFNhbmRib3hlc1JlcXVlc3QaIy5ob3N0YWdlbnQudjEuTGlzdFNhbmRib3hlc1Jlc3BvbnNlEkwKCVdyaXRlRmlsZRIeLmhvc3RhZ2VudC52MS5Xcml0ZUZpbGVSZXF1ZXN0Gh8uaG9zdGFnZW50LnYxLldyaXRlRmlsZVJlc3BvbnNlEkkKCFJlYWRGaWxlEh0uaG9zdGFnZW50LnYxLlJlYWRGaWxlUmVxdWVzdBoeLmhvc3RhZ2VudC52MS5SZWFkRmlsZVJlc3BvbnNlElsKDkNyZWF0ZVNuYXBzaG90EiMuaG9zdGFnZW50LnYxLkNyZWF0ZVNuYXBzaG90UmVxdWVzdBokLmhvc3RhZ2VudC52MS5DcmVhdGVTbmFwc2hvdFJlc3BvbnNlElsKDkRlbGV0ZVNuYXBzaG90EiMuaG9zdGFnZW50LnYxLkRlbGV0ZVNuYXBzaG90UmVxdWVzdBokLmhvc3RhZ2VudC52MS5EZWxldGVTbmFwc2hvdFJlc3BvbnNlElEKCkV4ZWNTdHJlYW0SHy5ob3N0YWdlbnQudjEuRXhlY1N0cmVhbVJlcXVlc3QaIC5ob3N0YWdlbnQudjEuRXhlY1N0cmVhbVJlc3BvbnNlMAESYAoPV3JpdGVGaWxlU3RyZWFtEiQuaG9zdGFnZW50LnYxLldyaXRlRmlsZVN0cmVhbVJlcXVlc3QaJS5ob3N0YWdlbnQudjEuV3JpdGVGaWxlU3RyZWFtUmVzcG9uc2UoARJdCg5SZWFkRmlsZVN0cmVhbRIjLmhvc3RhZ2VudC52MS5SZWFkRmlsZVN0cmVhbVJlcXVlc3QaJC5ob3N0YWdlbnQudjEuUmVhZEZpbGVTdHJlYW1SZXNwb25zZTABElIKC1BpbmdTYW5kYm94EiAuaG9zdGFnZW50LnYxLlBpbmdTYW5kYm94UmVxdWVzdBohLmhvc3RhZ2VudC52MS5QaW5nU2FuZGJveFJlc3BvbnNlEkwKCVRlcm1pbmF0ZRIeLmhvc3RhZ2VudC52MS5UZXJtaW5hdGVSZXF1ZXN0Gh8uaG9zdGFnZW50LnYxLlRlcm1pbmF0ZVJlc3BvbnNlEmQKEUdldFNhbmRib3hNZXRyaWNzEiYuaG9zdGFnZW50LnYxLkdldFNhbmRib3hNZXRyaWNzUmVxdWVzdBonLmhvc3RhZ2VudC52MS5HZXRTYW5kYm94TWV0cmljc1Jlc3BvbnNlEmoKE0ZsdXNoU2FuZGJveE1ldHJpY3MSKC5ob3N0YWdlbnQudjEuRmx1c2hTYW5kYm94TWV0cmljc1JlcXVlc3QaKS5ob3N0YWdlbnQudjEuRmx1c2hTYW5kYm94TWV0cmljc1Jlc3BvbnNlElgKDUZsYXR0ZW5Sb290ZnMSIi5ob3N0YWdlbnQudjEuRmxhdHRlblJvb3Rmc1JlcXVlc3QaIy5ob3N0YWdlbnQudjEuRmxhdHRlblJvb3Rmc1Jlc3BvbnNlElgKDUxpc3RTbmFwc2hvdHMSIi5ob3N0YWdlbnQudjEuTGlzdFNuYXBzaG90c1JlcXVlc3QaIy5ob3N0YWdlbnQudjEuTGlzdFNuYXBzaG90c1Jlc3BvbnNlEl4KD0luc3BlY3RTbmFwc2hvdBIkLmhvc3RhZ2VudC52MS5JbnNwZWN0U25hcHNob3RSZXF1ZXN0GiUuaG9zdGFnZW50LnYxLkluc3BlY3RTbmFwc2hvdFJlc3BvbnNlEmEKEENvbGxlY3RTbmFwc2hvdHMSJS5ob3N0YWdlbnQudjEuQ29sbGVjdFNuYXBzaG90c1JlcXVlc3QaJi5ob3N0YWdlbnQudjEuQ29sbGVjdFNuYXBzaG90c1Jlc3BvbnNlEk8KCkdldFNhbmRib3gSHy5ob3N0YWdlbnQudjEuR2V0U2FuZGJveFJlcXVlc3QaIC5ob3N0YWdlbnQudjEuR2V0U2FuZGJveFJlc3BvbnNlElUKDEdldE9wZXJhdGlvbhIhLmhvc3RhZ2VudC52MS5HZXRPcGVyYXRpb25SZXF1ZXN0GiIuaG9zdGFnZW50LnYxLkdldE9wZXJhdGlvblJlc3BvbnNlElsKDkdldE1lbW9yeVN0YXRzEiMuaG9zdGFnZW50LnYxLkdldE1lbW9yeVN0YXRzUmVxdWVzdBokLmhvc3RhZ2VudC52MS5HZXRNZW1vcnlTdGF0c1Jlc3BvbnNlEkkKCFN0YXRGaWxlEh0uaG9zdGFnZW50LnYxLlN0YXRGaWxlUmVxdWVzdBoeLmhvc3RhZ2VudC52MS5TdGF0RmlsZVJlc3BvbnNlElgKDUxpc3REaXJlY3RvcnkSIi5ob3N0YWdlbnQudjEuTGlzdERpcmVjdG9yeVJlcXVlc3QaIy5ob3N0YWdlbnQudjEuTGlzdERpcmVjdG9yeVJlc3BvbnNlElgKDU1ha2VEaXJlY3RvcnkSIi5ob3N0YWdlbnQudjEuTWFrZURpcmVjdG9yeVJlcXVlc3QaIy5ob3N0YWdlbnQudjEuTWFrZURpcmVjdG9yeVJlc3BvbnNlEk8KClJlbW92ZUZpbGUSHy5ob3N0YWdlbnQudjEuUmVtb3ZlRmlsZVJlcXVlc3QaIC5ob3N0YWdlbnQudjEuUmVtb3ZlRmlsZVJlc3BvbnNlEmEKEFNlbmRQcm9jZXNzSW5wdXQSJS5ob3N0YWdlbnQudjEuU2VuZFByb2Nlc3NJbnB1dFJlcXVlc3QaJi5ob3N0YWdlbnQudjEuU2VuZFByb2Nlc3NJbnB1dFJlc3BvbnNlElgKDVNpZ25hbFByb2Nlc3MSIi5ob3N0YWdlbnQudjEuU2lnbmFsUHJvY2Vzc1JlcXVlc3QaIy5ob3N0YWdlbnQudjEuU2lnbmFsUHJvY2Vzc1Jlc3BvbnNlElgKDUxpc3RQcm9jZXNzZXMSIi5ob3N0YWdlbnQudjEuTGlzdFByb2Nlc3Nlc1JlcXVlc3QaIy5ob3N0YWdlbnQudjEuTGlzdFByb2Nlc3Nlc1Jlc3BvbnNlYgZwcm90bzM");
 
 /**
  * @generated from message hostagent.v1.CreateSandboxRequest
@@ -76,6 +76,22 @@ export type CreateSandboxRequest = Message<"hostagent.v1.CreateSandboxRequest"> 
    * @generated from field: map<string, string> env = 22;
    */
   env: { [key: string]: string };
+
+  /**
+   * Spawn from this snapshot instead of booting: the sandbox goes on where the snapshot was taken, as somebody else (new
+   * entropy, hostname, machine id). vcpus, memory_mb, disk_size_mb and template are the snapshot's: 0 or empty takes
+   * them, another value is refused with `snapshot_mismatch`.
+   *
+   * @generated from field: string snapshot_id = 23;
+   */
+  snapshotId: string;
+
+  /**
+   * What a pause of this sandbox does in the guest first, unless the pause says otherwise.
+   *
+   * @generated from field: hostagent.v1.ReclaimCaps reclaim = 24;
+   */
+  reclaim?: ReclaimCaps | undefined;
 };
 
 /**
@@ -84,6 +100,100 @@ export type CreateSandboxRequest = Message<"hostagent.v1.CreateSandboxRequest"> 
  */
 export const CreateSandboxRequestSchema: GenMessage<CreateSandboxRequest> = /*@__PURE__*/
   messageDesc(file_hostagent_v1_hostagent, 0);
+
+/**
+ * Upper limits, milliseconds, of what the guest does before a pause so that it becomes smaller. 0: this step is off.
+ * The steps run in the order of their numbers. A step that fails or runs out of time never fails the pause.
+ *
+ * @generated from message hostagent.v1.ReclaimCaps
+ */
+export type ReclaimCaps = Message<"hostagent.v1.ReclaimCaps"> & {
+  /**
+   * @generated from field: int32 fstrim_ms = 1;
+   */
+  fstrimMs: number;
+
+  /**
+   * @generated from field: int32 sync_ms = 2;
+   */
+  syncMs: number;
+
+  /**
+   * @generated from field: int32 drop_caches_ms = 3;
+   */
+  dropCachesMs: number;
+
+  /**
+   * @generated from field: int32 compact_memory_ms = 4;
+   */
+  compactMemoryMs: number;
+};
+
+/**
+ * Describes the message hostagent.v1.ReclaimCaps.
+ * Use `create(ReclaimCapsSchema)` to create a new message.
+ */
+export const ReclaimCapsSchema: GenMessage<ReclaimCaps> = /*@__PURE__*/
+  messageDesc(file_hostagent_v1_hostagent, 1);
+
+/**
+ * How one guest hook around a pause ended.
+ *
+ * @generated from message hostagent.v1.HookOutcome
+ */
+export type HookOutcome = Message<"hostagent.v1.HookOutcome"> & {
+  /**
+   * "fstrim", "sync", "drop_caches", "compact_memory", "freeze", "thaw".
+   *
+   * @generated from field: string step = 1;
+   */
+  step: string;
+
+  /**
+   * "ok", "timed_out", "failed".
+   *
+   * @generated from field: string outcome = 2;
+   */
+  outcome: string;
+
+  /**
+   * The guest's errno when failed, else 0.
+   *
+   * @generated from field: int32 error_number = 3;
+   */
+  errorNumber: number;
+
+  /**
+   * @generated from field: int64 duration_us = 4;
+   */
+  durationUs: bigint;
+
+  /**
+   * fstrim: bytes that the guest gave back to its disk.
+   *
+   * @generated from field: int64 bytes_trimmed = 5;
+   */
+  bytesTrimmed: bigint;
+
+  /**
+   * Free memory of the guest before and after, bytes.
+   *
+   * @generated from field: int64 free_bytes_before = 6;
+   */
+  freeBytesBefore: bigint;
+
+  /**
+   * @generated from field: int64 free_bytes_after = 7;
+   */
+  freeBytesAfter: bigint;
+};
+
+/**
+ * Describes the message hostagent.v1.HookOutcome.
+ * Use `create(HookOutcomeSchema)` to create a new message.
+ */
+export const HookOutcomeSchema: GenMessage<HookOutcome> = /*@__PURE__*/
+  messageDesc(file_hostagent_v1_hostagent, 2);
 
 /**
  * @generated from message hostagent.v1.CreateSandboxResponse
@@ -117,7 +227,7 @@ export type CreateSandboxResponse = Message<"hostagent.v1.CreateSandboxResponse"
  * Use `create(CreateSandboxResponseSchema)` to create a new message.
  */
 export const CreateSandboxResponseSchema: GenMessage<CreateSandboxResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 1);
+  messageDesc(file_hostagent_v1_hostagent, 3);
 
 /**
  * @generated from message hostagent.v1.DestroySandboxRequest
@@ -144,7 +254,7 @@ export type DestroySandboxRequest = Message<"hostagent.v1.DestroySandboxRequest"
  * Use `create(DestroySandboxRequestSchema)` to create a new message.
  */
 export const DestroySandboxRequestSchema: GenMessage<DestroySandboxRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 2);
+  messageDesc(file_hostagent_v1_hostagent, 4);
 
 /**
  * @generated from message hostagent.v1.DestroySandboxResponse
@@ -157,7 +267,7 @@ export type DestroySandboxResponse = Message<"hostagent.v1.DestroySandboxRespons
  * Use `create(DestroySandboxResponseSchema)` to create a new message.
  */
 export const DestroySandboxResponseSchema: GenMessage<DestroySandboxResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 3);
+  messageDesc(file_hostagent_v1_hostagent, 5);
 
 /**
  * @generated from message hostagent.v1.PauseSandboxRequest
@@ -177,6 +287,13 @@ export type PauseSandboxRequest = Message<"hostagent.v1.PauseSandboxRequest"> & 
    * @generated from field: int64 version = 21;
    */
   version: bigint;
+
+  /**
+   * Absent: the caps the sandbox was created with.
+   *
+   * @generated from field: hostagent.v1.ReclaimCaps reclaim = 22;
+   */
+  reclaim?: ReclaimCaps | undefined;
 };
 
 /**
@@ -184,7 +301,7 @@ export type PauseSandboxRequest = Message<"hostagent.v1.PauseSandboxRequest"> & 
  * Use `create(PauseSandboxRequestSchema)` to create a new message.
  */
 export const PauseSandboxRequestSchema: GenMessage<PauseSandboxRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 4);
+  messageDesc(file_hostagent_v1_hostagent, 6);
 
 /**
  * @generated from message hostagent.v1.PauseSandboxResponse
@@ -194,6 +311,11 @@ export type PauseSandboxResponse = Message<"hostagent.v1.PauseSandboxResponse"> 
    * @generated from field: hostagent.v1.SnapshotInfo snapshot = 20;
    */
   snapshot?: SnapshotInfo | undefined;
+
+  /**
+   * @generated from field: repeated hostagent.v1.HookOutcome hooks = 21;
+   */
+  hooks: HookOutcome[];
 };
 
 /**
@@ -201,7 +323,7 @@ export type PauseSandboxResponse = Message<"hostagent.v1.PauseSandboxResponse"> 
  * Use `create(PauseSandboxResponseSchema)` to create a new message.
  */
 export const PauseSandboxResponseSchema: GenMessage<PauseSandboxResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 5);
+  messageDesc(file_hostagent_v1_hostagent, 7);
 
 /**
  * @generated from message hostagent.v1.ResumeSandboxRequest
@@ -243,7 +365,7 @@ export type ResumeSandboxRequest = Message<"hostagent.v1.ResumeSandboxRequest"> 
  * Use `create(ResumeSandboxRequestSchema)` to create a new message.
  */
 export const ResumeSandboxRequestSchema: GenMessage<ResumeSandboxRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 6);
+  messageDesc(file_hostagent_v1_hostagent, 8);
 
 /**
  * @generated from message hostagent.v1.ResumeSandboxResponse
@@ -282,7 +404,7 @@ export type ResumeSandboxResponse = Message<"hostagent.v1.ResumeSandboxResponse"
  * Use `create(ResumeSandboxResponseSchema)` to create a new message.
  */
 export const ResumeSandboxResponseSchema: GenMessage<ResumeSandboxResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 7);
+  messageDesc(file_hostagent_v1_hostagent, 9);
 
 /**
  * A committed snapshot of one sandbox.
@@ -355,7 +477,7 @@ export type SnapshotInfo = Message<"hostagent.v1.SnapshotInfo"> & {
  * Use `create(SnapshotInfoSchema)` to create a new message.
  */
 export const SnapshotInfoSchema: GenMessage<SnapshotInfo> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 8);
+  messageDesc(file_hostagent_v1_hostagent, 10);
 
 /**
  * @generated from message hostagent.v1.CreateSnapshotRequest
@@ -367,9 +489,36 @@ export type CreateSnapshotRequest = Message<"hostagent.v1.CreateSnapshotRequest"
   sandboxId: string;
 
   /**
+   * Kept in the manifest for people; the control plane owns names.
+   *
    * @generated from field: string name = 2;
    */
   name: string;
+
+  /**
+   * @generated from field: string operation_id = 20;
+   */
+  operationId: string;
+
+  /**
+   * @generated from field: int64 version = 21;
+   */
+  version: bigint;
+
+  /**
+   * Assigned by the control plane. Empty: the host agent makes one.
+   *
+   * @generated from field: string snapshot_id = 22;
+   */
+  snapshotId: string;
+
+  /**
+   * true: the sandbox goes on as it was; a running one stops only as long as the checkpoint needs (live), a paused one
+   * shares its newest generation. false: it is paused, saved and destroyed.
+   *
+   * @generated from field: bool keep_sandbox = 23;
+   */
+  keepSandbox: boolean;
 };
 
 /**
@@ -377,7 +526,7 @@ export type CreateSnapshotRequest = Message<"hostagent.v1.CreateSnapshotRequest"
  * Use `create(CreateSnapshotRequestSchema)` to create a new message.
  */
 export const CreateSnapshotRequestSchema: GenMessage<CreateSnapshotRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 9);
+  messageDesc(file_hostagent_v1_hostagent, 11);
 
 /**
  * @generated from message hostagent.v1.CreateSnapshotResponse
@@ -392,6 +541,18 @@ export type CreateSnapshotResponse = Message<"hostagent.v1.CreateSnapshotRespons
    * @generated from field: int64 size_bytes = 2;
    */
   sizeBytes: bigint;
+
+  /**
+   * @generated from field: hostagent.v1.SnapshotInfo snapshot = 20;
+   */
+  snapshot?: SnapshotInfo | undefined;
+
+  /**
+   * How long the vCPUs stood still, microseconds; 0 for a paused sandbox.
+   *
+   * @generated from field: int64 stopped_us = 21;
+   */
+  stoppedUs: bigint;
 };
 
 /**
@@ -399,7 +560,7 @@ export type CreateSnapshotResponse = Message<"hostagent.v1.CreateSnapshotRespons
  * Use `create(CreateSnapshotResponseSchema)` to create a new message.
  */
 export const CreateSnapshotResponseSchema: GenMessage<CreateSnapshotResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 10);
+  messageDesc(file_hostagent_v1_hostagent, 12);
 
 /**
  * @generated from message hostagent.v1.DeleteSnapshotRequest
@@ -409,6 +570,13 @@ export type DeleteSnapshotRequest = Message<"hostagent.v1.DeleteSnapshotRequest"
    * @generated from field: string name = 1;
    */
   name: string;
+
+  /**
+   * Data that other snapshots read stays until nothing refers to it. Unknown ids are fine.
+   *
+   * @generated from field: string snapshot_id = 20;
+   */
+  snapshotId: string;
 };
 
 /**
@@ -416,7 +584,7 @@ export type DeleteSnapshotRequest = Message<"hostagent.v1.DeleteSnapshotRequest"
  * Use `create(DeleteSnapshotRequestSchema)` to create a new message.
  */
 export const DeleteSnapshotRequestSchema: GenMessage<DeleteSnapshotRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 11);
+  messageDesc(file_hostagent_v1_hostagent, 13);
 
 /**
  * @generated from message hostagent.v1.DeleteSnapshotResponse
@@ -429,7 +597,336 @@ export type DeleteSnapshotResponse = Message<"hostagent.v1.DeleteSnapshotRespons
  * Use `create(DeleteSnapshotResponseSchema)` to create a new message.
  */
 export const DeleteSnapshotResponseSchema: GenMessage<DeleteSnapshotResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 12);
+  messageDesc(file_hostagent_v1_hostagent, 14);
+
+/**
+ * A snapshot that belongs to no sandbox: named, or a checkpoint that forks were made from.
+ *
+ * @generated from message hostagent.v1.KeptSnapshot
+ */
+export type KeptSnapshot = Message<"hostagent.v1.KeptSnapshot"> & {
+  /**
+   * @generated from field: hostagent.v1.SnapshotInfo snapshot = 1;
+   */
+  snapshot?: SnapshotInfo | undefined;
+
+  /**
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * The sandbox it was taken from; it may be gone.
+   *
+   * @generated from field: string sandbox_id = 3;
+   */
+  sandboxId: string;
+
+  /**
+   * @generated from field: string template = 4;
+   */
+  template: string;
+
+  /**
+   * @generated from field: int32 vcpus = 5;
+   */
+  vcpus: number;
+
+  /**
+   * @generated from field: int32 memory_mb = 6;
+   */
+  memoryMb: number;
+
+  /**
+   * @generated from field: int32 disk_size_mb = 7;
+   */
+  diskSizeMb: number;
+};
+
+/**
+ * Describes the message hostagent.v1.KeptSnapshot.
+ * Use `create(KeptSnapshotSchema)` to create a new message.
+ */
+export const KeptSnapshotSchema: GenMessage<KeptSnapshot> = /*@__PURE__*/
+  messageDesc(file_hostagent_v1_hostagent, 15);
+
+/**
+ * @generated from message hostagent.v1.ListSnapshotsRequest
+ */
+export type ListSnapshotsRequest = Message<"hostagent.v1.ListSnapshotsRequest"> & {
+};
+
+/**
+ * Describes the message hostagent.v1.ListSnapshotsRequest.
+ * Use `create(ListSnapshotsRequestSchema)` to create a new message.
+ */
+export const ListSnapshotsRequestSchema: GenMessage<ListSnapshotsRequest> = /*@__PURE__*/
+  messageDesc(file_hostagent_v1_hostagent, 16);
+
+/**
+ * @generated from message hostagent.v1.ListSnapshotsResponse
+ */
+export type ListSnapshotsResponse = Message<"hostagent.v1.ListSnapshotsResponse"> & {
+  /**
+   * @generated from field: repeated hostagent.v1.KeptSnapshot snapshots = 1;
+   */
+  snapshots: KeptSnapshot[];
+};
+
+/**
+ * Describes the message hostagent.v1.ListSnapshotsResponse.
+ * Use `create(ListSnapshotsResponseSchema)` to create a new message.
+ */
+export const ListSnapshotsResponseSchema: GenMessage<ListSnapshotsResponse> = /*@__PURE__*/
+  messageDesc(file_hostagent_v1_hostagent, 17);
+
+/**
+ * @generated from message hostagent.v1.InspectSnapshotRequest
+ */
+export type InspectSnapshotRequest = Message<"hostagent.v1.InspectSnapshotRequest"> & {
+  /**
+   * A snapshot, or a sandbox whose newest generation is meant. Exactly one.
+   *
+   * @generated from field: string snapshot_id = 1;
+   */
+  snapshotId: string;
+
+  /**
+   * @generated from field: string sandbox_id = 2;
+   */
+  sandboxId: string;
+};
+
+/**
+ * Describes the message hostagent.v1.InspectSnapshotRequest.
+ * Use `create(InspectSnapshotRequestSchema)` to create a new message.
+ */
+export const InspectSnapshotRequestSchema: GenMessage<InspectSnapshotRequest> = /*@__PURE__*/
+  messageDesc(file_hostagent_v1_hostagent, 18);
+
+/**
+ * @generated from message hostagent.v1.InspectSnapshotResponse
+ */
+export type InspectSnapshotResponse = Message<"hostagent.v1.InspectSnapshotResponse"> & {
+  /**
+   * The manifest as it is on disk.
+   *
+   * @generated from field: string manifest_json = 1;
+   */
+  manifestJson: string;
+
+  /**
+   * @generated from field: hostagent.v1.SnapshotTable memory = 2;
+   */
+  memory?: SnapshotTable | undefined;
+
+  /**
+   * @generated from field: hostagent.v1.SnapshotTable disk = 3;
+   */
+  disk?: SnapshotTable | undefined;
+
+  /**
+   * From the newest to the oldest generation that is still known.
+   *
+   * @generated from field: repeated hostagent.v1.SnapshotGeneration generations = 4;
+   */
+  generations: SnapshotGeneration[];
+};
+
+/**
+ * Describes the message hostagent.v1.InspectSnapshotResponse.
+ * Use `create(InspectSnapshotResponseSchema)` to create a new message.
+ */
+export const InspectSnapshotResponseSchema: GenMessage<InspectSnapshotResponse> = /*@__PURE__*/
+  messageDesc(file_hostagent_v1_hostagent, 19);
+
+/**
+ * A flattened extent table.
+ *
+ * @generated from message hostagent.v1.SnapshotTable
+ */
+export type SnapshotTable = Message<"hostagent.v1.SnapshotTable"> & {
+  /**
+   * @generated from field: int64 size_bytes = 1;
+   */
+  sizeBytes: bigint;
+
+  /**
+   * @generated from field: int32 extents = 2;
+   */
+  extents: number;
+
+  /**
+   * @generated from field: int64 zero_bytes = 3;
+   */
+  zeroBytes: bigint;
+
+  /**
+   * Disk only: bytes that are the base image's or were never written.
+   *
+   * @generated from field: int64 base_bytes = 4;
+   */
+  baseBytes: bigint;
+
+  /**
+   * @generated from field: repeated hostagent.v1.SnapshotSource sources = 5;
+   */
+  sources: SnapshotSource[];
+};
+
+/**
+ * Describes the message hostagent.v1.SnapshotTable.
+ * Use `create(SnapshotTableSchema)` to create a new message.
+ */
+export const SnapshotTableSchema: GenMessage<SnapshotTable> = /*@__PURE__*/
+  messageDesc(file_hostagent_v1_hostagent, 20);
+
+/**
+ * @generated from message hostagent.v1.SnapshotSource
+ */
+export type SnapshotSource = Message<"hostagent.v1.SnapshotSource"> & {
+  /**
+   * @generated from field: string snapshot_id = 1;
+   */
+  snapshotId: string;
+
+  /**
+   * Bytes of it that this table reads, in so many extents.
+   *
+   * @generated from field: int64 live_bytes = 2;
+   */
+  liveBytes: bigint;
+
+  /**
+   * @generated from field: int32 extents = 3;
+   */
+  extents: number;
+
+  /**
+   * Bytes that its data file stores.
+   *
+   * @generated from field: int64 stored_bytes = 4;
+   */
+  storedBytes: bigint;
+};
+
+/**
+ * Describes the message hostagent.v1.SnapshotSource.
+ * Use `create(SnapshotSourceSchema)` to create a new message.
+ */
+export const SnapshotSourceSchema: GenMessage<SnapshotSource> = /*@__PURE__*/
+  messageDesc(file_hostagent_v1_hostagent, 21);
+
+/**
+ * @generated from message hostagent.v1.SnapshotGeneration
+ */
+export type SnapshotGeneration = Message<"hostagent.v1.SnapshotGeneration"> & {
+  /**
+   * @generated from field: string snapshot_id = 1;
+   */
+  snapshotId: string;
+
+  /**
+   * @generated from field: int32 generation = 2;
+   */
+  generation: number;
+
+  /**
+   * false: only data is left of it, because a later generation reads that.
+   *
+   * @generated from field: bool committed = 3;
+   */
+  committed: boolean;
+
+  /**
+   * @generated from field: int64 stored_bytes = 4;
+   */
+  storedBytes: bigint;
+
+  /**
+   * @generated from field: int64 created_at_unix_ms = 5;
+   */
+  createdAtUnixMs: bigint;
+};
+
+/**
+ * Describes the message hostagent.v1.SnapshotGeneration.
+ * Use `create(SnapshotGenerationSchema)` to create a new message.
+ */
+export const SnapshotGenerationSchema: GenMessage<SnapshotGeneration> = /*@__PURE__*/
+  messageDesc(file_hostagent_v1_hostagent, 22);
+
+/**
+ * @generated from message hostagent.v1.CollectSnapshotsRequest
+ */
+export type CollectSnapshotsRequest = Message<"hostagent.v1.CollectSnapshotsRequest"> & {
+  /**
+   * Tell what would go, and change nothing.
+   *
+   * @generated from field: bool dry_run = 1;
+   */
+  dryRun: boolean;
+};
+
+/**
+ * Describes the message hostagent.v1.CollectSnapshotsRequest.
+ * Use `create(CollectSnapshotsRequestSchema)` to create a new message.
+ */
+export const CollectSnapshotsRequestSchema: GenMessage<CollectSnapshotsRequest> = /*@__PURE__*/
+  messageDesc(file_hostagent_v1_hostagent, 23);
+
+/**
+ * @generated from message hostagent.v1.CollectSnapshotsResponse
+ */
+export type CollectSnapshotsResponse = Message<"hostagent.v1.CollectSnapshotsResponse"> & {
+  /**
+   * @generated from field: repeated hostagent.v1.CollectedData collected = 1;
+   */
+  collected: CollectedData[];
+
+  /**
+   * Bytes that were given back, or would be.
+   *
+   * @generated from field: int64 bytes = 2;
+   */
+  bytes: bigint;
+};
+
+/**
+ * Describes the message hostagent.v1.CollectSnapshotsResponse.
+ * Use `create(CollectSnapshotsResponseSchema)` to create a new message.
+ */
+export const CollectSnapshotsResponseSchema: GenMessage<CollectSnapshotsResponse> = /*@__PURE__*/
+  messageDesc(file_hostagent_v1_hostagent, 24);
+
+/**
+ * @generated from message hostagent.v1.CollectedData
+ */
+export type CollectedData = Message<"hostagent.v1.CollectedData"> & {
+  /**
+   * @generated from field: string snapshot_id = 1;
+   */
+  snapshotId: string;
+
+  /**
+   * "unreferenced": nothing reads it. "compacted": its live bytes were copied together.
+   *
+   * @generated from field: string action = 2;
+   */
+  action: string;
+
+  /**
+   * @generated from field: int64 bytes = 3;
+   */
+  bytes: bigint;
+};
+
+/**
+ * Describes the message hostagent.v1.CollectedData.
+ * Use `create(CollectedDataSchema)` to create a new message.
+ */
+export const CollectedDataSchema: GenMessage<CollectedData> = /*@__PURE__*/
+  messageDesc(file_hostagent_v1_hostagent, 25);
 
 /**
  * @generated from message hostagent.v1.ExecRequest
@@ -489,7 +986,7 @@ export type ExecRequest = Message<"hostagent.v1.ExecRequest"> & {
  * Use `create(ExecRequestSchema)` to create a new message.
  */
 export const ExecRequestSchema: GenMessage<ExecRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 13);
+  messageDesc(file_hostagent_v1_hostagent, 26);
 
 /**
  * @generated from message hostagent.v1.ExecResponse
@@ -533,7 +1030,7 @@ export type ExecResponse = Message<"hostagent.v1.ExecResponse"> & {
  * Use `create(ExecResponseSchema)` to create a new message.
  */
 export const ExecResponseSchema: GenMessage<ExecResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 14);
+  messageDesc(file_hostagent_v1_hostagent, 27);
 
 /**
  * @generated from message hostagent.v1.ListSandboxesRequest
@@ -552,7 +1049,7 @@ export type ListSandboxesRequest = Message<"hostagent.v1.ListSandboxesRequest"> 
  * Use `create(ListSandboxesRequestSchema)` to create a new message.
  */
 export const ListSandboxesRequestSchema: GenMessage<ListSandboxesRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 15);
+  messageDesc(file_hostagent_v1_hostagent, 28);
 
 /**
  * @generated from message hostagent.v1.ListSandboxesResponse
@@ -582,7 +1079,7 @@ export type ListSandboxesResponse = Message<"hostagent.v1.ListSandboxesResponse"
  * Use `create(ListSandboxesResponseSchema)` to create a new message.
  */
 export const ListSandboxesResponseSchema: GenMessage<ListSandboxesResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 16);
+  messageDesc(file_hostagent_v1_hostagent, 29);
 
 /**
  * @generated from message hostagent.v1.SandboxInfo
@@ -679,7 +1176,7 @@ export type SandboxInfo = Message<"hostagent.v1.SandboxInfo"> & {
  * Use `create(SandboxInfoSchema)` to create a new message.
  */
 export const SandboxInfoSchema: GenMessage<SandboxInfo> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 17);
+  messageDesc(file_hostagent_v1_hostagent, 30);
 
 /**
  * @generated from message hostagent.v1.WriteFileRequest
@@ -711,7 +1208,7 @@ export type WriteFileRequest = Message<"hostagent.v1.WriteFileRequest"> & {
  * Use `create(WriteFileRequestSchema)` to create a new message.
  */
 export const WriteFileRequestSchema: GenMessage<WriteFileRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 18);
+  messageDesc(file_hostagent_v1_hostagent, 31);
 
 /**
  * @generated from message hostagent.v1.WriteFileResponse
@@ -724,7 +1221,7 @@ export type WriteFileResponse = Message<"hostagent.v1.WriteFileResponse"> & {
  * Use `create(WriteFileResponseSchema)` to create a new message.
  */
 export const WriteFileResponseSchema: GenMessage<WriteFileResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 19);
+  messageDesc(file_hostagent_v1_hostagent, 32);
 
 /**
  * @generated from message hostagent.v1.ReadFileRequest
@@ -751,7 +1248,7 @@ export type ReadFileRequest = Message<"hostagent.v1.ReadFileRequest"> & {
  * Use `create(ReadFileRequestSchema)` to create a new message.
  */
 export const ReadFileRequestSchema: GenMessage<ReadFileRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 20);
+  messageDesc(file_hostagent_v1_hostagent, 33);
 
 /**
  * @generated from message hostagent.v1.ReadFileResponse
@@ -768,7 +1265,7 @@ export type ReadFileResponse = Message<"hostagent.v1.ReadFileResponse"> & {
  * Use `create(ReadFileResponseSchema)` to create a new message.
  */
 export const ReadFileResponseSchema: GenMessage<ReadFileResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 21);
+  messageDesc(file_hostagent_v1_hostagent, 34);
 
 /**
  * @generated from message hostagent.v1.ExecStreamRequest
@@ -827,7 +1324,7 @@ export type ExecStreamRequest = Message<"hostagent.v1.ExecStreamRequest"> & {
  * Use `create(ExecStreamRequestSchema)` to create a new message.
  */
 export const ExecStreamRequestSchema: GenMessage<ExecStreamRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 22);
+  messageDesc(file_hostagent_v1_hostagent, 35);
 
 /**
  * @generated from message hostagent.v1.ExecStreamResponse
@@ -862,7 +1359,7 @@ export type ExecStreamResponse = Message<"hostagent.v1.ExecStreamResponse"> & {
  * Use `create(ExecStreamResponseSchema)` to create a new message.
  */
 export const ExecStreamResponseSchema: GenMessage<ExecStreamResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 23);
+  messageDesc(file_hostagent_v1_hostagent, 36);
 
 /**
  * @generated from message hostagent.v1.ExecStreamStart
@@ -879,7 +1376,7 @@ export type ExecStreamStart = Message<"hostagent.v1.ExecStreamStart"> & {
  * Use `create(ExecStreamStartSchema)` to create a new message.
  */
 export const ExecStreamStartSchema: GenMessage<ExecStreamStart> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 24);
+  messageDesc(file_hostagent_v1_hostagent, 37);
 
 /**
  * @generated from message hostagent.v1.ExecStreamData
@@ -915,7 +1412,7 @@ export type ExecStreamData = Message<"hostagent.v1.ExecStreamData"> & {
  * Use `create(ExecStreamDataSchema)` to create a new message.
  */
 export const ExecStreamDataSchema: GenMessage<ExecStreamData> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 25);
+  messageDesc(file_hostagent_v1_hostagent, 38);
 
 /**
  * @generated from message hostagent.v1.ExecStreamEnd
@@ -947,7 +1444,7 @@ export type ExecStreamEnd = Message<"hostagent.v1.ExecStreamEnd"> & {
  * Use `create(ExecStreamEndSchema)` to create a new message.
  */
 export const ExecStreamEndSchema: GenMessage<ExecStreamEnd> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 26);
+  messageDesc(file_hostagent_v1_hostagent, 39);
 
 /**
  * @generated from message hostagent.v1.WriteFileStreamRequest
@@ -976,7 +1473,7 @@ export type WriteFileStreamRequest = Message<"hostagent.v1.WriteFileStreamReques
  * Use `create(WriteFileStreamRequestSchema)` to create a new message.
  */
 export const WriteFileStreamRequestSchema: GenMessage<WriteFileStreamRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 27);
+  messageDesc(file_hostagent_v1_hostagent, 40);
 
 /**
  * @generated from message hostagent.v1.WriteFileStreamMeta
@@ -1008,7 +1505,7 @@ export type WriteFileStreamMeta = Message<"hostagent.v1.WriteFileStreamMeta"> & 
  * Use `create(WriteFileStreamMetaSchema)` to create a new message.
  */
 export const WriteFileStreamMetaSchema: GenMessage<WriteFileStreamMeta> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 28);
+  messageDesc(file_hostagent_v1_hostagent, 41);
 
 /**
  * @generated from message hostagent.v1.WriteFileStreamResponse
@@ -1021,7 +1518,7 @@ export type WriteFileStreamResponse = Message<"hostagent.v1.WriteFileStreamRespo
  * Use `create(WriteFileStreamResponseSchema)` to create a new message.
  */
 export const WriteFileStreamResponseSchema: GenMessage<WriteFileStreamResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 29);
+  messageDesc(file_hostagent_v1_hostagent, 42);
 
 /**
  * @generated from message hostagent.v1.ReadFileStreamRequest
@@ -1048,7 +1545,7 @@ export type ReadFileStreamRequest = Message<"hostagent.v1.ReadFileStreamRequest"
  * Use `create(ReadFileStreamRequestSchema)` to create a new message.
  */
 export const ReadFileStreamRequestSchema: GenMessage<ReadFileStreamRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 30);
+  messageDesc(file_hostagent_v1_hostagent, 43);
 
 /**
  * @generated from message hostagent.v1.ReadFileStreamResponse
@@ -1065,7 +1562,7 @@ export type ReadFileStreamResponse = Message<"hostagent.v1.ReadFileStreamRespons
  * Use `create(ReadFileStreamResponseSchema)` to create a new message.
  */
 export const ReadFileStreamResponseSchema: GenMessage<ReadFileStreamResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 31);
+  messageDesc(file_hostagent_v1_hostagent, 44);
 
 /**
  * @generated from message hostagent.v1.PingSandboxRequest
@@ -1082,7 +1579,7 @@ export type PingSandboxRequest = Message<"hostagent.v1.PingSandboxRequest"> & {
  * Use `create(PingSandboxRequestSchema)` to create a new message.
  */
 export const PingSandboxRequestSchema: GenMessage<PingSandboxRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 32);
+  messageDesc(file_hostagent_v1_hostagent, 45);
 
 /**
  * @generated from message hostagent.v1.PingSandboxResponse
@@ -1095,7 +1592,7 @@ export type PingSandboxResponse = Message<"hostagent.v1.PingSandboxResponse"> & 
  * Use `create(PingSandboxResponseSchema)` to create a new message.
  */
 export const PingSandboxResponseSchema: GenMessage<PingSandboxResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 33);
+  messageDesc(file_hostagent_v1_hostagent, 46);
 
 /**
  * @generated from message hostagent.v1.TerminateRequest
@@ -1108,7 +1605,7 @@ export type TerminateRequest = Message<"hostagent.v1.TerminateRequest"> & {
  * Use `create(TerminateRequestSchema)` to create a new message.
  */
 export const TerminateRequestSchema: GenMessage<TerminateRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 34);
+  messageDesc(file_hostagent_v1_hostagent, 47);
 
 /**
  * @generated from message hostagent.v1.TerminateResponse
@@ -1121,7 +1618,7 @@ export type TerminateResponse = Message<"hostagent.v1.TerminateResponse"> & {
  * Use `create(TerminateResponseSchema)` to create a new message.
  */
 export const TerminateResponseSchema: GenMessage<TerminateResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 35);
+  messageDesc(file_hostagent_v1_hostagent, 48);
 
 /**
  * @generated from message hostagent.v1.MetricPoint
@@ -1153,7 +1650,7 @@ export type MetricPoint = Message<"hostagent.v1.MetricPoint"> & {
  * Use `create(MetricPointSchema)` to create a new message.
  */
 export const MetricPointSchema: GenMessage<MetricPoint> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 36);
+  messageDesc(file_hostagent_v1_hostagent, 49);
 
 /**
  * @generated from message hostagent.v1.GetSandboxMetricsRequest
@@ -1177,7 +1674,7 @@ export type GetSandboxMetricsRequest = Message<"hostagent.v1.GetSandboxMetricsRe
  * Use `create(GetSandboxMetricsRequestSchema)` to create a new message.
  */
 export const GetSandboxMetricsRequestSchema: GenMessage<GetSandboxMetricsRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 37);
+  messageDesc(file_hostagent_v1_hostagent, 50);
 
 /**
  * @generated from message hostagent.v1.GetSandboxMetricsResponse
@@ -1194,7 +1691,7 @@ export type GetSandboxMetricsResponse = Message<"hostagent.v1.GetSandboxMetricsR
  * Use `create(GetSandboxMetricsResponseSchema)` to create a new message.
  */
 export const GetSandboxMetricsResponseSchema: GenMessage<GetSandboxMetricsResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 38);
+  messageDesc(file_hostagent_v1_hostagent, 51);
 
 /**
  * @generated from message hostagent.v1.FlushSandboxMetricsRequest
@@ -1211,7 +1708,7 @@ export type FlushSandboxMetricsRequest = Message<"hostagent.v1.FlushSandboxMetri
  * Use `create(FlushSandboxMetricsRequestSchema)` to create a new message.
  */
 export const FlushSandboxMetricsRequestSchema: GenMessage<FlushSandboxMetricsRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 39);
+  messageDesc(file_hostagent_v1_hostagent, 52);
 
 /**
  * @generated from message hostagent.v1.FlushSandboxMetricsResponse
@@ -1238,7 +1735,7 @@ export type FlushSandboxMetricsResponse = Message<"hostagent.v1.FlushSandboxMetr
  * Use `create(FlushSandboxMetricsResponseSchema)` to create a new message.
  */
 export const FlushSandboxMetricsResponseSchema: GenMessage<FlushSandboxMetricsResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 40);
+  messageDesc(file_hostagent_v1_hostagent, 53);
 
 /**
  * @generated from message hostagent.v1.FlattenRootfsRequest
@@ -1262,7 +1759,7 @@ export type FlattenRootfsRequest = Message<"hostagent.v1.FlattenRootfsRequest"> 
  * Use `create(FlattenRootfsRequestSchema)` to create a new message.
  */
 export const FlattenRootfsRequestSchema: GenMessage<FlattenRootfsRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 41);
+  messageDesc(file_hostagent_v1_hostagent, 54);
 
 /**
  * @generated from message hostagent.v1.FlattenRootfsResponse
@@ -1279,7 +1776,7 @@ export type FlattenRootfsResponse = Message<"hostagent.v1.FlattenRootfsResponse"
  * Use `create(FlattenRootfsResponseSchema)` to create a new message.
  */
 export const FlattenRootfsResponseSchema: GenMessage<FlattenRootfsResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 42);
+  messageDesc(file_hostagent_v1_hostagent, 55);
 
 /**
  * @generated from message hostagent.v1.GetSandboxRequest
@@ -1296,7 +1793,7 @@ export type GetSandboxRequest = Message<"hostagent.v1.GetSandboxRequest"> & {
  * Use `create(GetSandboxRequestSchema)` to create a new message.
  */
 export const GetSandboxRequestSchema: GenMessage<GetSandboxRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 43);
+  messageDesc(file_hostagent_v1_hostagent, 56);
 
 /**
  * @generated from message hostagent.v1.GetSandboxResponse
@@ -1313,7 +1810,7 @@ export type GetSandboxResponse = Message<"hostagent.v1.GetSandboxResponse"> & {
  * Use `create(GetSandboxResponseSchema)` to create a new message.
  */
 export const GetSandboxResponseSchema: GenMessage<GetSandboxResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 44);
+  messageDesc(file_hostagent_v1_hostagent, 57);
 
 /**
  * @generated from message hostagent.v1.GetOperationRequest
@@ -1335,7 +1832,7 @@ export type GetOperationRequest = Message<"hostagent.v1.GetOperationRequest"> & 
  * Use `create(GetOperationRequestSchema)` to create a new message.
  */
 export const GetOperationRequestSchema: GenMessage<GetOperationRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 45);
+  messageDesc(file_hostagent_v1_hostagent, 58);
 
 /**
  * @generated from message hostagent.v1.GetOperationResponse
@@ -1371,7 +1868,7 @@ export type GetOperationResponse = Message<"hostagent.v1.GetOperationResponse"> 
  * Use `create(GetOperationResponseSchema)` to create a new message.
  */
 export const GetOperationResponseSchema: GenMessage<GetOperationResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 46);
+  messageDesc(file_hostagent_v1_hostagent, 59);
 
 /**
  * @generated from message hostagent.v1.GetMemoryStatsRequest
@@ -1388,7 +1885,7 @@ export type GetMemoryStatsRequest = Message<"hostagent.v1.GetMemoryStatsRequest"
  * Use `create(GetMemoryStatsRequestSchema)` to create a new message.
  */
 export const GetMemoryStatsRequestSchema: GenMessage<GetMemoryStatsRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 47);
+  messageDesc(file_hostagent_v1_hostagent, 60);
 
 /**
  * Pages are 4,096 bytes.
@@ -1448,7 +1945,7 @@ export type GetMemoryStatsResponse = Message<"hostagent.v1.GetMemoryStatsRespons
  * Use `create(GetMemoryStatsResponseSchema)` to create a new message.
  */
 export const GetMemoryStatsResponseSchema: GenMessage<GetMemoryStatsResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 48);
+  messageDesc(file_hostagent_v1_hostagent, 61);
 
 /**
  * @generated from message hostagent.v1.FileInfo
@@ -1507,7 +2004,7 @@ export type FileInfo = Message<"hostagent.v1.FileInfo"> & {
  * Use `create(FileInfoSchema)` to create a new message.
  */
 export const FileInfoSchema: GenMessage<FileInfo> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 49);
+  messageDesc(file_hostagent_v1_hostagent, 62);
 
 /**
  * @generated from message hostagent.v1.StatFileRequest
@@ -1534,7 +2031,7 @@ export type StatFileRequest = Message<"hostagent.v1.StatFileRequest"> & {
  * Use `create(StatFileRequestSchema)` to create a new message.
  */
 export const StatFileRequestSchema: GenMessage<StatFileRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 50);
+  messageDesc(file_hostagent_v1_hostagent, 63);
 
 /**
  * @generated from message hostagent.v1.StatFileResponse
@@ -1551,7 +2048,7 @@ export type StatFileResponse = Message<"hostagent.v1.StatFileResponse"> & {
  * Use `create(StatFileResponseSchema)` to create a new message.
  */
 export const StatFileResponseSchema: GenMessage<StatFileResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 51);
+  messageDesc(file_hostagent_v1_hostagent, 64);
 
 /**
  * @generated from message hostagent.v1.ListDirectoryRequest
@@ -1583,7 +2080,7 @@ export type ListDirectoryRequest = Message<"hostagent.v1.ListDirectoryRequest"> 
  * Use `create(ListDirectoryRequestSchema)` to create a new message.
  */
 export const ListDirectoryRequestSchema: GenMessage<ListDirectoryRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 52);
+  messageDesc(file_hostagent_v1_hostagent, 65);
 
 /**
  * @generated from message hostagent.v1.ListDirectoryResponse
@@ -1600,7 +2097,7 @@ export type ListDirectoryResponse = Message<"hostagent.v1.ListDirectoryResponse"
  * Use `create(ListDirectoryResponseSchema)` to create a new message.
  */
 export const ListDirectoryResponseSchema: GenMessage<ListDirectoryResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 53);
+  messageDesc(file_hostagent_v1_hostagent, 66);
 
 /**
  * @generated from message hostagent.v1.MakeDirectoryRequest
@@ -1627,7 +2124,7 @@ export type MakeDirectoryRequest = Message<"hostagent.v1.MakeDirectoryRequest"> 
  * Use `create(MakeDirectoryRequestSchema)` to create a new message.
  */
 export const MakeDirectoryRequestSchema: GenMessage<MakeDirectoryRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 54);
+  messageDesc(file_hostagent_v1_hostagent, 67);
 
 /**
  * @generated from message hostagent.v1.MakeDirectoryResponse
@@ -1640,7 +2137,7 @@ export type MakeDirectoryResponse = Message<"hostagent.v1.MakeDirectoryResponse"
  * Use `create(MakeDirectoryResponseSchema)` to create a new message.
  */
 export const MakeDirectoryResponseSchema: GenMessage<MakeDirectoryResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 55);
+  messageDesc(file_hostagent_v1_hostagent, 68);
 
 /**
  * @generated from message hostagent.v1.RemoveFileRequest
@@ -1672,7 +2169,7 @@ export type RemoveFileRequest = Message<"hostagent.v1.RemoveFileRequest"> & {
  * Use `create(RemoveFileRequestSchema)` to create a new message.
  */
 export const RemoveFileRequestSchema: GenMessage<RemoveFileRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 56);
+  messageDesc(file_hostagent_v1_hostagent, 69);
 
 /**
  * @generated from message hostagent.v1.RemoveFileResponse
@@ -1685,7 +2182,7 @@ export type RemoveFileResponse = Message<"hostagent.v1.RemoveFileResponse"> & {
  * Use `create(RemoveFileResponseSchema)` to create a new message.
  */
 export const RemoveFileResponseSchema: GenMessage<RemoveFileResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 57);
+  messageDesc(file_hostagent_v1_hostagent, 70);
 
 /**
  * @generated from message hostagent.v1.SendProcessInputRequest
@@ -1717,7 +2214,7 @@ export type SendProcessInputRequest = Message<"hostagent.v1.SendProcessInputRequ
  * Use `create(SendProcessInputRequestSchema)` to create a new message.
  */
 export const SendProcessInputRequestSchema: GenMessage<SendProcessInputRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 58);
+  messageDesc(file_hostagent_v1_hostagent, 71);
 
 /**
  * @generated from message hostagent.v1.SendProcessInputResponse
@@ -1730,7 +2227,7 @@ export type SendProcessInputResponse = Message<"hostagent.v1.SendProcessInputRes
  * Use `create(SendProcessInputResponseSchema)` to create a new message.
  */
 export const SendProcessInputResponseSchema: GenMessage<SendProcessInputResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 59);
+  messageDesc(file_hostagent_v1_hostagent, 72);
 
 /**
  * @generated from message hostagent.v1.SignalProcessRequest
@@ -1757,7 +2254,7 @@ export type SignalProcessRequest = Message<"hostagent.v1.SignalProcessRequest"> 
  * Use `create(SignalProcessRequestSchema)` to create a new message.
  */
 export const SignalProcessRequestSchema: GenMessage<SignalProcessRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 60);
+  messageDesc(file_hostagent_v1_hostagent, 73);
 
 /**
  * @generated from message hostagent.v1.SignalProcessResponse
@@ -1770,7 +2267,7 @@ export type SignalProcessResponse = Message<"hostagent.v1.SignalProcessResponse"
  * Use `create(SignalProcessResponseSchema)` to create a new message.
  */
 export const SignalProcessResponseSchema: GenMessage<SignalProcessResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 61);
+  messageDesc(file_hostagent_v1_hostagent, 74);
 
 /**
  * @generated from message hostagent.v1.ListProcessesRequest
@@ -1787,7 +2284,7 @@ export type ListProcessesRequest = Message<"hostagent.v1.ListProcessesRequest"> 
  * Use `create(ListProcessesRequestSchema)` to create a new message.
  */
 export const ListProcessesRequestSchema: GenMessage<ListProcessesRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 62);
+  messageDesc(file_hostagent_v1_hostagent, 75);
 
 /**
  * @generated from message hostagent.v1.ProcessInfo
@@ -1839,7 +2336,7 @@ export type ProcessInfo = Message<"hostagent.v1.ProcessInfo"> & {
  * Use `create(ProcessInfoSchema)` to create a new message.
  */
 export const ProcessInfoSchema: GenMessage<ProcessInfo> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 63);
+  messageDesc(file_hostagent_v1_hostagent, 76);
 
 /**
  * @generated from message hostagent.v1.ListProcessesResponse
@@ -1856,7 +2353,7 @@ export type ListProcessesResponse = Message<"hostagent.v1.ListProcessesResponse"
  * Use `create(ListProcessesResponseSchema)` to create a new message.
  */
 export const ListProcessesResponseSchema: GenMessage<ListProcessesResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 64);
+  messageDesc(file_hostagent_v1_hostagent, 77);
 
 /**
  * HostAgentService manages sandbox VMs on a single physical host.
@@ -2056,6 +2553,36 @@ export const HostAgentService: GenService<{
     methodKind: "unary";
     input: typeof FlattenRootfsRequestSchema;
     output: typeof FlattenRootfsResponseSchema;
+  },
+  /**
+   * ListSnapshots returns the snapshots on this host that belong to no sandbox.
+   *
+   * @generated from rpc hostagent.v1.HostAgentService.ListSnapshots
+   */
+  listSnapshots: {
+    methodKind: "unary";
+    input: typeof ListSnapshotsRequestSchema;
+    output: typeof ListSnapshotsResponseSchema;
+  },
+  /**
+   * InspectSnapshot explains what a snapshot consists of.
+   *
+   * @generated from rpc hostagent.v1.HostAgentService.InspectSnapshot
+   */
+  inspectSnapshot: {
+    methodKind: "unary";
+    input: typeof InspectSnapshotRequestSchema;
+    output: typeof InspectSnapshotResponseSchema;
+  },
+  /**
+   * CollectSnapshots removes data that nothing refers to, and compacts what is mostly dead.
+   *
+   * @generated from rpc hostagent.v1.HostAgentService.CollectSnapshots
+   */
+  collectSnapshots: {
+    methodKind: "unary";
+    input: typeof CollectSnapshotsRequestSchema;
+    output: typeof CollectSnapshotsResponseSchema;
   },
   /**
    * GetSandbox returns one sandbox, running or paused. not_found otherwise.
