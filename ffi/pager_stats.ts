@@ -3,9 +3,9 @@ import { invalidArgument } from "./errors.ts";
 import { preadSync } from "./file.ts";
 import { native } from "./library.ts";
 
-const HEADER_BYTES = 1024;
+const HEADER_BYTES = 1088;
 const MAGIC = 0x53505250524f54n;
-const VERSION = 1;
+const VERSION = 2;
 const COUNTED_SOURCES = 64;
 const LATENCY_BUCKETS = 40;
 const states = ["starting", "waiting", "serving", "stopped", "failed"] as const;
@@ -50,6 +50,10 @@ export interface PagerStats {
   readonly bytesRead: readonly number[];
   /** [k]: faults that took 2^k to 2^(k+1) ns from reading the event to having the page installed. */
   readonly latency: readonly number[];
+  /** Pages of the working set, and those around them, that were installed before anybody asked for them. */
+  readonly prefetchedPages: number;
+  /** When all of the working set was there; 0n before that, and without one. */
+  readonly prefetchEndNs: bigint;
 }
 
 /** Bytes of the memfd to create for a guest of `memoryBytes`; it is sparse. */
@@ -98,6 +102,8 @@ export function readPagerStats(fd: number): PagerStats {
     orderCount: number(176),
     bytesRead: Array.from({ length: COUNTED_SOURCES + 1 }, (_, k) => number(184 + 8 * k)),
     latency: Array.from({ length: LATENCY_BUCKETS }, (_, k) => number(704 + 8 * k)),
+    prefetchedPages: number(1024),
+    prefetchEndNs: u64(1032),
   };
 }
 

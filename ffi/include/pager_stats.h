@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 #define TORPOR_PAGER_STATS_MAGIC 0x53505250524f54ull // "TORPRPS"
-#define TORPOR_PAGER_STATS_VERSION 1u
+#define TORPOR_PAGER_STATS_VERSION 2u
 #define TORPOR_PAGER_COUNTED_SOURCES 64
 #define TORPOR_PAGER_LATENCY_BUCKETS 40
 
@@ -60,12 +60,16 @@ struct torpor_pager_stats {
     _Atomic uint64_t order_count;
     _Atomic uint64_t bytes_read[TORPOR_PAGER_COUNTED_SOURCES + 1]; // the last one sums the sources beyond
     _Atomic uint64_t latency[TORPOR_PAGER_LATENCY_BUCKETS];        // [k]: faults served in [2^k, 2^(k+1)) ns
+    _Atomic uint64_t prefetched_pages;                             // installed before anybody asked for them
+    _Atomic uint64_t prefetch_end_ns;                              // CLOCK_MONOTONIC, 0 = not yet, or nothing to prefetch
+    uint64_t reserved[6];
 };
 _Static_assert(offsetof(struct torpor_pager_stats, state) == 64, "ffi/pager_stats.ts reads this offset");
 _Static_assert(offsetof(struct torpor_pager_stats, faults) == 96, "ffi/pager_stats.ts reads this offset");
 _Static_assert(offsetof(struct torpor_pager_stats, bytes_read) == 184, "ffi/pager_stats.ts reads this offset");
 _Static_assert(offsetof(struct torpor_pager_stats, latency) == 704, "ffi/pager_stats.ts reads this offset");
-_Static_assert(sizeof(struct torpor_pager_stats) == 1024, "ffi/pager_stats.ts reads this size");
+_Static_assert(offsetof(struct torpor_pager_stats, prefetched_pages) == 1024, "ffi/pager_stats.ts reads this offset");
+_Static_assert(sizeof(struct torpor_pager_stats) == 1088, "ffi/pager_stats.ts reads this size");
 
 // Bytes of the memfd for a guest of `memory_bytes` (a multiple of the page size). It is sparse: only what is written takes memory.
 uint64_t torpor_pager_stats_size(uint64_t memory_bytes);

@@ -1,13 +1,14 @@
 // torpor-pager: serves the page faults of one resumed sandbox from the extents of its snapshot.
 //
 //   torpor-pager --handshake-fd N --header-fd N --stats-fd N [--source-fd N]... [--vmm-pidfd N]
-//                [--fault-around-bytes 65536] [--tracking]
+//                [--fault-around-bytes 65536] [--tracking] [--prefetch-fd N]
 //
 //   --handshake-fd        connected unix socket: one message of the VMM (include/handshake.h) with the userfaultfd
 //   --header-fd           extent header; source k of the header is the k-th --source-fd
 //   --stats-fd            statistics memfd (include/pager_stats.h)
 //   --vmm-pidfd           ends when this process ends; without it, when the other end of the handshake socket closes
 //   --fault-around-bytes  power of two, 4096 … 2097152
+//   --prefetch-fd         working set (include/working_set.h): installed while no fault waits
 //   --tracking            the VMM armed write protection, but its message cannot say so
 //
 // Exit status: enum torpor_pager_exit. Nothing here depends on the agent being alive.
@@ -39,6 +40,7 @@ struct arguments {
     int header_fd;
     int stats_fd;
     int vmm_pidfd;
+    int prefetch_fd;
     int *source_fds;
     uint32_t source_count;
     uint64_t fault_around_bytes;
@@ -65,7 +67,8 @@ static const char *parse_arguments(int argc, char **argv, struct arguments *argu
         {"handshake-fd", required_argument, NULL, 'h'}, {"header-fd", required_argument, NULL, 'e'},
         {"stats-fd", required_argument, NULL, 's'},     {"source-fd", required_argument, NULL, 'f'},
         {"vmm-pidfd", required_argument, NULL, 'p'},    {"fault-around-bytes", required_argument, NULL, 'a'},
-        {"tracking", no_argument, NULL, 't'},           {0}};
+        {"tracking", no_argument, NULL, 't'},           {"prefetch-fd", required_argument, NULL, 'w'},
+        {0}};
     int option;
     while ((option = getopt_long(argc, argv, "", options, NULL)) >= 0) {
         bool valid = false;
@@ -81,6 +84,8 @@ static const char *parse_arguments(int argc, char **argv, struct arguments *argu
             valid = parse_descriptor(optarg, &arguments->vmm_pidfd);
         else if (option == 'a')
             valid = parse_number(optarg, &arguments->fault_around_bytes);
+        else if (option == 'w')
+            valid = parse_descriptor(optarg, &arguments->prefetch_fd);
         else if (option == 't')
             valid = arguments->tracking = true;
         if (!valid)
@@ -200,6 +205,8 @@ static int run(struct torpor_pager *pager, const struct arguments *arguments) {
         status = torpor_pager_check_sources(pager);
     if (!status)
         status = prepare_memory(pager, arguments->stats_fd);
+    if (!status && arguments->prefetch_fd >= 0)
+        torpor_working_set_read(arguments->prefetch_fd, pager->header.size_bytes, &pager->prefetch);
     if (!status)
         status = receive_handshake(pager, arguments->tracking, &gone);
     return status || gone ? status : torpor_pager_serve(pager);
@@ -226,7 +233,7 @@ static int open_signals(void) {
 }
 
 int main(int argc, char **argv) {
-    struct arguments arguments = {-1, -1, -1, -1, NULL, 0, DEFAULT_FAULT_AROUND, false};
+    struct arguments arguments = {-1, -1, -1, -1, -1, NULL, 0, DEFAULT_FAULT_AROUND, false};
     arguments.source_fds = calloc((size_t)argc, sizeof *arguments.source_fds);
     const char *wrong = arguments.source_fds ? parse_arguments(argc, argv, &arguments) : "memory for the arguments";
     if (wrong) {

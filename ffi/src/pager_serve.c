@@ -206,22 +206,26 @@ static void count_fault(struct torpor_pager *pager, const struct span *span, uin
     }
 }
 
+// Reads the span and installs it; `installed` counts the pages.
+static enum outcome load(struct torpor_pager *pager, const struct torpor_region *region, const struct span *span, uint64_t *installed) {
+    // UFFDIO_ZEROPAGE cannot write-protect, so zero pages of a tracked guest are copied.
+    const unsigned char *source = !span->zero ? pager->buffer : pager->handshake.tracking ? pager->zero : NULL;
+    if (!span->zero) {
+        const int status = torpor_pager_read(pager, span->start, span->end - span->start);
+        if (status)
+            return fail(pager, status, pager->failure, pager->failure_errno);
+    }
+    return install(pager, span, region->base_host_virt_addr + span->start - region->offset, source, installed);
+}
+
 static enum outcome serve_fault(struct torpor_pager *pager, const struct pending_fault *fault) {
     const struct torpor_region *region = region_of(pager, fault->address);
     if (!region)
         return fail(pager, TORPOR_PAGER_USERFAULTFD, "fault outside the guest's memory", 0);
     const uint64_t offset = region->offset + fault->address - region->base_host_virt_addr;
     const struct span span = span_around(pager, region, offset);
-    // UFFDIO_ZEROPAGE cannot write-protect, so zero pages of a tracked guest are copied.
-    const unsigned char *source = !span.zero ? pager->buffer : pager->handshake.tracking ? pager->zero : NULL;
-    if (!span.zero) {
-        const int status = torpor_pager_read(pager, span.start, span.end - span.start);
-        if (status)
-            return fail(pager, status, pager->failure, pager->failure_errno);
-    }
     uint64_t installed = 0;
-    const uint64_t address = region->base_host_virt_addr + span.start - region->offset;
-    const enum outcome outcome = install(pager, &span, address, source, &installed);
+    const enum outcome outcome = load(pager, region, &span, &installed);
     if (outcome == DONE)
         count_fault(pager, &span, installed, offset, fault->read_ns);
     return outcome;
@@ -243,6 +247,44 @@ static enum outcome serve_pending(struct torpor_pager *pager) {
     return DONE;
 }
 
+static const struct torpor_region *region_at(const struct torpor_pager *pager, uint64_t offset) {
+    for (uint32_t i = 0; i < pager->handshake.region_count; i++) {
+        const struct torpor_region *region = &pager->handshake.regions[i];
+        if (offset >= region->offset && offset - region->offset < region->size)
+            return region;
+    }
+    return NULL;
+}
+
+static bool prefetching(const struct torpor_pager *pager) {
+    return pager->prefetch_next < pager->prefetch.count;
+}
+
+// Installs the next part of the working set: one window, so that a fault waits for one window at most.
+static enum outcome prefetch_once(struct torpor_pager *pager) {
+    uint64_t offset = 0;
+    const struct torpor_region *region = NULL;
+    for (; !region && prefetching(pager); pager->prefetch_next++) {
+        offset = (uint64_t)pager->prefetch.pages[pager->prefetch_next] * TORPOR_PAGE_SIZE;
+        if (!get_bit(pager->present, offset / TORPOR_PAGE_SIZE))
+            region = region_at(pager, offset);
+    }
+    enum outcome outcome = DONE;
+    if (region) {
+        const struct span span = span_around(pager, region, offset);
+        uint64_t installed = 0;
+        outcome = load(pager, region, &span, &installed);
+        add(&pager->stats->prefetched_pages, installed);
+        if (outcome == AGAIN) { // a REMOVE waits to be read: the page is looked at again after that
+            pager->prefetch_next--;
+            outcome = DONE;
+        }
+    }
+    if (!prefetching(pager))
+        atomic_store(&pager->stats->prefetch_end_ns, now_ns());
+    return outcome;
+}
+
 static bool socket_ended(int socket) {
     char discarded[64];
     const ssize_t got = recv(socket, discarded, sizeof discarded, MSG_DONTWAIT);
@@ -255,14 +297,14 @@ static enum outcome serve_once(struct torpor_pager *pager) {
                               {.fd = pager->signals, .events = POLLIN},
                               {.fd = pager->vmm_pidfd, .events = POLLIN},
                               {.fd = pager->vmm_pidfd < 0 ? pager->socket : -1, .events = POLLIN}};
-    if (poll(events, sizeof events / sizeof *events, -1) < 0)
+    if (poll(events, sizeof events / sizeof *events, prefetching(pager) ? 0 : -1) < 0)
         return errno == EINTR ? DONE : fail(pager, TORPOR_PAGER_USERFAULTFD, "poll", errno);
     if (events[1].revents || events[2].revents || (events[3].revents && socket_ended(pager->socket)))
         return GONE;
     if (events[0].revents & (POLLERR | POLLNVAL))
         return fail(pager, TORPOR_PAGER_USERFAULTFD, "userfaultfd is unusable", 0);
     if (!events[0].revents)
-        return DONE;
+        return prefetching(pager) ? prefetch_once(pager) : DONE;
     const enum outcome outcome = read_events(pager);
     return outcome == DONE ? serve_pending(pager) : outcome;
 }

@@ -75,8 +75,8 @@ struct rig start_vmm(struct snapshot snapshot, const struct rig_options *options
 }
 
 void start_pager(struct rig *rig, const struct rig_options *options, int socket, int vmm_pidfd) {
-    const char *arguments[16 + 2 * MAX_TEST_SOURCES] = {"torpor-pager", "--handshake-fd", "3", "--header-fd", "4", "--stats-fd", "5"};
-    int32_t descriptors[2 * (8 + MAX_TEST_SOURCES)] = {2, 2, 3, socket, 4, rig->snapshot.header_fd, 5, rig->stats_fd};
+    const char *arguments[18 + 2 * MAX_TEST_SOURCES] = {"torpor-pager", "--handshake-fd", "3", "--header-fd", "4", "--stats-fd", "5"};
+    int32_t descriptors[2 * (9 + MAX_TEST_SOURCES)] = {2, 2, 3, socket, 4, rig->snapshot.header_fd, 5, rig->stats_fd};
     static char numbers[MAX_TEST_SOURCES][16];
     int count = 4, argument = 7;
     if (vmm_pidfd >= 0) {
@@ -88,6 +88,12 @@ void start_pager(struct rig *rig, const struct rig_options *options, int socket,
     if (options->fault_around) {
         arguments[argument++] = "--fault-around-bytes";
         arguments[argument++] = options->fault_around;
+    }
+    if (options->working_set) {
+        descriptors[2 * count] = 7;
+        descriptors[2 * count++ + 1] = options->working_set;
+        arguments[argument++] = "--prefetch-fd";
+        arguments[argument++] = "7";
     }
     for (uint32_t k = 0; k < rig->snapshot.source_count; k++) {
         snprintf(numbers[k], sizeof numbers[k], "%u", 10 + k);

@@ -25,6 +25,7 @@ struct rig_options {
     bool tracking;
     const char *fault_around; // NULL: the default
     int user;                 // of the VMM; 0: root
+    int working_set;          // descriptor of the file; 0: none
 };
 
 // Makes memory, statistics and sockets and starts the VMM; the handshake waits in the socket.
