@@ -1,7 +1,7 @@
 import { fromFileUrl, join } from "@std/path";
 import { type Artefact, buildArtefact, hashOf, hashOfFiles, removeTree } from "./artefact.ts";
+import { bootstrapDebian } from "./bootstrap.ts";
 import { run, runText } from "./command.ts";
-import { debianSources, proxyOptions } from "./debian.ts";
 import type { Progress } from "./progress.ts";
 import { prepareRootfs } from "./rootfs.ts";
 
@@ -52,7 +52,8 @@ export async function buildBase(cacheDirectory: string, release: string, onProgr
   });
   return await buildArtefact(cacheDirectory, "base", hash, async (staging) => {
     const root = join(staging, "root");
-    await bootstrap(staging, root, release, onProgress);
+    const system = { release, packages: PACKAGES, dpkgOptions: DPKG_OPTIONS };
+    await bootstrapDebian(staging, root, system, (line) => onProgress("base", undefined, line));
     await prepareRootfs(root);
     const packages = await runText(["dpkg-query", `--admindir=${join(root, "var/lib/dpkg")}`, "-W"]);
     await Deno.writeTextFile(join(staging, BASE_FILES.packages), packages);
@@ -60,33 +61,6 @@ export async function buildBase(cacheDirectory: string, release: string, onProgr
     await writeFileSystem(root, join(staging, BASE_FILES.image), hash);
     await removeTree(root);
   });
-}
-
-async function bootstrap(staging: string, root: string, release: string, onProgress: Progress): Promise<void> {
-  const sources: string[] = [];
-  for (const [index, { extension, text }] of (await debianSources(release)).entries()) {
-    const file = join(staging, `source-${index}.${extension}`);
-    await Deno.writeTextFile(file, `${text}\n`);
-    sources.push(file);
-  }
-  const argv = [
-    // Its mounts below the root must end with it: a later builder removes what a killed one has left.
-    "unshare",
-    "--mount",
-    "mmdebstrap",
-    "--mode=root",
-    "--format=directory",
-    "--variant=minbase",
-    `--include=${PACKAGES.join(",")}`,
-    ...DPKG_OPTIONS.map((option) => `--dpkgopt=${option}`),
-    ...(await proxyOptions()).map((option) => `--aptopt=${option}`),
-    release,
-    root,
-    ...sources,
-  ];
-  const report = (line: string) => line.startsWith("I: ") && onProgress("base", undefined, line.slice(3));
-  await run(argv, { onLine: report, env: { TMPDIR: staging } });
-  for (const file of sources) await Deno.remove(file);
 }
 
 /** No journal and no checksums: the file system is never written to again, and a guest under TCG pays for both. */
