@@ -2,8 +2,11 @@ import { z } from "zod";
 import { TorporError } from "@torpor/errors";
 import { ID_PATTERN } from "@torpor/ids";
 
-/** The schema that this version writes and reads. */
-export const MANIFEST_SCHEMA = 1;
+/** The schema that this version writes. It reads schema 1, too, which had generations only. */
+export const MANIFEST_SCHEMA = 2;
+
+/** Longest name of a kept snapshot, in characters. */
+export const MAX_SNAPSHOT_NAME = 128;
 
 const id = z.string().regex(ID_PATTERN);
 const count = z.number().int().nonnegative();
@@ -25,12 +28,11 @@ export const vmmIdentitySchema = z.strictObject({
 /** See {@linkcode vmmIdentitySchema}. */
 export type VmmIdentity = z.infer<typeof vmmIdentitySchema>;
 
-/** `manifest.json`: written last, so that its presence under `snapshots/` means a whole snapshot. */
-export const manifestSchema = z.strictObject({
-  schema: z.literal(MANIFEST_SCHEMA),
+const schema1 = z.strictObject({
+  schema: z.literal(1),
   snapshot_id: id,
   sandbox_id: id,
-  /** The generation before, which may be gone; its data lives on while the header refers to it. */
+  /** The snapshot before, which may be gone; its data lives on while the header refers to it. */
   parent_id: id.nullable(),
   generation: z.number().int().min(1),
   created_at: z.iso.datetime(),
@@ -53,11 +55,28 @@ export const manifestSchema = z.strictObject({
   pages: z.strictObject({ resident: count, dirty: count, data: count }),
 });
 
+/** `manifest.json`: written last, so that its presence under `snapshots/` means a whole snapshot. */
+export const manifestSchema = schema1.extend({
+  schema: z.literal(MANIFEST_SCHEMA),
+  /**
+   * `generation`: one of the states that its sandbox was paused in; the newest one is what a resume goes back to.
+   * `kept`: belongs to no sandbox (`sandbox_id` says only where it came from), and stays until it is deleted by its id.
+   */
+  kind: z.enum(["generation", "kept"]),
+  /** For people, of a kept snapshot; may be empty. */
+  name: z.string().max(MAX_SNAPSHOT_NAME),
+});
+
 /** See {@linkcode manifestSchema}. */
 export type Manifest = z.infer<typeof manifestSchema>;
 
+const anySchema = z.discriminatedUnion("schema", [
+  schema1.transform((old): Manifest => ({ ...old, schema: MANIFEST_SCHEMA, kind: "generation", name: "" })),
+  manifestSchema,
+]);
+
 /**
- * Reads a manifest.
+ * Reads a manifest of any schema as one of the newest.
  * @throws TorporError `snapshot_corrupt` naming the fields at fault.
  */
 export function parseManifest(text: string): Manifest {
@@ -67,7 +86,7 @@ export function parseManifest(text: string): Manifest {
   } catch (cause) {
     throw new TorporError("snapshot_corrupt", "the manifest is no JSON", { cause });
   }
-  const result = manifestSchema.safeParse(value);
+  const result = anySchema.safeParse(value);
   if (result.success) return result.data;
   const fields = result.error.issues.map((issue) => issue.path.join(".") || "(root)");
   throw new TorporError("snapshot_corrupt", `the manifest is invalid at ${[...new Set(fields)].join(", ")}`, {

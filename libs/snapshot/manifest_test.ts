@@ -3,7 +3,9 @@ import { TorporError } from "@torpor/errors";
 import { formatManifest, type Manifest, parseManifest, storedBytes } from "./manifest.ts";
 
 const manifest: Manifest = {
-  schema: 1,
+  schema: 2,
+  kind: "kept",
+  name: "after set-up",
   snapshot_id: "a".repeat(20),
   sandbox_id: "b".repeat(20),
   parent_id: null,
@@ -30,11 +32,19 @@ Deno.test("a manifest is read as it was written", () => {
   assertEquals(storedBytes(manifest), 1111);
 });
 
+Deno.test("a manifest of schema 1 is that of a generation", () => {
+  const { kind: _kind, name: _name, ...old } = manifest;
+  assertEquals(parseManifest(JSON.stringify({ ...old, schema: 1 })), { ...manifest, kind: "generation", name: "" });
+});
+
 Deno.test("a manifest that is not whole is corrupt", () => {
   const text = formatManifest(manifest);
   const faults: [string, string][] = [
     [text.slice(0, -5), "no JSON"],
-    [text.replace(`"schema": 1`, `"schema": 2`), "schema"],
+    [text.replace(`"schema": 2`, `"schema": 3`), "schema"],
+    [text.replace(`"schema": 2`, `"schema": 1`), "(root)"],
+    [text.replace(`"kept"`, `"other"`), "kind"],
+    [text.replace(`"after set-up"`, `"${"x".repeat(129)}"`), "name"],
     [text.replace("b".repeat(20), "../../etc"), "sandbox_id"],
     [text.replace(`"generation": 1`, `"generation": 0`), "generation"],
     [text.replace(`"bytes": 100,`, `"bytes": -1,`), "files.memory_data.bytes"],

@@ -132,6 +132,8 @@ async function describe(
   const header = await staged.writeHeader(table);
   const manifest: Manifest = {
     schema: MANIFEST_SCHEMA,
+    kind: "generation",
+    name: "",
     snapshot_id: snapshotId,
     sandbox_id: record.sandbox_id,
     parent_id: vm.parent?.manifest.snapshot_id ?? null,
