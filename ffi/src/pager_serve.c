@@ -20,6 +20,9 @@
 #define PENDING_CAPACITY 1024u
 #endif
 
+// Only what a guest touches right after its resume is worth fetching ahead.
+#define WORKING_SET_NS 1000000000ull
+
 enum outcome { DONE, AGAIN, GONE, FAILED };
 
 struct span {
@@ -199,7 +202,7 @@ static void count_fault(struct torpor_pager *pager, const struct span *span, uin
     if (!stats->first_fault_ns)
         stats->first_fault_ns = read_ns;
     stats->last_fault_ns = now;
-    if (!get_bit(pager->seen, page)) {
+    if (!get_bit(pager->seen, page) && read_ns - stats->first_fault_ns < WORKING_SET_NS) {
         set_bits(pager->seen, page, 1, true);
         torpor_pager_stats_order(stats)[stats->order_count] = (uint32_t)page;
         atomic_fetch_add_explicit(&stats->order_count, 1, memory_order_release);

@@ -5,3 +5,4 @@ export * from "./encode_header.ts";
 export * from "./header_rule.ts";
 export * from "./manifest.ts";
 export * from "./overlay.ts";
+export * from "./working_set.ts";

@@ -52,6 +52,7 @@ export async function startTestHostAgent(options: TestHostAgentOptions = {}): Pr
     schedulerUrl: options.schedulerUrl,
     heartbeatIntervalMs: 200,
     spareVmm: options.spareVmm ?? false,
+    prefetch: true,
   }, options.overrides);
   const client = openTestClient(formatAddress(agent.address));
   return {

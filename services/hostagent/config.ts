@@ -21,6 +21,8 @@ export interface HostAgentConfig {
   accelerator?: "kvm" | "tcg";
   /** Keeps one VMM started ahead for the next resume. */
   spareVmm: boolean;
+  /** Fetches a resumed guest's working set ahead. */
+  prefetch: boolean;
 }
 
 /**
@@ -36,6 +38,7 @@ export function readHostAgentConfig(): HostAgentConfig {
     TORPOR_LIB_DIR: z.string().optional(),
     TORPOR_HEARTBEAT_INTERVAL_MS: z.coerce.number().int().min(100).max(60_000).default(2000),
     TORPOR_ACCEL: z.enum(["kvm", "tcg"]).optional(),
+    TORPOR_PREFETCH: z.enum(["on", "off"]).default("on"),
     TORPOR_SPARE_VMM: z.enum(["on", "off"]).default("on"),
   });
   const home = torporHome();
@@ -50,6 +53,7 @@ export function readHostAgentConfig(): HostAgentConfig {
     schedulerUrl: env.TORPOR_SCHEDULER_URL,
     heartbeatIntervalMs: env.TORPOR_HEARTBEAT_INTERVAL_MS,
     accelerator: env.TORPOR_ACCEL,
+    prefetch: env.TORPOR_PREFETCH === "on",
     spareVmm: env.TORPOR_SPARE_VMM === "on",
   };
 }

@@ -103,6 +103,7 @@ async function openHost(config: HostAgentConfig): Promise<HostContext> {
     nativeDirectory: config.nativeDirectory,
     tracking,
     copySlots: new Semaphore(COPY_SLOTS),
+    prefetch: config.prefetch,
   };
 }
 

@@ -17,6 +17,7 @@ export function reportPager(name: string, vm: RunningVm): void {
       "torpor.faults": stats.faults,
       "torpor.pages.data_served": stats.dataPagesServed,
       "torpor.pages.zero_served": stats.zeroPagesServed,
+      "torpor.pages.prefetched": stats.prefetchedPages,
       "torpor.pages.fault_around": stats.faultAroundPages,
       "torpor.fault_p50_us": latencyPercentile(stats, 0.5),
       "torpor.fault_p99_us": latencyPercentile(stats, 0.99),

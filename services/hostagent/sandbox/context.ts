@@ -17,6 +17,8 @@ export interface HostContext {
   tracking: boolean;
   /** Limits what copies much at once: the pool of blocking native calls has 32 threads, and disks like sequences. */
   copySlots: Semaphore;
+  /** A resumed guest's working set is fetched ahead. */
+  prefetch: boolean;
   /** VMMs started ahead; absent: each resume starts its own. */
   spares?: SparePool;
   /** Called at the begin of each step; what it throws fails the step. Tests use it to make any step fail. */

@@ -5,6 +5,7 @@ import type { Layout } from "../storage/layout.ts";
 import type { HostContext } from "./context.ts";
 import type { OperationRecord } from "./record.ts";
 import type { Sandbox } from "./sandbox.ts";
+import { rememberWorkingSet } from "./working_set.ts";
 
 /**
  * Ends a sandbox's VM and removes its snapshots and its directory, the record last: a destroy that is cut short is found
@@ -25,6 +26,7 @@ export async function destroySandbox(
   }
   const { vm } = sandbox;
   sandbox.vm = undefined;
+  if (vm) await rememberWorkingSet(context, sandbox.record, vm);
   await vm?.[Symbol.asyncDispose]();
   await removeSnapshots(layout, sandbox.newest);
   await removeIfPresent(layout.sandbox(sandbox.id).directory);

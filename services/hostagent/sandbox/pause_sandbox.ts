@@ -9,6 +9,7 @@ import type { RunningVm } from "./running_vm.ts";
 import { removeLiveFiles } from "./live_files.ts";
 import { vmShape } from "./resume_vm.ts";
 import type { Sandbox } from "./sandbox.ts";
+import { rememberWorkingSet } from "./working_set.ts";
 
 /**
  * Pauses a sandbox: snapshot, commit, release of everything that the VM held, release of replaced generations. A paused
@@ -38,16 +39,17 @@ export async function pauseSandbox(
   sandbox.vm = undefined;
   sandbox.rest("paused", "");
   try {
-    await step(context, sandbox.id, "pause.release", () => release(context, sandbox.id, vm, snapshot));
+    await step(context, sandbox.id, "pause.release", () => release(context, sandbox, vm, snapshot));
   } catch (error) {
     log("error", "vm_not_released", { sandbox_id: sandbox.id }, error);
   }
 }
 
 /** Frees what the VM held. What cannot be freed now is freed at the next start. */
-async function release(context: HostContext, sandboxId: string, vm: RunningVm, snapshot: FoundSnapshot): Promise<void> {
+async function release(context: HostContext, sandbox: Sandbox, vm: RunningVm, snapshot: FoundSnapshot): Promise<void> {
+  await rememberWorkingSet(context, sandbox.record, vm);
   await vm[Symbol.asyncDispose]();
-  await removeLiveFiles(context.layout, sandboxId);
+  await removeLiveFiles(context.layout, sandbox.id);
   if (!vm.parent) return;
   const { manifest, table } = vm.parent;
   const older = new Set([manifest.snapshot_id, ...table.sources]);

@@ -3,12 +3,14 @@ import { newId } from "@torpor/ids";
 import { dataBytes, type Manifest, MANIFEST_SCHEMA, overlayTable, PAGE_BYTES } from "@torpor/snapshot";
 import { log } from "@torpor/telemetry";
 import { dirtyPages } from "../memory/dirty_pages.ts";
+import { keepWorkingSet } from "../memory/working_sets.ts";
 import { reportPager } from "../memory/report_pager.ts";
 import { type CheckedFile, StagedSnapshot } from "../snapshot/staging.ts";
 import type { FoundSnapshot } from "../snapshot/sweep.ts";
 import { type HostContext, step } from "./context.ts";
 import type { SandboxRecord } from "./record.ts";
 import type { RunningVm } from "./running_vm.ts";
+import { workingSetOf } from "./working_set.ts";
 
 /** The agent protocol of snapshots taken now (protocol_version in proto/guest/v1). */
 const AGENT_PROTOCOL = 1;
@@ -91,6 +93,8 @@ async function takeSnapshot(
   signal.throwIfAborted();
   return await step(context, id, "pause.commit", async () => {
     const snapshot = await describe(context, record, vm, staged, { state, exported, disk, resident });
+    const touched = workingSetOf(vm);
+    if (touched) await keepWorkingSet(paths.workingSet, touched, record.memory_mb);
     await staged.commit(snapshot.manifest);
     return snapshot;
   });

@@ -1,6 +1,7 @@
 import { type Descriptor, openFile, openUserfaultfdDevice, socketPair } from "@torpor/ffi";
 import { GuestMemory } from "../memory/guest_memory.ts";
 import { Pager } from "../memory/pager.ts";
+import { findWorkingSet } from "../memory/working_sets.ts";
 import { reportPager } from "../memory/report_pager.ts";
 import { type VerifiedSnapshot, verifySnapshot } from "../snapshot/committed.ts";
 import type { SpareVm, VmShape } from "../spare/spare_vm.ts";
@@ -68,10 +69,13 @@ async function restore(
   const { agentSocket } = context.layout.sandbox(id);
   await using resources = new AsyncDisposableStack();
   const waiting = await waitingVm(context, record, snapshot, resources);
+  const { snapshot_id, vcpus, memory_mb } = snapshot.manifest;
+  const shape = { baseImage: record.base_image, vcpus, memoryMb: memory_mb };
+  const ahead = context.prefetch ? await findWorkingSet(context.layout, snapshot_id, shape) : undefined;
   // Both end before anything is released: a copy must not go on into a directory that is being cleaned.
   const [filled, started] = await Promise.allSettled([
     copyDisk(context, id, snapshot),
-    startProcesses(context, record, snapshot, waiting, resources, signal),
+    startProcesses(context, record, snapshot, waiting, ahead?.path, resources, signal),
   ]);
   if (filled.status === "rejected") throw filled.reason;
   if (started.status === "rejected") throw started.reason;
@@ -84,6 +88,7 @@ async function restore(
   const { accelerator } = driver.identity;
   const { memory } = waiting;
   const vm = new RunningVm({ vmm, memory, pager, parent: snapshot, tracking, accelerator, agentSocket });
+  vm.fetchedAhead = ahead?.pages;
   resources.move();
   return vm;
 }
@@ -144,11 +149,12 @@ async function startProcesses(
   record: SandboxRecord,
   snapshot: VerifiedSnapshot,
   { memory, spare }: WaitingVm,
+  workingSet: string | undefined,
   resources: AsyncDisposableStack,
   signal: AbortSignal,
 ): Promise<{ vmm: Vmm; pager: Pager }> {
   if (spare) {
-    const pager = await startPager(context, record, snapshot, spare.pagerSocket, resources);
+    const pager = await startPager(context, record, snapshot, spare.pagerSocket, workingSet, resources);
     return { vmm: spare.vmm, pager };
   }
   const { layout, driver, tracking } = context;
@@ -157,7 +163,7 @@ async function startProcesses(
   const [pagerEnd, vmmEnd] = socketPair();
   opened.use(pagerEnd);
   opened.use(vmmEnd);
-  const pager = await startPager(context, record, snapshot, pagerEnd, resources);
+  const pager = await startPager(context, record, snapshot, pagerEnd, workingSet, resources);
   const config = { sandboxId: id, paths: layout.sandbox(id), memoryFd: memory.fd, ...vmShape(context, record) };
   const device = opened.use(openUserfaultfdDevice());
   const link = { userfaultfdDeviceFd: device.fd, socketFd: vmmEnd.fd, tracking };
@@ -171,6 +177,7 @@ async function startPager(
   record: SandboxRecord,
   { manifest, table }: VerifiedSnapshot,
   socket: Descriptor,
+  workingSet: string | undefined,
   resources: AsyncDisposableStack,
 ): Promise<Pager> {
   const { layout, nativeDirectory } = context;
@@ -184,6 +191,7 @@ async function startPager(
       handshakeFd: socket.fd,
       headerFd: read(layout.snapshot(manifest.snapshot_id).memoryHeader),
       sourceFds: table.sources.map((source) => read(layout.snapshot(source).memoryData)),
+      prefetchFd: workingSet === undefined ? undefined : read(workingSet),
       logPath: layout.sandbox(id).pagerLog,
       nativeDirectory,
     }));

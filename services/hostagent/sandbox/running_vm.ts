@@ -37,6 +37,8 @@ export class RunningVm implements AsyncDisposable {
   readonly accelerator: "kvm" | "tcg";
   /** When its vCPUs were started, wall clock. */
   startedAtMs = Date.now();
+  /** What was fetched ahead at its resume, as far as this agent knows. */
+  fetchedAhead: Uint32Array | undefined;
   /** Set before the VM is killed for a reason that its exit would not tell. */
   killedFor: ErrorCode | undefined;
   readonly #agentSocket: string;

@@ -25,6 +25,8 @@ export interface SnapshotPaths {
   state: string;
   memoryHeader: string;
   memoryData: string;
+  /** Pages to fetch ahead at a resume; may be missing. */
+  workingSet: string;
   disk: string;
 }
 
@@ -70,6 +72,11 @@ export class Layout {
     return snapshotPaths(join(this.snapshots, requireId(snapshotId, "snapshot_id")));
   }
 
+  /** The working set of guests that were booted alike. @param shape letters, digits and "-". */
+  workingSet(shape: string): string {
+    return join(this.cache, "working-sets", shape);
+  }
+
   /** Where a snapshot is written until it is committed by a rename. */
   staged(snapshotId: string): SnapshotPaths {
     return snapshotPaths(join(this.staging, requireId(snapshotId, "snapshot_id")));
@@ -98,6 +105,7 @@ function snapshotPaths(directory: string): SnapshotPaths {
     state: join(directory, "state"),
     memoryHeader: join(directory, "memory.header"),
     memoryData: join(directory, "memory.data"),
+    workingSet: join(directory, "working-set"),
     disk: join(directory, "disk.raw"),
   };
 }
