@@ -146,7 +146,8 @@ async function resumeAndExec(api: Api, sandboxId: string, shell: GuestShell, ste
   );
   const firstExecMs = clock.ms();
   const stats = await api.sandboxes.getMemoryStats({ sandboxId }, { signal });
-  return { bootId, resumeMs, firstExecMs, pagesServed: Number(stats.dataPagesServed + stats.zeroPagesServed) };
+  const pagesServed = Number(stats.dataPagesServed + stats.zeroPagesServed + stats.prefetchedPages);
+  return { bootId, resumeMs, firstExecMs, pagesServed };
 }
 
 /** VMs and pagers of a sandbox have its id in their command lines (paths of its sockets and files). */

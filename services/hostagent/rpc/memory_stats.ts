@@ -16,6 +16,7 @@ export function memoryStats({ memory, pager }: RunningVm): GetMemoryStatsRespons
     ...common,
     dataPagesServed: BigInt(stats.dataPagesServed),
     zeroPagesServed: BigInt(stats.zeroPagesServed),
+    prefetchedPages: BigInt(stats.prefetchedPages),
     faults: BigInt(stats.faults),
     faultP50Us: latencyPercentile(stats, 0.5),
     faultP99Us: latencyPercentile(stats, 0.99),

@@ -27,7 +27,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file guest/v1/guest.proto.
  */
 export const file_guest_v1_guest: GenFile = /*@__PURE__*/
-  fileDesc("ChRndWVzdC92MS9ndWVzdC5wcm90bxIIZ3Vlc3QudjEi4AUKBUZyYW1lEhEKCXN0cmVhbV9pZBgBIAEoDRIgCgVoZWxsbxgCIAEoCzIPLmd1ZXN0LnYxLkhlbGxvSAASKwoLaGVsbG9fcmVwbHkYAyABKAsyFC5ndWVzdC52MS5IZWxsb1JlcGx5SAASHgoEb3BlbhgEIAEoCzIOLmd1ZXN0LnYxLk9wZW5IABIlCgVzdGRpbhgFIAEoCzIULmd1ZXN0LnYxLlN0ZGluQ2h1bmtIABIpCgpmaWxlX2NodW5rGAYgASgLMhMuZ3Vlc3QudjEuRmlsZUNodW5rSAASIgoGY3JlZGl0GAcgASgLMhAuZ3Vlc3QudjEuQ3JlZGl0SAASIgoGY2FuY2VsGAggASgLMhAuZ3Vlc3QudjEuQ2FuY2VsSAASMwoPcHJvY2Vzc19zdGFydGVkGAkgASgLMhguZ3Vlc3QudjEuUHJvY2Vzc1N0YXJ0ZWRIABIxCg5wcm9jZXNzX291dHB1dBgKIAEoCzIXLmd1ZXN0LnYxLlByb2Nlc3NPdXRwdXRIABIrCgtwcm9jZXNzX2dhcBgLIAEoCzIULmd1ZXN0LnYxLlByb2Nlc3NHYXBIABIxCg5wcm9jZXNzX2V4aXRlZBgMIAEoCzIXLmd1ZXN0LnYxLlByb2Nlc3NFeGl0ZWRIABIpCgpmaWxlX2VudHJ5GA0gASgLMhMuZ3Vlc3QudjEuRmlsZUVudHJ5SAASLQoMcHJvY2Vzc19pbmZvGA4gASgLMhUuZ3Vlc3QudjEuUHJvY2Vzc0luZm9IABIkCgdtZXRyaWNzGA8gASgLMhEuZ3Vlc3QudjEuTWV0cmljc0gAEh4KBHBvbmcYECABKAsyDi5ndWVzdC52MS5Qb25nSAASLQoMY2xvY2tfcmVwb3J0GBEgASgLMhUuZ3Vlc3QudjEuQ2xvY2tSZXBvcnRIABIcCgNlbmQYEiABKAsyDS5ndWVzdC52MS5FbmRIAEIGCgRib2R5IjAKBUhlbGxvEg0KBWVwb2NoGAEgASgEEhgKEHByb3RvY29sX3ZlcnNpb24YAiABKA0iXQoKSGVsbG9SZXBseRINCgVlcG9jaBgBIAEoBBIYChBwcm90b2NvbF92ZXJzaW9uGAIgASgNEhUKDWFnZW50X3ZlcnNpb24YAyABKAkSDwoHYm9vdF9pZBgEIAEoBCLDBQoET3BlbhITCgt0cmFjZXBhcmVudBgBIAEoCRIvCg1zdGFydF9wcm9jZXNzGAIgASgLMhYuZ3Vlc3QudjEuU3RhcnRQcm9jZXNzSAASMQoOYXR0YWNoX3Byb2Nlc3MYAyABKAsyFy5ndWVzdC52MS5BdHRhY2hQcm9jZXNzSAASMQoOc2lnbmFsX3Byb2Nlc3MYBCABKAsyFy5ndWVzdC52MS5TaWduYWxQcm9jZXNzSAASMQoObGlzdF9wcm9jZXNzZXMYBSABKAsyFy5ndWVzdC52MS5MaXN0UHJvY2Vzc2VzSAASJwoJc3RhdF9maWxlGAYgASgLMhIuZ3Vlc3QudjEuU3RhdEZpbGVIABIxCg5saXN0X2RpcmVjdG9yeRgHIAEoCzIXLmd1ZXN0LnYxLkxpc3REaXJlY3RvcnlIABInCglyZWFkX2ZpbGUYCCABKAsyEi5ndWVzdC52MS5SZWFkRmlsZUgAEikKCndyaXRlX2ZpbGUYCSABKAsyEy5ndWVzdC52MS5Xcml0ZUZpbGVIABIeCgRwaW5nGAogASgLMg4uZ3Vlc3QudjEuUGluZ0gAEisKC2dldF9tZXRyaWNzGAsgASgLMhQuZ3Vlc3QudjEuR2V0TWV0cmljc0gAEicKCXNldF9jbG9jaxgMIAEoCzISLmd1ZXN0LnYxLlNldENsb2NrSAASMQoObWFrZV9kaXJlY3RvcnkYDSABKAsyFy5ndWVzdC52MS5NYWtlRGlyZWN0b3J5SAASKwoLcmVtb3ZlX2ZpbGUYDiABKAsyFC5ndWVzdC52MS5SZW1vdmVGaWxlSAASKwoLd3JpdGVfc3RkaW4YDyABKAsyFC5ndWVzdC52MS5Xcml0ZVN0ZGluSAASHgoEc3luYxgQIAEoCzIOLmd1ZXN0LnYxLlN5bmNIAEIJCgdyZXF1ZXN0IpwBCgxTdGFydFByb2Nlc3MSDAoEYXJndhgBIAMoCRIyCgtlbnZpcm9ubWVudBgCIAMoCzIdLmd1ZXN0LnYxLkVudmlyb25tZW50VmFyaWFibGUSGQoRd29ya2luZ19kaXJlY3RvcnkYAyABKAkSDAoEdXNlchgEIAEoCRINCgVzdGRpbhgFIAEoCBISCgp0aW1lb3V0X21zGAYgASgEIjIKE0Vudmlyb25tZW50VmFyaWFibGUSDAoEbmFtZRgBIAEoCRINCgV2YWx1ZRgCIAEoCSI0Cg1BdHRhY2hQcm9jZXNzEgsKA3BpZBgBIAEoDRIWCg5hZnRlcl9zZXF1ZW5jZRgCIAEoBCIsCg1TaWduYWxQcm9jZXNzEgsKA3BpZBgBIAEoDRIOCgZzaWduYWwYAiABKAUiDwoNTGlzdFByb2Nlc3NlcyKkAQoLUHJvY2Vzc0luZm8SCwoDcGlkGAEgASgNEgwKBGFyZ3YYAiADKAkSDAoEdXNlchgDIAEoCRIZChF3b3JraW5nX2RpcmVjdG9yeRgEIAEoCRIPCgdydW5uaW5nGAUgASgIEicKBmV4aXRlZBgGIAEoCzIXLmd1ZXN0LnYxLlByb2Nlc3NFeGl0ZWQSFwoPc3RhcnRlZF91bml4X21zGAcgASgDIjQKCldyaXRlU3RkaW4SCwoDcGlkGAEgASgNEgwKBGRhdGEYAiABKAwSCwoDZW9mGAMgASgIIicKClN0ZGluQ2h1bmsSDAoEZGF0YRgBIAEoDBILCgNlb2YYAiABKAgiHQoOUHJvY2Vzc1N0YXJ0ZWQSCwoDcGlkGAEgASgNIlcKDVByb2Nlc3NPdXRwdXQSEAoIc2VxdWVuY2UYASABKAQSJgoGc3RyZWFtGAIgASgOMhYuZ3Vlc3QudjEuT3V0cHV0U3RyZWFtEgwKBGRhdGEYAyABKAwiWQoKUHJvY2Vzc0dhcBIbChNmaXJzdF9sb3N0X3NlcXVlbmNlGAEgASgEEhoKEmxhc3RfbG9zdF9zZXF1ZW5jZRgCIAEoBBISCgpsb3N0X2J5dGVzGAMgASgEIkUKDVByb2Nlc3NFeGl0ZWQSEQoJZXhpdF9jb2RlGAEgASgFEg4KBnNpZ25hbBgCIAEoBRIRCgl0aW1lZF9vdXQYAyABKAgiJgoIU3RhdEZpbGUSDAoEcGF0aBgBIAEoCRIMCgR1c2VyGAIgASgJIjoKDUxpc3REaXJlY3RvcnkSDAoEcGF0aBgBIAEoCRIMCgR1c2VyGAIgASgJEg0KBWRlcHRoGAMgASgNItUBCglGaWxlRW50cnkSDAoEbmFtZRgBIAEoCRIMCgRwYXRoGAIgASgJEiAKBHR5cGUYAyABKA4yEi5ndWVzdC52MS5GaWxlVHlwZRISCgpzaXplX2J5dGVzGAQgASgEEgwKBG1vZGUYBSABKA0SCwoDdWlkGAYgASgNEgsKA2dpZBgHIAEoDRINCgVvd25lchgIIAEoCRINCgVncm91cBgJIAEoCRIYChBtb2RpZmllZF91bml4X25zGAogASgDEhYKDnN5bWxpbmtfdGFyZ2V0GAsgASgJIkYKCFJlYWRGaWxlEgwKBHBhdGgYASABKAkSDAoEdXNlchgCIAEoCRIOCgZvZmZzZXQYAyABKAQSDgoGbGVuZ3RoGAQgASgEIjUKCVdyaXRlRmlsZRIMCgRwYXRoGAEgASgJEgwKBHVzZXIYAiABKAkSDAoEbW9kZRgDIAEoDSImCglGaWxlQ2h1bmsSDAoEZGF0YRgBIAEoDBILCgNlb2YYAiABKAgiKwoNTWFrZURpcmVjdG9yeRIMCgRwYXRoGAEgASgJEgwKBHVzZXIYAiABKAkiOwoKUmVtb3ZlRmlsZRIMCgRwYXRoGAEgASgJEgwKBHVzZXIYAiABKAkSEQoJcmVjdXJzaXZlGAMgASgIIgYKBFBpbmciKgoEUG9uZxIRCgl1cHRpbWVfbXMYASABKAQSDwoHdW5peF9ucxgCIAEoAyIMCgpHZXRNZXRyaWNzIq8BCgdNZXRyaWNzEhQKDGNwdV91c2FnZV91cxgBIAEoBBIRCgljcHVfY291bnQYAiABKA0SGgoSbWVtb3J5X3RvdGFsX2J5dGVzGAMgASgEEhkKEW1lbW9yeV91c2VkX2J5dGVzGAQgASgEEhgKEGRpc2tfdG90YWxfYnl0ZXMYBSABKAQSFwoPZGlza191c2VkX2J5dGVzGAYgASgEEhEKCXVwdGltZV9tcxgHIAEoBCIsCghTZXRDbG9jaxIPCgd1bml4X25zGAEgASgDEg8KB2VudHJvcHkYAiABKAwiNwoLQ2xvY2tSZXBvcnQSEQoJYmVoaW5kX25zGAEgASgDEhUKDWVudHJvcHlfYnl0ZXMYAiABKA0iBgoEU3luYyIXCgZDcmVkaXQSDQoFYnl0ZXMYASABKA0iCAoGQ2FuY2VsIkYKA0VuZBIgCgZzdGF0dXMYASABKAsyEC5ndWVzdC52MS5TdGF0dXMSHQoFc3BhbnMYAiADKAsyDi5ndWVzdC52MS5TcGFuIlIKBlN0YXR1cxIiCgRjb2RlGAEgASgOMhQuZ3Vlc3QudjEuU3RhdHVzQ29kZRIPCgdtZXNzYWdlGAIgASgJEhMKC2Vycm5vX3ZhbHVlGAMgASgFIkIKBFNwYW4SDAoEbmFtZRgBIAEoCRIXCg9zdGFydF9vZmZzZXRfbnMYAiABKAQSEwoLZHVyYXRpb25fbnMYAyABKAQqYQoMT3V0cHV0U3RyZWFtEh0KGU9VVFBVVF9TVFJFQU1fVU5TUEVDSUZJRUQQABIYChRPVVRQVVRfU1RSRUFNX1NURE9VVBABEhgKFE9VVFBVVF9TVFJFQU1fU1RERVJSEAIqfgoIRmlsZVR5cGUSGQoVRklMRV9UWVBFX1VOU1BFQ0lGSUVEEAASEgoORklMRV9UWVBFX0ZJTEUQARIXChNGSUxFX1RZUEVfRElSRUNUT1JZEAISFQoRRklMRV9UWVBFX1NZTUxJTksQAxITCg9GSUxFX1RZUEVfT1RIRVIQBCq6AgoKU3RhdHVzQ29kZRIbChdTVEFUVVNfQ09ERV9VTlNQRUNJRklFRBAAEhIKDlNUQVRVU19DT0RFX09LEAESIAocU1RBVFVTX0NPREVfSU5WQUxJRF9BUkdVTUVOVBACEhkKFVNUQVRVU19DT0RFX05PVF9GT1VORBADEiEKHVNUQVRVU19DT0RFX1BFUk1JU1NJT05fREVOSUVEEAQSHgoaU1RBVFVTX0NPREVfQUxSRUFEWV9FWElTVFMQBRIYChRTVEFUVVNfQ09ERV9OT19TUEFDRRAGEiIKHlNUQVRVU19DT0RFX1JFU09VUkNFX0VYSEFVU1RFRBAHEiMKH1NUQVRVU19DT0RFX0ZBSUxFRF9QUkVDT05ESVRJT04QCBIYChRTVEFUVVNfQ09ERV9JTlRFUk5BTBAJYgZwcm90bzM");
+  fileDesc("ChRndWVzdC92MS9ndWVzdC5wcm90bxIIZ3Vlc3QudjEikQYKBUZyYW1lEhEKCXN0cmVhbV9pZBgBIAEoDRIgCgVoZWxsbxgCIAEoCzIPLmd1ZXN0LnYxLkhlbGxvSAASKwoLaGVsbG9fcmVwbHkYAyABKAsyFC5ndWVzdC52MS5IZWxsb1JlcGx5SAASHgoEb3BlbhgEIAEoCzIOLmd1ZXN0LnYxLk9wZW5IABIlCgVzdGRpbhgFIAEoCzIULmd1ZXN0LnYxLlN0ZGluQ2h1bmtIABIpCgpmaWxlX2NodW5rGAYgASgLMhMuZ3Vlc3QudjEuRmlsZUNodW5rSAASIgoGY3JlZGl0GAcgASgLMhAuZ3Vlc3QudjEuQ3JlZGl0SAASIgoGY2FuY2VsGAggASgLMhAuZ3Vlc3QudjEuQ2FuY2VsSAASMwoPcHJvY2Vzc19zdGFydGVkGAkgASgLMhguZ3Vlc3QudjEuUHJvY2Vzc1N0YXJ0ZWRIABIxCg5wcm9jZXNzX291dHB1dBgKIAEoCzIXLmd1ZXN0LnYxLlByb2Nlc3NPdXRwdXRIABIrCgtwcm9jZXNzX2dhcBgLIAEoCzIULmd1ZXN0LnYxLlByb2Nlc3NHYXBIABIxCg5wcm9jZXNzX2V4aXRlZBgMIAEoCzIXLmd1ZXN0LnYxLlByb2Nlc3NFeGl0ZWRIABIpCgpmaWxlX2VudHJ5GA0gASgLMhMuZ3Vlc3QudjEuRmlsZUVudHJ5SAASLQoMcHJvY2Vzc19pbmZvGA4gASgLMhUuZ3Vlc3QudjEuUHJvY2Vzc0luZm9IABIkCgdtZXRyaWNzGA8gASgLMhEuZ3Vlc3QudjEuTWV0cmljc0gAEh4KBHBvbmcYECABKAsyDi5ndWVzdC52MS5Qb25nSAASKwoLaG9va19yZXBvcnQYEyABKAsyFC5ndWVzdC52MS5Ib29rUmVwb3J0SAASKwoLd2FrZV9yZXBvcnQYFCABKAsyFC5ndWVzdC52MS5XYWtlUmVwb3J0SAASHAoDZW5kGBIgASgLMg0uZ3Vlc3QudjEuRW5kSABCBgoEYm9keUoECBEQEiIwCgVIZWxsbxINCgVlcG9jaBgBIAEoBBIYChBwcm90b2NvbF92ZXJzaW9uGAIgASgNIl0KCkhlbGxvUmVwbHkSDQoFZXBvY2gYASABKAQSGAoQcHJvdG9jb2xfdmVyc2lvbhgCIAEoDRIVCg1hZ2VudF92ZXJzaW9uGAMgASgJEg8KB2Jvb3RfaWQYBCABKAQi8QUKBE9wZW4SEwoLdHJhY2VwYXJlbnQYASABKAkSLwoNc3RhcnRfcHJvY2VzcxgCIAEoCzIWLmd1ZXN0LnYxLlN0YXJ0UHJvY2Vzc0gAEjEKDmF0dGFjaF9wcm9jZXNzGAMgASgLMhcuZ3Vlc3QudjEuQXR0YWNoUHJvY2Vzc0gAEjEKDnNpZ25hbF9wcm9jZXNzGAQgASgLMhcuZ3Vlc3QudjEuU2lnbmFsUHJvY2Vzc0gAEjEKDmxpc3RfcHJvY2Vzc2VzGAUgASgLMhcuZ3Vlc3QudjEuTGlzdFByb2Nlc3Nlc0gAEicKCXN0YXRfZmlsZRgGIAEoCzISLmd1ZXN0LnYxLlN0YXRGaWxlSAASMQoObGlzdF9kaXJlY3RvcnkYByABKAsyFy5ndWVzdC52MS5MaXN0RGlyZWN0b3J5SAASJwoJcmVhZF9maWxlGAggASgLMhIuZ3Vlc3QudjEuUmVhZEZpbGVIABIpCgp3cml0ZV9maWxlGAkgASgLMhMuZ3Vlc3QudjEuV3JpdGVGaWxlSAASHgoEcGluZxgKIAEoCzIOLmd1ZXN0LnYxLlBpbmdIABIrCgtnZXRfbWV0cmljcxgLIAEoCzIULmd1ZXN0LnYxLkdldE1ldHJpY3NIABIxCg5tYWtlX2RpcmVjdG9yeRgNIAEoCzIXLmd1ZXN0LnYxLk1ha2VEaXJlY3RvcnlIABIrCgtyZW1vdmVfZmlsZRgOIAEoCzIULmd1ZXN0LnYxLlJlbW92ZUZpbGVIABIrCgt3cml0ZV9zdGRpbhgPIAEoCzIULmd1ZXN0LnYxLldyaXRlU3RkaW5IABIeCgRzeW5jGBAgASgLMg4uZ3Vlc3QudjEuU3luY0gAEi8KDXByZXBhcmVfcGF1c2UYESABKAsyFi5ndWVzdC52MS5QcmVwYXJlUGF1c2VIABIeCgR3YWtlGBIgASgLMg4uZ3Vlc3QudjEuV2FrZUgAQgkKB3JlcXVlc3RKBAgMEA0inAEKDFN0YXJ0UHJvY2VzcxIMCgRhcmd2GAEgAygJEjIKC2Vudmlyb25tZW50GAIgAygLMh0uZ3Vlc3QudjEuRW52aXJvbm1lbnRWYXJpYWJsZRIZChF3b3JraW5nX2RpcmVjdG9yeRgDIAEoCRIMCgR1c2VyGAQgASgJEg0KBXN0ZGluGAUgASgIEhIKCnRpbWVvdXRfbXMYBiABKAQiMgoTRW52aXJvbm1lbnRWYXJpYWJsZRIMCgRuYW1lGAEgASgJEg0KBXZhbHVlGAIgASgJIjQKDUF0dGFjaFByb2Nlc3MSCwoDcGlkGAEgASgNEhYKDmFmdGVyX3NlcXVlbmNlGAIgASgEIiwKDVNpZ25hbFByb2Nlc3MSCwoDcGlkGAEgASgNEg4KBnNpZ25hbBgCIAEoBSIPCg1MaXN0UHJvY2Vzc2VzIqQBCgtQcm9jZXNzSW5mbxILCgNwaWQYASABKA0SDAoEYXJndhgCIAMoCRIMCgR1c2VyGAMgASgJEhkKEXdvcmtpbmdfZGlyZWN0b3J5GAQgASgJEg8KB3J1bm5pbmcYBSABKAgSJwoGZXhpdGVkGAYgASgLMhcuZ3Vlc3QudjEuUHJvY2Vzc0V4aXRlZBIXCg9zdGFydGVkX3VuaXhfbXMYByABKAMiNAoKV3JpdGVTdGRpbhILCgNwaWQYASABKA0SDAoEZGF0YRgCIAEoDBILCgNlb2YYAyABKAgiJwoKU3RkaW5DaHVuaxIMCgRkYXRhGAEgASgMEgsKA2VvZhgCIAEoCCIdCg5Qcm9jZXNzU3RhcnRlZBILCgNwaWQYASABKA0iVwoNUHJvY2Vzc091dHB1dBIQCghzZXF1ZW5jZRgBIAEoBBImCgZzdHJlYW0YAiABKA4yFi5ndWVzdC52MS5PdXRwdXRTdHJlYW0SDAoEZGF0YRgDIAEoDCJZCgpQcm9jZXNzR2FwEhsKE2ZpcnN0X2xvc3Rfc2VxdWVuY2UYASABKAQSGgoSbGFzdF9sb3N0X3NlcXVlbmNlGAIgASgEEhIKCmxvc3RfYnl0ZXMYAyABKAQiRQoNUHJvY2Vzc0V4aXRlZBIRCglleGl0X2NvZGUYASABKAUSDgoGc2lnbmFsGAIgASgFEhEKCXRpbWVkX291dBgDIAEoCCImCghTdGF0RmlsZRIMCgRwYXRoGAEgASgJEgwKBHVzZXIYAiABKAkiOgoNTGlzdERpcmVjdG9yeRIMCgRwYXRoGAEgASgJEgwKBHVzZXIYAiABKAkSDQoFZGVwdGgYAyABKA0i1QEKCUZpbGVFbnRyeRIMCgRuYW1lGAEgASgJEgwKBHBhdGgYAiABKAkSIAoEdHlwZRgDIAEoDjISLmd1ZXN0LnYxLkZpbGVUeXBlEhIKCnNpemVfYnl0ZXMYBCABKAQSDAoEbW9kZRgFIAEoDRILCgN1aWQYBiABKA0SCwoDZ2lkGAcgASgNEg0KBW93bmVyGAggASgJEg0KBWdyb3VwGAkgASgJEhgKEG1vZGlmaWVkX3VuaXhfbnMYCiABKAMSFgoOc3ltbGlua190YXJnZXQYCyABKAkiRgoIUmVhZEZpbGUSDAoEcGF0aBgBIAEoCRIMCgR1c2VyGAIgASgJEg4KBm9mZnNldBgDIAEoBBIOCgZsZW5ndGgYBCABKAQiNQoJV3JpdGVGaWxlEgwKBHBhdGgYASABKAkSDAoEdXNlchgCIAEoCRIMCgRtb2RlGAMgASgNIiYKCUZpbGVDaHVuaxIMCgRkYXRhGAEgASgMEgsKA2VvZhgCIAEoCCIrCg1NYWtlRGlyZWN0b3J5EgwKBHBhdGgYASABKAkSDAoEdXNlchgCIAEoCSI7CgpSZW1vdmVGaWxlEgwKBHBhdGgYASABKAkSDAoEdXNlchgCIAEoCRIRCglyZWN1cnNpdmUYAyABKAgiBgoEUGluZyIqCgRQb25nEhEKCXVwdGltZV9tcxgBIAEoBBIPCgd1bml4X25zGAIgASgDIgwKCkdldE1ldHJpY3MirwEKB01ldHJpY3MSFAoMY3B1X3VzYWdlX3VzGAEgASgEEhEKCWNwdV9jb3VudBgCIAEoDRIaChJtZW1vcnlfdG90YWxfYnl0ZXMYAyABKAQSGQoRbWVtb3J5X3VzZWRfYnl0ZXMYBCABKAQSGAoQZGlza190b3RhbF9ieXRlcxgFIAEoBBIXCg9kaXNrX3VzZWRfYnl0ZXMYBiABKAQSEQoJdXB0aW1lX21zGAcgASgEIo0BCgxQcmVwYXJlUGF1c2USEQoJZnN0cmltX21zGAEgASgNEg8KB3N5bmNfbXMYAiABKA0SFgoOZHJvcF9jYWNoZXNfbXMYAyABKA0SGQoRY29tcGFjdF9tZW1vcnlfbXMYBCABKA0SEQoJZnJlZXplX21zGAUgASgNEhMKC3dhdGNoZG9nX21zGAYgASgNIsoBCgpIb29rUmVwb3J0EiAKBHN0ZXAYASABKA4yEi5ndWVzdC52MS5Ib29rU3RlcBIkCgZyZXN1bHQYAiABKA4yFC5ndWVzdC52MS5Ib29rUmVzdWx0EhMKC2Vycm5vX3ZhbHVlGAMgASgFEhMKC2R1cmF0aW9uX3VzGAQgASgEEhUKDWJ5dGVzX3RyaW1tZWQYBSABKAQSGQoRZnJlZV9ieXRlc19iZWZvcmUYBiABKAQSGAoQZnJlZV9ieXRlc19hZnRlchgHIAEoBCJcCgRXYWtlEg8KB3VuaXhfbnMYASABKAMSDwoHZW50cm9weRgCIAEoDBIkCghpZGVudGl0eRgDIAEoCzISLmd1ZXN0LnYxLklkZW50aXR5EgwKBHRoYXcYBCABKAgiRAoISWRlbnRpdHkSEAoIaG9zdG5hbWUYASABKAkSEgoKbWFjaGluZV9pZBgCIAEoCRISCgpnZW5lcmF0aW9uGAMgASgJIkYKCldha2VSZXBvcnQSEQoJYmVoaW5kX25zGAEgASgDEhUKDWVudHJvcHlfYnl0ZXMYAiABKA0SDgoGdGhhd2VkGAMgASgIIgYKBFN5bmMiFwoGQ3JlZGl0Eg0KBWJ5dGVzGAEgASgNIggKBkNhbmNlbCJGCgNFbmQSIAoGc3RhdHVzGAEgASgLMhAuZ3Vlc3QudjEuU3RhdHVzEh0KBXNwYW5zGAIgAygLMg4uZ3Vlc3QudjEuU3BhbiJSCgZTdGF0dXMSIgoEY29kZRgBIAEoDjIULmd1ZXN0LnYxLlN0YXR1c0NvZGUSDwoHbWVzc2FnZRgCIAEoCRITCgtlcnJub192YWx1ZRgDIAEoBSJCCgRTcGFuEgwKBG5hbWUYASABKAkSFwoPc3RhcnRfb2Zmc2V0X25zGAIgASgEEhMKC2R1cmF0aW9uX25zGAMgASgEKmEKDE91dHB1dFN0cmVhbRIdChlPVVRQVVRfU1RSRUFNX1VOU1BFQ0lGSUVEEAASGAoUT1VUUFVUX1NUUkVBTV9TVERPVVQQARIYChRPVVRQVVRfU1RSRUFNX1NUREVSUhACKn4KCEZpbGVUeXBlEhkKFUZJTEVfVFlQRV9VTlNQRUNJRklFRBAAEhIKDkZJTEVfVFlQRV9GSUxFEAESFwoTRklMRV9UWVBFX0RJUkVDVE9SWRACEhUKEUZJTEVfVFlQRV9TWU1MSU5LEAMSEwoPRklMRV9UWVBFX09USEVSEAQqngEKCEhvb2tTdGVwEhkKFUhPT0tfU1RFUF9VTlNQRUNJRklFRBAAEhQKEEhPT0tfU1RFUF9GU1RSSU0QARISCg5IT09LX1NURVBfU1lOQxACEhkKFUhPT0tfU1RFUF9EUk9QX0NBQ0hFUxADEhwKGEhPT0tfU1RFUF9DT01QQUNUX01FTU9SWRAEEhQKEEhPT0tfU1RFUF9GUkVFWkUQBSpwCgpIb29rUmVzdWx0EhsKF0hPT0tfUkVTVUxUX1VOU1BFQ0lGSUVEEAASEgoOSE9PS19SRVNVTFRfT0sQARIZChVIT09LX1JFU1VMVF9USU1FRF9PVVQQAhIWChJIT09LX1JFU1VMVF9GQUlMRUQQAyq6AgoKU3RhdHVzQ29kZRIbChdTVEFUVVNfQ09ERV9VTlNQRUNJRklFRBAAEhIKDlNUQVRVU19DT0RFX09LEAESIAocU1RBVFVTX0NPREVfSU5WQUxJRF9BUkdVTUVOVBACEhkKFVNUQVRVU19DT0RFX05PVF9GT1VORBADEiEKHVNUQVRVU19DT0RFX1BFUk1JU1NJT05fREVOSUVEEAQSHgoaU1RBVFVTX0NPREVfQUxSRUFEWV9FWElTVFMQBRIYChRTVEFUVVNfQ09ERV9OT19TUEFDRRAGEiIKHlNUQVRVU19DT0RFX1JFU09VUkNFX0VYSEFVU1RFRBAHEiMKH1NUQVRVU19DT0RFX0ZBSUxFRF9QUkVDT05ESVRJT04QCBIYChRTVEFUVVNfQ09ERV9JTlRFUk5BTBAJYgZwcm90bzM");
 
 /**
  * @generated from message guest.v1.Frame
@@ -143,10 +143,16 @@ export type Frame = Message<"guest.v1.Frame"> & {
     case: "pong";
   } | {
     /**
-     * @generated from field: guest.v1.ClockReport clock_report = 17;
+     * @generated from field: guest.v1.HookReport hook_report = 19;
      */
-    value: ClockReport;
-    case: "clockReport";
+    value: HookReport;
+    case: "hookReport";
+  } | {
+    /**
+     * @generated from field: guest.v1.WakeReport wake_report = 20;
+     */
+    value: WakeReport;
+    case: "wakeReport";
   } | {
     /**
      * guest to host, exactly once, last
@@ -299,12 +305,6 @@ export type Open = Message<"guest.v1.Open"> & {
     case: "getMetrics";
   } | {
     /**
-     * @generated from field: guest.v1.SetClock set_clock = 12;
-     */
-    value: SetClock;
-    case: "setClock";
-  } | {
-    /**
      * @generated from field: guest.v1.MakeDirectory make_directory = 13;
      */
     value: MakeDirectory;
@@ -327,6 +327,18 @@ export type Open = Message<"guest.v1.Open"> & {
      */
     value: Sync;
     case: "sync";
+  } | {
+    /**
+     * @generated from field: guest.v1.PreparePause prepare_pause = 17;
+     */
+    value: PreparePause;
+    case: "preparePause";
+  } | {
+    /**
+     * @generated from field: guest.v1.Wake wake = 18;
+     */
+    value: Wake;
+    case: "wake";
   } | { case: undefined; value?: undefined };
 };
 
@@ -1042,33 +1054,196 @@ export const MetricsSchema: GenMessage<Metrics> = /*@__PURE__*/
   messageDesc(file_guest_v1_guest, 27);
 
 /**
- * Sets CLOCK_REALTIME and mixes host entropy into the kernel's generator. Event: ClockReport, End.
+ * What the guest does before its vCPUs stop, one step after the other in the order of the fields. Each cap is in
+ * milliseconds and 0 leaves the step out; a step that is not done by then is killed and the next one begins.
+ * Events: HookReport for each step that was asked for, End. Cancelled, it ends the step under way and thaws.
  *
- * @generated from message guest.v1.SetClock
+ * @generated from message guest.v1.PreparePause
  */
-export type SetClock = Message<"guest.v1.SetClock"> & {
+export type PreparePause = Message<"guest.v1.PreparePause"> & {
   /**
+   * FITRIM of the writable file systems.
+   *
+   * @generated from field: uint32 fstrim_ms = 1;
+   */
+  fstrimMs: number;
+
+  /**
+   * syncfs of the writable file systems.
+   *
+   * @generated from field: uint32 sync_ms = 2;
+   */
+  syncMs: number;
+
+  /**
+   * /proc/sys/vm/drop_caches = 3.
+   *
+   * @generated from field: uint32 drop_caches_ms = 3;
+   */
+  dropCachesMs: number;
+
+  /**
+   * /proc/sys/vm/compact_memory = 1.
+   *
+   * @generated from field: uint32 compact_memory_ms = 4;
+   */
+  compactMemoryMs: number;
+
+  /**
+   * Freezes the user's processes; the cap is for the wait until all stand still.
+   *
+   * @generated from field: uint32 freeze_ms = 5;
+   */
+  freezeMs: number;
+
+  /**
+   * Thaws them when no Wake has done so after this much time of the guest's monotonic clock. Must be set with freeze_ms.
+   *
+   * @generated from field: uint32 watchdog_ms = 6;
+   */
+  watchdogMs: number;
+};
+
+/**
+ * Describes the message guest.v1.PreparePause.
+ * Use `create(PreparePauseSchema)` to create a new message.
+ */
+export const PreparePauseSchema: GenMessage<PreparePause> = /*@__PURE__*/
+  messageDesc(file_guest_v1_guest, 28);
+
+/**
+ * @generated from message guest.v1.HookReport
+ */
+export type HookReport = Message<"guest.v1.HookReport"> & {
+  /**
+   * @generated from field: guest.v1.HookStep step = 1;
+   */
+  step: HookStep;
+
+  /**
+   * @generated from field: guest.v1.HookResult result = 2;
+   */
+  result: HookResult;
+
+  /**
+   * The guest kernel's errno when failed, else 0.
+   *
+   * @generated from field: int32 errno_value = 3;
+   */
+  errnoValue: number;
+
+  /**
+   * @generated from field: uint64 duration_us = 4;
+   */
+  durationUs: bigint;
+
+  /**
+   * fstrim: bytes of which the disk was told that they are free.
+   *
+   * @generated from field: uint64 bytes_trimmed = 5;
+   */
+  bytesTrimmed: bigint;
+
+  /**
+   * Free memory before and after the step, bytes.
+   *
+   * @generated from field: uint64 free_bytes_before = 6;
+   */
+  freeBytesBefore: bigint;
+
+  /**
+   * @generated from field: uint64 free_bytes_after = 7;
+   */
+  freeBytesAfter: bigint;
+};
+
+/**
+ * Describes the message guest.v1.HookReport.
+ * Use `create(HookReportSchema)` to create a new message.
+ */
+export const HookReportSchema: GenMessage<HookReport> = /*@__PURE__*/
+  messageDesc(file_guest_v1_guest, 29);
+
+/**
+ * What a guest has to be told when its vCPUs begin to run (again), in the order of the fields; absent and zero fields are
+ * left out. The host may send it behind Hello without waiting for the reply. It may be repeated.
+ * Event: WakeReport, End. With another status than OK the user's processes are still frozen.
+ *
+ * @generated from message guest.v1.Wake
+ */
+export type Wake = Message<"guest.v1.Wake"> & {
+  /**
+   * Sets CLOCK_REALTIME.
+   *
    * @generated from field: int64 unix_ns = 1;
    */
   unixNs: bigint;
 
   /**
+   * Mixed into the kernel's random generator, which is reseeded.
+   *
    * @generated from field: bytes entropy = 2;
    */
   entropy: Uint8Array;
+
+  /**
+   * @generated from field: guest.v1.Identity identity = 3;
+   */
+  identity?: Identity | undefined;
+
+  /**
+   * Thaws the user's processes.
+   *
+   * @generated from field: bool thaw = 4;
+   */
+  thaw: boolean;
 };
 
 /**
- * Describes the message guest.v1.SetClock.
- * Use `create(SetClockSchema)` to create a new message.
+ * Describes the message guest.v1.Wake.
+ * Use `create(WakeSchema)` to create a new message.
  */
-export const SetClockSchema: GenMessage<SetClock> = /*@__PURE__*/
-  messageDesc(file_guest_v1_guest, 28);
+export const WakeSchema: GenMessage<Wake> = /*@__PURE__*/
+  messageDesc(file_guest_v1_guest, 30);
 
 /**
- * @generated from message guest.v1.ClockReport
+ * Who a sandbox is, when it is not (any more) who it was.
+ *
+ * @generated from message guest.v1.Identity
  */
-export type ClockReport = Message<"guest.v1.ClockReport"> & {
+export type Identity = Message<"guest.v1.Identity"> & {
+  /**
+   * @generated from field: string hostname = 1;
+   */
+  hostname: string;
+
+  /**
+   * For /etc/machine-id: 32 lower-case hexadecimal digits.
+   *
+   * @generated from field: string machine_id = 2;
+   */
+  machineId: string;
+
+  /**
+   * Content of /run/torpor/generation: another one for each sandbox that goes on from the same snapshot. 1 to 64 printable
+   * ASCII characters, always the same number of them. The file is written in place, so inotify tells its readers.
+   *
+   * @generated from field: string generation = 3;
+   */
+  generation: string;
+};
+
+/**
+ * Describes the message guest.v1.Identity.
+ * Use `create(IdentitySchema)` to create a new message.
+ */
+export const IdentitySchema: GenMessage<Identity> = /*@__PURE__*/
+  messageDesc(file_guest_v1_guest, 31);
+
+/**
+ * @generated from message guest.v1.WakeReport
+ */
+export type WakeReport = Message<"guest.v1.WakeReport"> & {
   /**
    * How far the guest's clock was behind (positive) or ahead before it was set.
    *
@@ -1080,14 +1255,21 @@ export type ClockReport = Message<"guest.v1.ClockReport"> & {
    * @generated from field: uint32 entropy_bytes = 2;
    */
   entropyBytes: number;
+
+  /**
+   * The user's processes had been frozen, and run now.
+   *
+   * @generated from field: bool thawed = 3;
+   */
+  thawed: boolean;
 };
 
 /**
- * Describes the message guest.v1.ClockReport.
- * Use `create(ClockReportSchema)` to create a new message.
+ * Describes the message guest.v1.WakeReport.
+ * Use `create(WakeReportSchema)` to create a new message.
  */
-export const ClockReportSchema: GenMessage<ClockReport> = /*@__PURE__*/
-  messageDesc(file_guest_v1_guest, 29);
+export const WakeReportSchema: GenMessage<WakeReport> = /*@__PURE__*/
+  messageDesc(file_guest_v1_guest, 32);
 
 /**
  * Flushes the guest's file systems (syncfs of the writable ones). End when done.
@@ -1102,7 +1284,7 @@ export type Sync = Message<"guest.v1.Sync"> & {
  * Use `create(SyncSchema)` to create a new message.
  */
 export const SyncSchema: GenMessage<Sync> = /*@__PURE__*/
-  messageDesc(file_guest_v1_guest, 30);
+  messageDesc(file_guest_v1_guest, 33);
 
 /**
  * @generated from message guest.v1.Credit
@@ -1119,7 +1301,7 @@ export type Credit = Message<"guest.v1.Credit"> & {
  * Use `create(CreditSchema)` to create a new message.
  */
 export const CreditSchema: GenMessage<Credit> = /*@__PURE__*/
-  messageDesc(file_guest_v1_guest, 31);
+  messageDesc(file_guest_v1_guest, 34);
 
 /**
  * @generated from message guest.v1.Cancel
@@ -1132,7 +1314,7 @@ export type Cancel = Message<"guest.v1.Cancel"> & {
  * Use `create(CancelSchema)` to create a new message.
  */
 export const CancelSchema: GenMessage<Cancel> = /*@__PURE__*/
-  messageDesc(file_guest_v1_guest, 32);
+  messageDesc(file_guest_v1_guest, 35);
 
 /**
  * @generated from message guest.v1.End
@@ -1154,7 +1336,7 @@ export type End = Message<"guest.v1.End"> & {
  * Use `create(EndSchema)` to create a new message.
  */
 export const EndSchema: GenMessage<End> = /*@__PURE__*/
-  messageDesc(file_guest_v1_guest, 33);
+  messageDesc(file_guest_v1_guest, 36);
 
 /**
  * @generated from message guest.v1.Status
@@ -1183,7 +1365,7 @@ export type Status = Message<"guest.v1.Status"> & {
  * Use `create(StatusSchema)` to create a new message.
  */
 export const StatusSchema: GenMessage<Status> = /*@__PURE__*/
-  messageDesc(file_guest_v1_guest, 34);
+  messageDesc(file_guest_v1_guest, 37);
 
 /**
  * A step inside the guest, timed by the guest's monotonic clock from the moment the Open frame was decoded.
@@ -1212,7 +1394,7 @@ export type Span = Message<"guest.v1.Span"> & {
  * Use `create(SpanSchema)` to create a new message.
  */
 export const SpanSchema: GenMessage<Span> = /*@__PURE__*/
-  messageDesc(file_guest_v1_guest, 35);
+  messageDesc(file_guest_v1_guest, 38);
 
 /**
  * @generated from enum guest.v1.OutputStream
@@ -1277,6 +1459,78 @@ export const FileTypeSchema: GenEnum<FileType> = /*@__PURE__*/
   enumDesc(file_guest_v1_guest, 1);
 
 /**
+ * @generated from enum guest.v1.HookStep
+ */
+export enum HookStep {
+  /**
+   * @generated from enum value: HOOK_STEP_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * @generated from enum value: HOOK_STEP_FSTRIM = 1;
+   */
+  FSTRIM = 1,
+
+  /**
+   * @generated from enum value: HOOK_STEP_SYNC = 2;
+   */
+  SYNC = 2,
+
+  /**
+   * @generated from enum value: HOOK_STEP_DROP_CACHES = 3;
+   */
+  DROP_CACHES = 3,
+
+  /**
+   * @generated from enum value: HOOK_STEP_COMPACT_MEMORY = 4;
+   */
+  COMPACT_MEMORY = 4,
+
+  /**
+   * @generated from enum value: HOOK_STEP_FREEZE = 5;
+   */
+  FREEZE = 5,
+}
+
+/**
+ * Describes the enum guest.v1.HookStep.
+ */
+export const HookStepSchema: GenEnum<HookStep> = /*@__PURE__*/
+  enumDesc(file_guest_v1_guest, 2);
+
+/**
+ * @generated from enum guest.v1.HookResult
+ */
+export enum HookResult {
+  /**
+   * @generated from enum value: HOOK_RESULT_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * @generated from enum value: HOOK_RESULT_OK = 1;
+   */
+  OK = 1,
+
+  /**
+   * @generated from enum value: HOOK_RESULT_TIMED_OUT = 2;
+   */
+  TIMED_OUT = 2,
+
+  /**
+   * @generated from enum value: HOOK_RESULT_FAILED = 3;
+   */
+  FAILED = 3,
+}
+
+/**
+ * Describes the enum guest.v1.HookResult.
+ */
+export const HookResultSchema: GenEnum<HookResult> = /*@__PURE__*/
+  enumDesc(file_guest_v1_guest, 3);
+
+/**
  * @generated from enum guest.v1.StatusCode
  */
 export enum StatusCode {
@@ -1335,5 +1589,5 @@ export enum StatusCode {
  * Describes the enum guest.v1.StatusCode.
  */
 export const StatusCodeSchema: GenEnum<StatusCode> = /*@__PURE__*/
-  enumDesc(file_guest_v1_guest, 2);
+  enumDesc(file_guest_v1_guest, 4);
 
