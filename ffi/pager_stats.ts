@@ -111,7 +111,7 @@ export function readPagerStats(fd: number): PagerStats {
 export function readFaultOrder(fd: number): Uint32Array<ArrayBuffer> {
   const view = readHeader(fd);
   const order = new Uint32Array(Number(view.getBigUint64(176, true)));
-  preadSync(fd, new Uint8Array(order.buffer), Number(view.getBigUint64(40, true)));
+  preadSync(fd, new Uint8Array(order.buffer), Number(view.getBigUint64(32, true)));
   return order;
 }
 
@@ -122,6 +122,6 @@ export function readFaultOrder(fd: number): Uint32Array<ArrayBuffer> {
 export function readRemovedPages(fd: number): Uint8Array<ArrayBuffer> {
   const view = readHeader(fd);
   const removed = new Uint8Array(Math.ceil(Number(view.getBigUint64(24, true)) / 8));
-  preadSync(fd, removed, Number(view.getBigUint64(48, true)));
+  preadSync(fd, removed, Number(view.getBigUint64(40, true)));
   return removed;
 }

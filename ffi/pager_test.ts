@@ -153,6 +153,27 @@ function blank(memory: Uint8Array): Uint8Array {
   return memory.fill(0, FIRMWARE.start, FIRMWARE.end);
 }
 
+Deno.test("fault order and removed pages are read from where the pager writes them", async () => {
+  // Layout of include/pager_stats.h: 1,088 bytes, the order from the next page on, then the bitmap from the page after it.
+  const order = Uint32Array.of(7, 3, 1023);
+  const bitmap = Uint8Array.of(0b101, 0, 0x80);
+  using stats = memfdCreate("stats", pagerStatsSize(SIZE));
+  const header = new DataView(new ArrayBuffer(1088));
+  const orderOffset = 4096;
+  const removedOffset = orderOffset + (SIZE / PAGE_SIZE) * 4;
+  header.setBigUint64(0, 0x53505250524f54n, true);
+  header.setUint32(8, 2, true);
+  [SIZE, SIZE / PAGE_SIZE, orderOffset, removedOffset].forEach((value, k) =>
+    header.setBigUint64(16 + 8 * k, BigInt(value), true)
+  );
+  header.setBigUint64(176, BigInt(order.length), true);
+  await pwrite(stats.fd, new Uint8Array(header.buffer), 0);
+  await pwrite(stats.fd, new Uint8Array(order.buffer), orderOffset);
+  await pwrite(stats.fd, bitmap, removedOffset);
+  assertEquals(readFaultOrder(stats.fd), order);
+  assertEquals(readRemovedPages(stats.fd).subarray(0, 4), Uint8Array.of(0b101, 0, 0x80, 0));
+});
+
 Deno.test({
   name: "a real QEMU reads its memory lazily, byte for byte, and nothing counts as written",
   ignore: !(await Deno.stat(QEMU).then(() => true, () => false)),
@@ -179,7 +200,8 @@ Deno.test({
     const after = readPagerStats(stats.fd);
     const address = after.baseHostVirtAddr;
     assert(after.bytesRead[0]! > 0 && after.bytesRead[1]! > 0 && after.faultAroundPages > after.faults);
-    assertEquals(readFaultOrder(stats.fd).length, after.orderCount);
+    const order = readFaultOrder(stats.fd);
+    assertEquals([order.length, new Set(order).size], [after.orderCount, after.orderCount], "each page once");
     assertEquals(readRemovedPages(stats.fd).some((byte) => byte !== 0), false);
     assertEquals((await scanDirty({ pid: qemu.pid, address, sizeBytes: SIZE })).some((byte) => byte !== 0), false);
     const comparison = { memfd: memory.fd, sizeBytes: SIZE, header: bytes, sources: sources.map(({ fd }) => fd) };

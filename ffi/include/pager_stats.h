@@ -64,6 +64,8 @@ struct torpor_pager_stats {
     _Atomic uint64_t prefetch_end_ns;                              // CLOCK_MONOTONIC, 0 = not yet, or nothing to prefetch
     uint64_t reserved[6];
 };
+_Static_assert(offsetof(struct torpor_pager_stats, order_offset) == 32, "ffi/pager_stats.ts reads this offset");
+_Static_assert(offsetof(struct torpor_pager_stats, removed_offset) == 40, "ffi/pager_stats.ts reads this offset");
 _Static_assert(offsetof(struct torpor_pager_stats, state) == 64, "ffi/pager_stats.ts reads this offset");
 _Static_assert(offsetof(struct torpor_pager_stats, faults) == 96, "ffi/pager_stats.ts reads this offset");
 _Static_assert(offsetof(struct torpor_pager_stats, bytes_read) == 184, "ffi/pager_stats.ts reads this offset");
