@@ -1,2 +1,3 @@
 export * from "./home.ts";
 export * from "./read_config.ts";
+export * from "./timeout_scale.ts";

@@ -1,3 +1,4 @@
+import { scaledTimeoutMs } from "@torpor/config";
 import { GuestMemory } from "../memory/guest_memory.ts";
 import { createWritableDisk } from "../storage/disk.ts";
 import type { Image } from "../storage/images.ts";
@@ -7,7 +8,7 @@ import type { SandboxRecord } from "./record.ts";
 import { RunningVm } from "./running_vm.ts";
 
 /** From the start of the VMM to the first answer of the guest's agent; 3 s measured with TCG on an idle machine. */
-const BOOT_TIMEOUT_MS = 180_000;
+const BOOT_TIMEOUT_MS = scaledTimeoutMs(180_000);
 
 /**
  * Boots the VM of a new sandbox and waits until its agent answers. On failure everything acquired is released; the files

@@ -1,3 +1,4 @@
+import { scaledTimeoutMs } from "@torpor/config";
 import { type Descriptor, openFile, openUserfaultfdDevice, socketPair } from "@torpor/ffi";
 import { GuestMemory } from "../memory/guest_memory.ts";
 import { Pager } from "../memory/pager.ts";
@@ -14,7 +15,7 @@ import type { SandboxRecord } from "./record.ts";
 import { RunningVm } from "./running_vm.ts";
 
 /** The guest's agent answers within 100 ms of the start of its vCPUs (measured with TCG); this is for a loaded host. */
-const RESUME_TIMEOUT_MS = 60_000;
+const RESUME_TIMEOUT_MS = scaledTimeoutMs(60_000);
 
 /** A resumed VM and how far its clock was behind. */
 export interface ResumedVm {

@@ -1,3 +1,4 @@
+import { scaledTimeoutMs } from "@torpor/config";
 import type { ErrorCode } from "@torpor/errors";
 import type { ExtentTable, Manifest } from "@torpor/snapshot";
 import { type GuestChannel, openGuestChannel } from "../guest/channel.ts";
@@ -7,7 +8,7 @@ import { type Vmm, VMM_MEMORY_FD } from "../vmm/driver.ts";
 import type { VmRecord } from "./record.ts";
 
 /** A running guest's agent answers in milliseconds; after a crash its init starts it again. */
-const REOPEN_TIMEOUT_MS = 10_000;
+const REOPEN_TIMEOUT_MS = scaledTimeoutMs(10_000);
 
 /** The snapshot that a VM was resumed from: its next snapshot is stored as the difference to it. */
 export interface ParentSnapshot {
@@ -79,6 +80,7 @@ export class RunningVm implements AsyncDisposable {
       accelerator: this.accelerator,
       memory_fd: VMM_MEMORY_FD,
       pager: this.pager?.record ?? null,
+      parent_id: this.parent?.manifest.snapshot_id ?? null,
       tracking: this.tracking,
     };
   }

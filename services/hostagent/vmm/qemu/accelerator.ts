@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { scaledTimeoutMs } from "@torpor/config";
 import { memfdCreate, spawn } from "@torpor/ffi";
 import { log, withSpan } from "@torpor/telemetry";
 import { bootId } from "../../host/machine.ts";
@@ -8,7 +9,7 @@ import type { Image } from "../../storage/images.ts";
 import { type Accelerator, commonArguments, kernelCommandLine, MACHINE } from "./command_line.ts";
 
 /** A guest that really runs under KVM says so within a second. */
-const PROBE_TIMEOUT_MS = 10_000;
+const PROBE_TIMEOUT_MS = scaledTimeoutMs(10_000);
 const PROBE_MEMORY_MB = 128;
 /** services/guest/init prints this and powers off when the kernel command line has `torpor.probe`. */
 const PROBE_ANSWER = "TORPOR_PROBE_OK";

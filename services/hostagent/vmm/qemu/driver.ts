@@ -1,3 +1,4 @@
+import { scaledTimeoutMs } from "@torpor/config";
 import { fileIdentity, nativeFiles, openFile, type Process, spawn } from "@torpor/ffi";
 import { TorporError } from "@torpor/errors";
 import type { VmmIdentity } from "@torpor/snapshot";
@@ -19,7 +20,7 @@ import { QemuVmm } from "./vmm.ts";
 const USERFAULTFD_DEVICE_FD = 4;
 const PAGER_SOCKET_FD = 5;
 /** Starting QEMU takes 30 to 45 ms; this is for a host that is overloaded. */
-const START_TIMEOUT_MS = 30_000;
+const START_TIMEOUT_MS = scaledTimeoutMs(30_000);
 
 /** What the driver learned of this host when the agent started. */
 export interface QemuHost {

@@ -1,10 +1,11 @@
 import { Socket } from "node:net";
+import { scaledTimeoutMs } from "@torpor/config";
 import { type Descriptor, NativeError, sendDescriptors, unixConnect } from "@torpor/ffi";
 import { TorporError } from "@torpor/errors";
 import { delay } from "../../host/delay.ts";
 
 /** A monitor answers in milliseconds; one that takes this long hangs, as a VMM does whose pager hangs. */
-const DEFAULT_TIMEOUT_MS = 10_000;
+const DEFAULT_TIMEOUT_MS = scaledTimeoutMs(10_000);
 /** Longer lines than this are no QMP. */
 const MAX_LINE_BYTES = 1 << 20;
 /** Between two tries to connect to a monitor that is just starting (30 to 45 ms measured). */

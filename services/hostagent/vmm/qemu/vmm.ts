@@ -1,13 +1,15 @@
+import { scaledTimeoutMs } from "@torpor/config";
 import type { Process } from "@torpor/ffi";
 import { TorporError } from "@torpor/errors";
 import { delay } from "../../host/delay.ts";
 import type { SandboxPaths } from "../../storage/layout.ts";
-import type { Vmm } from "../driver.ts";
+import type { DiskCopy, Vmm } from "../driver.ts";
 import { ConsoleLog } from "./console.ts";
+import { QemuDiskCopy } from "./disk_copy.ts";
 import { Qmp } from "./qmp.ts";
 
 /** Device states have 55 to 400 KB; this is for a host that swaps. */
-const MIGRATION_TIMEOUT_MS = 60_000;
+const MIGRATION_TIMEOUT_MS = scaledTimeoutMs(60_000);
 const MIGRATION_POLL_MS = 1;
 /** QEMU's name for the descriptor of a device state. */
 const STATE_FD_NAME = "device-state";
@@ -95,6 +97,10 @@ export class QemuVmm implements Vmm {
     await this.#qmp.execute("migrate-incoming", { uri: `fd:${STATE_FD_NAME}` });
     const { data } = await settled;
     if (data.status === "failed") throw new TorporError("resume_failed", "the VMM refused the device state");
+  }
+
+  async copyDisk(fd: number): Promise<DiskCopy> {
+    return await QemuDiskCopy.start(this.#qmp, fd);
   }
 
   async release(): Promise<void> {
