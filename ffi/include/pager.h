@@ -30,6 +30,9 @@ struct torpor_pager {
     int failure_errno;
 };
 
+// Reads and validates the extent header, which stays in memory for as long as the process lives. Returns 0 or an exit status.
+int torpor_pager_read_header(struct torpor_pager *pager, int header_fd, uint32_t source_count);
+
 // Opens nothing: checks that each source is as long as its extents say. Returns 0 or TORPOR_PAGER_SOURCE.
 int torpor_pager_check_sources(struct torpor_pager *pager);
 

@@ -15,24 +15,20 @@
 #include "descriptor_passing.h"
 #include "kernel_compat.h"
 #include "pager.h"
+#include "pager_arguments.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/signalfd.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#define DEFAULT_FAULT_AROUND 65536ull
-#define MAX_FAULT_AROUND (2ull << 20)
 #define PAGER_NICE (-10)
 
 struct arguments {
@@ -47,21 +43,6 @@ struct arguments {
     bool tracking;
 };
 
-static bool parse_number(const char *text, uint64_t *value) {
-    char *end;
-    errno = 0;
-    *value = strtoull(text, &end, 10);
-    return *text >= '0' && *text <= '9' && !*end && !errno;
-}
-
-static bool parse_descriptor(const char *text, int *fd) {
-    uint64_t value;
-    if (!parse_number(text, &value) || value > INT32_MAX || fcntl((int)value, F_GETFD) < 0)
-        return false;
-    *fd = (int)value;
-    return true;
-}
-
 static const char *parse_arguments(int argc, char **argv, struct arguments *arguments) {
     static const struct option options[] = {
         {"handshake-fd", required_argument, NULL, 'h'}, {"header-fd", required_argument, NULL, 'e'},
@@ -73,61 +54,29 @@ static const char *parse_arguments(int argc, char **argv, struct arguments *argu
     while ((option = getopt_long(argc, argv, "", options, NULL)) >= 0) {
         bool valid = false;
         if (option == 'h')
-            valid = parse_descriptor(optarg, &arguments->handshake_fd);
+            valid = torpor_parse_descriptor(optarg, &arguments->handshake_fd);
         else if (option == 'e')
-            valid = parse_descriptor(optarg, &arguments->header_fd);
+            valid = torpor_parse_descriptor(optarg, &arguments->header_fd);
         else if (option == 's')
-            valid = parse_descriptor(optarg, &arguments->stats_fd);
+            valid = torpor_parse_descriptor(optarg, &arguments->stats_fd);
         else if (option == 'f')
-            valid = parse_descriptor(optarg, &arguments->source_fds[arguments->source_count++]);
+            valid = torpor_parse_descriptor(optarg, &arguments->source_fds[arguments->source_count++]);
         else if (option == 'p')
-            valid = parse_descriptor(optarg, &arguments->vmm_pidfd);
+            valid = torpor_parse_descriptor(optarg, &arguments->vmm_pidfd);
         else if (option == 'a')
-            valid = parse_number(optarg, &arguments->fault_around_bytes);
+            valid = torpor_parse_number(optarg, &arguments->fault_around_bytes);
         else if (option == 'w')
-            valid = parse_descriptor(optarg, &arguments->prefetch_fd);
+            valid = torpor_parse_descriptor(optarg, &arguments->prefetch_fd);
         else if (option == 't')
             valid = arguments->tracking = true;
         if (!valid)
             return "invalid option";
     }
-    const uint64_t around = arguments->fault_around_bytes;
     if (optind != argc || arguments->handshake_fd < 0 || arguments->header_fd < 0 || arguments->stats_fd < 0)
         return "--handshake-fd, --header-fd and --stats-fd are needed, and no other arguments";
-    if (around < TORPOR_PAGE_SIZE || around > MAX_FAULT_AROUND || around & (around - 1))
+    if (!torpor_is_fault_around(arguments->fault_around_bytes))
         return "--fault-around-bytes is no power of two in 4096 … 2097152";
     return NULL;
-}
-
-static int read_header(struct torpor_pager *pager, const struct arguments *arguments) {
-    struct stat status;
-    if (fstat(arguments->header_fd, &status))
-        return torpor_pager_fail(pager, TORPOR_PAGER_HEADER, "fstat of the header", errno);
-    const size_t size = (size_t)status.st_size;
-    unsigned char *bytes = malloc(size ? size : 1);
-    if (!bytes)
-        return torpor_pager_fail(pager, TORPOR_PAGER_HEADER, "memory for the header", errno);
-    for (size_t done = 0; done < size;) {
-        const ssize_t got = pread(arguments->header_fd, bytes + done, size - done, (off_t)done);
-        if (got <= 0)
-            return torpor_pager_fail(pager, TORPOR_PAGER_HEADER, "reading the header", got ? errno : 0);
-        done += (size_t)got;
-    }
-    const enum torpor_header_rule rule = torpor_extent_header_parse(bytes, size, &pager->header);
-    if (rule != TORPOR_HEADER_OK)
-        return torpor_pager_fail(pager, TORPOR_PAGER_HEADER, torpor_header_rule_name(rule), 0);
-    if (pager->header.kind != 1)
-        return torpor_pager_fail(pager, TORPOR_PAGER_HEADER, "kind is not memory", 0);
-    if (pager->header.source_count != arguments->source_count)
-        return torpor_pager_fail(pager, TORPOR_PAGER_SOURCE, "number of --source-fd differs from the header", 0);
-    return 0;
-}
-
-static void rebuild_seen(struct torpor_pager *pager) {
-    const uint32_t *order = torpor_pager_stats_order(pager->stats);
-    for (uint64_t i = 0; i < pager->stats->order_count; i++)
-        if (order[i] < pager->stats->page_count)
-            pager->seen[order[i] / 64] |= 1ull << (order[i] % 64);
 }
 
 // Everything the fault path will need is allocated and touched here.
@@ -146,7 +95,7 @@ static int prepare_memory(struct torpor_pager *pager, int stats_fd) {
     pager->zero = memory + around;
     pager->seen = bitmaps;
     pager->present = bitmaps + words;
-    rebuild_seen(pager);
+    torpor_pager_stats_seen(pager->stats, pager->seen);
     atomic_store(&pager->stats->pid, (uint32_t)getpid());
     atomic_store(&pager->stats->error, 0);
     atomic_store(&pager->stats->error_number, 0);
@@ -200,7 +149,7 @@ static int receive_handshake(struct torpor_pager *pager, bool tracking, bool *go
 
 static int run(struct torpor_pager *pager, const struct arguments *arguments) {
     bool gone = false;
-    int status = read_header(pager, arguments);
+    int status = torpor_pager_read_header(pager, arguments->header_fd, arguments->source_count);
     if (!status)
         status = torpor_pager_check_sources(pager);
     if (!status)
@@ -223,17 +172,8 @@ static void report_end(struct torpor_pager *pager, int status) {
                 pager->failure_errno ? strerrorname_np(pager->failure_errno) : "");
 }
 
-static int open_signals(void) {
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigprocmask(SIG_BLOCK, &set, NULL);
-    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-}
-
 int main(int argc, char **argv) {
-    struct arguments arguments = {-1, -1, -1, -1, -1, NULL, 0, DEFAULT_FAULT_AROUND, false};
+    struct arguments arguments = {-1, -1, -1, -1, -1, NULL, 0, TORPOR_DEFAULT_FAULT_AROUND, false};
     arguments.source_fds = calloc((size_t)argc, sizeof *arguments.source_fds);
     const char *wrong = arguments.source_fds ? parse_arguments(argc, argv, &arguments) : "memory for the arguments";
     if (wrong) {
@@ -247,7 +187,7 @@ int main(int argc, char **argv) {
                                  .uffd = -1,
                                  .socket = arguments.handshake_fd,
                                  .vmm_pidfd = arguments.vmm_pidfd,
-                                 .signals = open_signals(),
+                                 .signals = torpor_pager_open_signals(),
                                  .fault_around_bytes = arguments.fault_around_bytes};
     if (pager.signals < 0) {
         dprintf(STDERR_FILENO, "torpor-pager: signalfd: %s\n", strerrorname_np(errno));

@@ -6,22 +6,20 @@
 // statistics memfd says so. (QEMU punches the hole before it sends the event; a neighbour's fault may bring the old data back in
 // between. A guest must not expect anything of a page it reported free, and the memfd stays the truth for the next snapshot.)
 #include "kernel_compat.h"
+#include "page_bits.h"
 #include "pager.h"
+#include "pager_counters.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <sched.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #define BATCH 64
 #ifndef PENDING_CAPACITY // tests build a pager with a small one, so that it overflows
 #define PENDING_CAPACITY 1024u
 #endif
-
-// Only what a guest touches right after its resume is worth fetching ahead.
-#define WORKING_SET_NS 1000000000ull
 
 enum outcome { DONE, AGAIN, GONE, FAILED };
 
@@ -39,27 +37,6 @@ struct pending_fault {
 static struct uffd_msg batch[BATCH];
 static struct pending_fault pending[PENDING_CAPACITY];
 static uint32_t pending_head, pending_count;
-
-static uint64_t now_ns(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
-}
-
-static bool get_bit(const uint64_t *bitmap, uint64_t page) {
-    return bitmap[page / 64] >> (page % 64) & 1;
-}
-
-static void set_bits(uint64_t *bitmap, uint64_t page, uint64_t count, bool value) {
-    for (; count; page++, count--) {
-        const uint64_t bit = 1ull << (page % 64);
-        bitmap[page / 64] = value ? bitmap[page / 64] | bit : bitmap[page / 64] & ~bit;
-    }
-}
-
-static void add(_Atomic uint64_t *counter, uint64_t amount) {
-    atomic_fetch_add_explicit(counter, amount, memory_order_relaxed);
-}
 
 static const struct torpor_region *region_of(const struct torpor_pager *pager, uint64_t address) {
     for (uint32_t i = 0; i < pager->handshake.region_count; i++) {
@@ -193,20 +170,11 @@ static enum outcome install(struct torpor_pager *pager, const struct span *span,
 
 static void count_fault(struct torpor_pager *pager, const struct span *span, uint64_t installed, uint64_t offset, uint64_t read_ns) {
     struct torpor_pager_stats *stats = pager->stats;
-    const uint64_t page = offset / TORPOR_PAGE_SIZE, now = now_ns(), elapsed = now - read_ns;
-    const unsigned bucket = elapsed ? 63u - (unsigned)__builtin_clzll(elapsed) : 0;
-    add(&stats->faults, 1);
+    const uint64_t page = offset / TORPOR_PAGE_SIZE;
     add(span->zero ? &stats->zero_pages_served : &stats->data_pages_served, installed);
     add(&stats->fault_around_pages, installed ? installed - 1 : 0);
-    add(&stats->latency[bucket < TORPOR_PAGER_LATENCY_BUCKETS ? bucket : TORPOR_PAGER_LATENCY_BUCKETS - 1], 1);
-    if (!stats->first_fault_ns)
-        stats->first_fault_ns = read_ns;
-    stats->last_fault_ns = now;
-    if (!get_bit(pager->seen, page) && read_ns - stats->first_fault_ns < WORKING_SET_NS) {
-        set_bits(pager->seen, page, 1, true);
-        torpor_pager_stats_order(stats)[stats->order_count] = (uint32_t)page;
-        atomic_fetch_add_explicit(&stats->order_count, 1, memory_order_release);
-    }
+    count_answer(stats, read_ns);
+    note_order(stats, pager->seen, page, read_ns);
 }
 
 // Reads the span and installs it; `installed` counts the pages.

@@ -1,4 +1,4 @@
-// The files that hold the pages.
+// The extent header and the files that hold the pages.
 //
 // Sources are read with pread into a buffer, not mapped: an I/O error or a truncated file is then a return value before anything
 // was installed, where a mapping would raise SIGBUS inside UFFDIO_COPY or hand the guest a page of zeros behind the end of the file.
@@ -15,6 +15,30 @@ int torpor_pager_fail(struct torpor_pager *pager, int status, const char *what, 
     pager->failure = what;
     pager->failure_errno = error;
     return status;
+}
+
+int torpor_pager_read_header(struct torpor_pager *pager, int header_fd, uint32_t source_count) {
+    struct stat status;
+    if (fstat(header_fd, &status))
+        return torpor_pager_fail(pager, TORPOR_PAGER_HEADER, "fstat of the header", errno);
+    const size_t size = (size_t)status.st_size;
+    unsigned char *bytes = malloc(size ? size : 1);
+    if (!bytes)
+        return torpor_pager_fail(pager, TORPOR_PAGER_HEADER, "memory for the header", errno);
+    for (size_t done = 0; done < size;) {
+        const ssize_t got = pread(header_fd, bytes + done, size - done, (off_t)done);
+        if (got <= 0)
+            return torpor_pager_fail(pager, TORPOR_PAGER_HEADER, "reading the header", got ? errno : 0);
+        done += (size_t)got;
+    }
+    const enum torpor_header_rule rule = torpor_extent_header_parse(bytes, size, &pager->header);
+    if (rule != TORPOR_HEADER_OK)
+        return torpor_pager_fail(pager, TORPOR_PAGER_HEADER, torpor_header_rule_name(rule), 0);
+    if (pager->header.kind != 1)
+        return torpor_pager_fail(pager, TORPOR_PAGER_HEADER, "kind is not memory", 0);
+    if (pager->header.source_count != source_count)
+        return torpor_pager_fail(pager, TORPOR_PAGER_SOURCE, "number of --source-fd differs from the header", 0);
+    return 0;
 }
 
 static int file_sizes(struct torpor_pager *pager, uint64_t *sizes) {

@@ -3,6 +3,7 @@
 
 #include "export.h"
 #include "kernel_compat.h"
+#include "page_bits.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -62,4 +63,11 @@ struct torpor_pager_stats *torpor_pager_stats_open(int fd, uint64_t memory_bytes
         return NULL;
     }
     return stats;
+}
+
+void torpor_pager_stats_seen(struct torpor_pager_stats *stats, uint64_t *seen) {
+    const uint32_t *order = torpor_pager_stats_order(stats);
+    for (uint64_t i = 0; i < stats->order_count; i++)
+        if (order[i] < stats->page_count)
+            set_bits(seen, order[i], 1, true);
 }
