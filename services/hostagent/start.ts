@@ -16,9 +16,12 @@ import type { HostContext } from "./sandbox/context.ts";
 import { SandboxManager } from "./sandbox/manager.ts";
 import { recoverSandboxes } from "./sandbox/recover.ts";
 import { Semaphore } from "./sandbox/semaphore.ts";
+import { KeptSnapshots } from "./snapshot/kept.ts";
+import { SnapshotReferences } from "./snapshot/references.ts";
 import { SparePool } from "./spare/spare_pool.ts";
 import { Images } from "./storage/images.ts";
 import { Layout } from "./storage/layout.ts";
+import type { VmmDriver } from "./vmm/driver.ts";
 import { detectQemu } from "./vmm/qemu/detect.ts";
 
 const AGENT_VERSION = "0.1.0";
@@ -35,7 +38,7 @@ export interface RunningHostAgent extends AsyncDisposable {
 }
 
 /** What tests change of a host. */
-export type HostOverrides = Partial<Pick<HostContext, "onStep" | "tracking">>;
+export type HostOverrides = Partial<Pick<HostContext, "onStep" | "tracking" | "driver">>;
 
 /**
  * Starts a host agent: takes over what an earlier one left, then serves, then registers.
@@ -45,7 +48,7 @@ export async function startHostAgent(
   config: HostAgentConfig,
   overrides: HostOverrides = {},
 ): Promise<RunningHostAgent> {
-  const host = { ...await openHost(config), ...overrides };
+  const host = { ...await openHost(config, overrides.driver), ...overrides };
   const context: HostContext = { ...host, spares: config.spareVmm ? new SparePool(host) : undefined };
   const hostId = await hostIdentity(context.layout);
   const { sandboxes, orphans } = await recoverSandboxes(context);
@@ -88,18 +91,21 @@ export async function startHostAgent(
   };
 }
 
-async function openHost(config: HostAgentConfig): Promise<HostContext> {
+async function openHost(config: HostAgentConfig, given: VmmDriver | undefined): Promise<HostContext> {
   openLibrary(nativeFiles(config.nativeDirectory).library);
   const layout = new Layout(config.home, config.cache);
   await Deno.mkdir(layout.home, { recursive: true, mode: 0o700 });
   const images = new Images(layout.cache, layout.images);
-  const driver = await detectQemu(layout, images, config.nativeDirectory, config.accelerator);
+  const driver = given ?? await detectQemu(layout, images, config.nativeDirectory, config.accelerator);
   const tracking = pagemapScanSupported();
   log("info", "host_ready", { ...driver.identity, tracking });
+  const references = new SnapshotReferences();
   return {
     layout,
     driver,
     images,
+    references,
+    kept: new KeptSnapshots(layout, references),
     nativeDirectory: config.nativeDirectory,
     tracking,
     copySlots: new Semaphore(COPY_SLOTS),
