@@ -42,6 +42,18 @@ export interface PagerLink {
   tracking: boolean;
 }
 
+/** A copy of the writable disk that is made while the guest runs. Disposing it gives it up, unless it was finished. */
+export interface DiskCopy extends AsyncDisposable {
+  /** Resolves once the copy has caught up; from then on each write of the guest goes to both. Rejects when it fails. */
+  readonly inStep: Promise<void>;
+  /**
+   * Ends the copy when it is in step: the file is the disk of this moment, not synced. The vCPUs must be stopped, and the
+   * device state not saved yet.
+   * @throws TorporError `vm_gone`, `deadline_exceeded`, `internal` when the copy has failed.
+   */
+  finish(): Promise<void>;
+}
+
 /** Descriptors have these numbers inside a VMM. */
 export const VMM_MEMORY_FD = 3;
 
@@ -65,6 +77,11 @@ export interface Vmm extends AsyncDisposable {
   saveDeviceState(fd: number): Promise<void>;
   /** Reads what `saveDeviceState` wrote. @throws TorporError `resume_failed` when the VMM refuses it. */
   loadDeviceState(fd: number): Promise<void>;
+  /**
+   * Begins to copy the writable disk to an empty file that is open for reading and writing; the caller keeps `fd`.
+   * @throws TorporError `vm_gone`, `deadline_exceeded`, `internal` when the VMM refuses.
+   */
+  copyDisk(fd: number): Promise<DiskCopy>;
   /** Lets go of the process: it runs on without this agent. */
   release(): Promise<void>;
   /** The part of its command line by which a later agent recognises the process. */
