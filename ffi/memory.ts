@@ -117,7 +117,8 @@ export interface ExportResult {
 
 const RUN_FIELDS = 4;
 
-function takeRuns(address: bigint, count: number): MemoryRun[] {
+/** The runs of a native result, which is freed. */
+export function takeRuns(address: bigint, count: number): MemoryRun[] {
   const pointer = Deno.UnsafePointer.create(address);
   if (!pointer) return [];
   try {

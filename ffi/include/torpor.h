@@ -137,6 +137,35 @@ struct torpor_copy_result {
 // [blocking] Makes `to` a copy of the first `size` bytes of `from` with the same holes, sharing blocks where the file system can.
 int torpor_copy_sparse(int from, int to, uint64_t size, struct torpor_copy_result *result);
 
+// --- snapshots' data files (disk_diff.c, data_file.c) ---
+
+struct torpor_disk_diff_input {
+    uint64_t size; // of both disks, bytes
+    uint64_t header_length;
+    uint32_t source_count;
+    int32_t disk;
+    int32_t output; // an empty file
+    uint32_t reserved;
+};
+// [blocking] Compares a disk with the one that an extent header (of kind disk) describes; source k = sources[k]. Runs list only what
+// differs; pages with data are written to `output`, packed. Errors as torpor_compare_dirty; on failure there is nothing to free.
+int torpor_disk_diff(const struct torpor_disk_diff_input *input, const void *header, const int32_t *sources,
+                     struct torpor_export_result *result);
+// [blocking] Runs that tell where a sparse file has data (output_offset: where it is in this file) and where it has holes.
+int torpor_data_runs(int fd, uint64_t size, struct torpor_export_result *result);
+
+struct torpor_copy_range {
+    uint64_t source; // index into the sources
+    uint64_t source_offset;
+    uint64_t target_offset;
+    uint64_t length;
+};
+// [blocking] Copies parts of files into `to`, sharing blocks where the file system can. -ENODATA when a source is too short.
+int torpor_copy_ranges(const int32_t *sources, uint32_t source_count, const struct torpor_copy_range *ranges, uint64_t range_count, int to,
+                       uint64_t *bytes_copied);
+int64_t torpor_file_crc32c(int fd, uint64_t length); // [blocking] of the first `length` bytes; -ENODATA when there are fewer
+int torpor_exchange(const char *one, const char *other); // two directories or files swap their names in one step
+
 // --- network (tap.c) ---
 
 // Opens (making it if needed) a tap device with vnet headers of 12 bytes, in the network namespace at `namespace_path` or, if NULL,

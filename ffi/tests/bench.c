@@ -97,6 +97,22 @@ static void checksums(void) {
     free(bytes);
 }
 
+// A table of a million extents: lookups of random pages, without a hint that helps.
+static void lookups(void) {
+    const uint64_t count = 1000000;
+    struct torpor_extent *extents = calloc(count, sizeof *extents);
+    for (uint64_t i = 0; i < count; i++)
+        extents[i] = (struct torpor_extent){i * PAGE, PAGE, (count - i) * PAGE, 0, 0};
+    const struct torpor_extent_header header = {.size_bytes = count * PAGE, .source_count = 1, .extent_count = count, .extents = extents};
+    uint64_t seed = 1, sum = 0;
+    const double start = now_ms();
+    for (uint64_t i = 0; i < count; i++)
+        sum += torpor_extent_find(&header, next_random(&seed) % count * PAGE, sum % count);
+    printf("header_lookup_ns_1e6: %.0f\n", (now_ms() - start) * 1e6 / (double)count);
+    CHECK(sum);
+    free(extents);
+}
+
 int main(void) {
     static const char *const arounds[] = {"4096", "65536", "2097152"};
     for (int i = 0; i < 3; i++) {
@@ -106,4 +122,5 @@ int main(void) {
     stream("65536", VMM_READ, true);
     scan_and_compare();
     checksums();
+    lookups();
 }
