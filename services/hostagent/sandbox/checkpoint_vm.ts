@@ -2,6 +2,7 @@ import { openFile } from "@torpor/ffi";
 import { log } from "@torpor/telemetry";
 import { StagedSnapshot } from "../snapshot/staging.ts";
 import type { FoundSnapshot } from "../snapshot/sweep.ts";
+import { createEmptyDisk } from "../storage/disk.ts";
 import { syncPath } from "../storage/durable_file.ts";
 import type { DiskCopy } from "../vmm/driver.ts";
 import { type HostContext, step } from "./context.ts";
@@ -40,7 +41,8 @@ export async function checkpointVm(
 ): Promise<Checkpoint> {
   const id = record.sandbox_id;
   await using staged = await StagedSnapshot.create(context.layout, request.snapshotId);
-  using disk = openFile(staged.paths.disk, { read: true, write: true, create: true, exclusive: true });
+  await createEmptyDisk(staged.paths.disk, record.disk_size_mb * 2 ** 20);
+  using disk = openFile(staged.paths.disk, { read: true, write: true });
   const { parts, stoppedUs } = await atOneMoment(context, record, vm, staged, disk.fd, signal);
   signal.throwIfAborted();
   return await step(context, id, "checkpoint.commit", async () => {

@@ -78,7 +78,7 @@ export interface Vmm extends AsyncDisposable {
   /** Reads what `saveDeviceState` wrote. @throws TorporError `resume_failed` when the VMM refuses it. */
   loadDeviceState(fd: number): Promise<void>;
   /**
-   * Begins to copy the writable disk to an empty file that is open for reading and writing; the caller keeps `fd`.
+   * Begins to copy the writable disk to an empty file of its size that is open for reading and writing; the caller keeps `fd`.
    * @throws TorporError `vm_gone`, `deadline_exceeded`, `internal` when the VMM refuses.
    */
   copyDisk(fd: number): Promise<DiskCopy>;

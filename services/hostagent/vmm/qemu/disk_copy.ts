@@ -31,7 +31,7 @@ export class QemuDiskCopy implements DiskCopy {
     this.#ended = ended;
   }
 
-  /** @param fd an empty file, open for reading and writing; the caller keeps it. */
+  /** @param fd an empty file of the disk's size, open for reading and writing; the caller keeps it. */
   static async start(qmp: Qmp, fd: number): Promise<QemuDiskCopy> {
     // What an earlier agent may have left.
     await abandonDiskCopy(qmp);
