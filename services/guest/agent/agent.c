@@ -13,8 +13,10 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "freezer.h"
 #include "machine.h"
 #include "platform.h"
+#include "prepare.h"
 #include "process.h"
 #include "request.h"
 #include "worker.h"
@@ -75,6 +77,8 @@ void agent_initialize(struct agent *agent, int port_fd) {
     agent->signal_source.ready = signal_ready;
     if (!agent_watch(agent, port_fd, EPOLLIN | EPOLLOUT, &agent->channel_source)) die("watch port");
     if (!agent_watch(agent, agent->signal_fd, EPOLLIN, &agent->signal_source)) die("watch signals");
+    agent->prepare.pipe = -1;
+    freezer_initialize(agent);
 }
 
 static void reap_children(struct agent *agent) {
@@ -138,6 +142,7 @@ static bool agent_step(struct agent *agent) {
     bool more = receive_requests(agent);
     if (agent->children_changed) reap_children(agent);
     worker_kill_overdue(agent);
+    freezer_thaw_overdue(agent);
     for (int round = 0; round < PUMP_ROUNDS; round++) {
         bool progress = process_step_all(agent);
         if (pump_streams(agent)) progress = true;
@@ -150,8 +155,12 @@ static bool agent_step(struct agent *agent) {
 
 // Milliseconds until the nearest deadline, -1 for none.
 static int wait_time(struct agent *agent) {
-    uint64_t deadline = process_next_deadline(agent), worker_deadline = worker_next_deadline(agent);
-    if (worker_deadline && (!deadline || worker_deadline < deadline)) deadline = worker_deadline;
+    const uint64_t deadlines[] = {process_next_deadline(agent), worker_next_deadline(agent),
+                                  freezer_next_deadline(agent), prepare_next_deadline(agent)};
+    uint64_t deadline = 0;
+    for (size_t i = 0; i < sizeof deadlines / sizeof *deadlines; i++) {
+        if (deadlines[i] && (!deadline || deadlines[i] < deadline)) deadline = deadlines[i];
+    }
     if (!deadline) return -1;
     uint64_t now = clock_monotonic_ns();
     if (deadline <= now) return 0;

@@ -12,7 +12,7 @@
 #include "stream.h"
 
 #define AGENT_VERSION "0.1.0"
-enum { AGENT_PROTOCOL_VERSION = 1 };
+enum { AGENT_PROTOCOL_VERSION = 2 };
 
 struct process;
 struct worker;
@@ -20,6 +20,33 @@ struct worker;
 // A descriptor in the epoll set, always edge-triggered: `ready` only notes the edge, work happens in agent_step.
 struct event_source {
     void (*ready)(struct event_source *source, uint32_t events);
+};
+
+// See freezer.h.
+struct freezer {
+    struct event_source source;
+    // cgroup.events of the user's cgroup, -1 before the first freeze.
+    int events_fd;
+    bool changed;
+    bool requested;
+    uint64_t thaw_at_ns;
+};
+
+// The reclaim steps and the freeze.
+enum { PREPARE_STEPS = 5 };
+
+// The PreparePause under way, see prepare.h.
+struct prepare {
+    struct event_source source;
+    // NULL: none.
+    struct stream *stream;
+    uint32_t caps_ms[PREPARE_STEPS], watchdog_ms;
+    unsigned step;
+    bool running;
+    uint64_t started_ns, deadline_ns, free_before;
+    pid_t pid;
+    int pipe;
+    bool readable;
 };
 
 struct agent {
@@ -39,6 +66,8 @@ struct agent {
     unsigned process_count, finished_count;
     struct worker *workers;
     unsigned worker_count;
+    struct freezer freezer;
+    struct prepare prepare;
     // Bytes that all output logs hold, and what they may hold together.
     uint64_t log_bytes, log_budget;
     struct channel channel;

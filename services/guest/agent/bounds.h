@@ -18,7 +18,7 @@ enum {
     MAX_NAME_BYTES = 64,
     MAX_PATH_BYTES = 4096,
     MAX_LIST_DEPTH = 64,
-    MAX_SPANS = 4,
+    MAX_SPANS = 8,
 
     OUTPUT_LOG_BYTES = 1 << 20,
     // A log gets this much whatever the state of the shared budget: it holds one whole read of a pipe.

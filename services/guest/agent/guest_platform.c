@@ -70,6 +70,8 @@ int platform_open_port(int argc, char **argv) {
 
 bool platform_port_survives_hangup(void) { return true; }
 
+const char *platform_user_cgroup(void) { return USER_CGROUP; }
+
 // A child that is born in its cgroup need not be moved there: a move waits for an RCU grace period, tens of
 // milliseconds on a single vCPU. -1 where that is not possible, with errno.
 static pid_t fork_into_user_cgroup(void) {

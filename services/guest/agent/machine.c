@@ -10,8 +10,6 @@
 #include "clock.h"
 #include "platform.h"
 
-enum { MAX_ENTROPY_BYTES = 4096 };
-
 static void finish(struct agent *agent, struct stream *stream, const char *span) {
     stream_add_span(stream, span, stream->opened_ns, clock_monotonic_ns());
     stream_end(agent, stream, GUEST__V1__STATUS_CODE__STATUS_CODE_OK, 0, NULL);
@@ -72,27 +70,4 @@ void machine_metrics(struct agent *agent, struct stream *stream) {
     frame.metrics = &metrics;
     stream_send(agent, stream, &frame);
     finish(agent, stream, "guest.get_metrics");
-}
-
-void machine_set_clock(struct agent *agent, struct stream *stream, const Guest__V1__SetClock *request) {
-    if (request->unix_ns <= 0 || request->entropy.len > MAX_ENTROPY_BYTES) {
-        stream_end(agent, stream, GUEST__V1__STATUS_CODE__STATUS_CODE_INVALID_ARGUMENT, EINVAL,
-                   "unix_ns must be positive and entropy at most 4096 bytes");
-        return;
-    }
-    int64_t behind_ns = request->unix_ns - (int64_t)clock_read_ns(CLOCK_REALTIME);
-    int error = platform_set_realtime(request->unix_ns);
-    if (!error && request->entropy.len) error = platform_add_entropy(request->entropy.data, (uint32_t)request->entropy.len);
-    if (error) {
-        stream_end_errno(agent, stream, error, "set clock");
-        return;
-    }
-    Guest__V1__ClockReport report = GUEST__V1__CLOCK_REPORT__INIT;
-    report.behind_ns = behind_ns;
-    report.entropy_bytes = (uint32_t)request->entropy.len;
-    Guest__V1__Frame frame = GUEST__V1__FRAME__INIT;
-    frame.body_case = GUEST__V1__FRAME__BODY_CLOCK_REPORT;
-    frame.clock_report = &report;
-    stream_send(agent, stream, &frame);
-    finish(agent, stream, "guest.set_clock");
 }

@@ -6,7 +6,6 @@
 
 void machine_ping(struct agent *agent, struct stream *stream);
 void machine_metrics(struct agent *agent, struct stream *stream);
-void machine_set_clock(struct agent *agent, struct stream *stream, const Guest__V1__SetClock *request);
 
 // Bytes of RAM, 0 when the kernel does not say.
 uint64_t machine_memory_bytes(void);

@@ -22,4 +22,10 @@ int platform_set_realtime(int64_t unix_ns);
 // Mixes entropy into the kernel's generator and makes it reseed. 0, or an errno.
 int platform_add_entropy(const uint8_t *bytes, uint32_t length);
 
+// Directory of the cgroup (v2) that the user's processes are in, NULL without one.
+const char *platform_user_cgroup(void);
+
+// Makes the machine another one: hostname, /etc/machine-id, /run/torpor/generation. Checked before. 0, or an errno.
+int platform_set_identity(const char *hostname, const char *machine_id, const char *generation);
+
 #endif

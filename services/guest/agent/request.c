@@ -4,7 +4,9 @@
 
 #include "files.h"
 #include "machine.h"
+#include "prepare.h"
 #include "process.h"
+#include "wake.h"
 
 static void handle_hello(struct agent *agent, const Guest__V1__Hello *hello) {
     stream_close_all(agent);
@@ -72,7 +74,8 @@ static void handle_open(struct agent *agent, uint32_t id, const Guest__V1__Open 
         case GUEST__V1__OPEN__REQUEST_LIST_PROCESSES: process_list(agent, stream); break;
         case GUEST__V1__OPEN__REQUEST_PING: machine_ping(agent, stream); break;
         case GUEST__V1__OPEN__REQUEST_GET_METRICS: machine_metrics(agent, stream); break;
-        case GUEST__V1__OPEN__REQUEST_SET_CLOCK: machine_set_clock(agent, stream, open->set_clock); break;
+        case GUEST__V1__OPEN__REQUEST_PREPARE_PAUSE: prepare_start(agent, stream, open->prepare_pause); break;
+        case GUEST__V1__OPEN__REQUEST_WAKE: wake(agent, stream, open->wake); break;
         default: start_worker(agent, stream, open); break;
     }
 }

@@ -58,19 +58,21 @@ static bool command_line_has(const char *word) {
     return false;
 }
 
-static pid_t start_agent(int agent_fd) {
+static pid_t start_agent(int agent_fd, int writable_fd) {
     pid_t pid = fork();
     if (pid != 0) return pid;
     char *argv[] = {"torpor-agent", NULL};
-    char *environment[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL};
+    char writable[64];
+    snprintf(writable, sizeof writable, "TORPOR_WRITABLE_FD=%d", writable_fd);
+    char *environment[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", writable, NULL};
     setsid();
     fexecve(agent_fd, argv, environment);
     perror("torpor-init: agent");
     _exit(1);
 }
 
-_Noreturn static void supervise(int agent_fd) {
-    pid_t agent = start_agent(agent_fd);
+_Noreturn static void supervise(int agent_fd, int writable_fd) {
+    pid_t agent = start_agent(agent_fd, writable_fd);
     for (;;) {
         int status;
         pid_t pid = waitpid(-1, &status, 0);
@@ -79,7 +81,7 @@ _Noreturn static void supervise(int agent_fd) {
         if (agent > 0) printf("torpor-init: the agent ended (wait status %d), starting it again\n", status);
         struct timespec rest = {.tv_nsec = RESTART_PAUSE_MS * 1000000L};
         nanosleep(&rest, NULL);
-        agent = start_agent(agent_fd);
+        agent = start_agent(agent_fd, writable_fd);
     }
 }
 
@@ -95,8 +97,8 @@ int main(void) {
     // The agent's file stays behind in the initramfs, out of the user's reach; its descriptor starts it again.
     int agent_fd = open("/torpor-agent", O_RDONLY | O_CLOEXEC);
     if (agent_fd < 0) give_up("agent", errno);
-    mounts_enter_root();
+    int writable_fd = mounts_enter_root();
     mounts_late();
     system_configure();
-    supervise(agent_fd);
+    supervise(agent_fd, writable_fd);
 }

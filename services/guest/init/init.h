@@ -18,7 +18,8 @@ void modules_load(void);
 // mounts.c
 void mounts_early(void);
 // Joins the read-only base (/dev/vda) and the sandbox's writable disk (/dev/vdb) by overlayfs and makes it the root.
-void mounts_enter_root(void);
+// Returns a descriptor of the writable disk, which only the agent gets: below the overlay, nobody else reaches it.
+int mounts_enter_root(void);
 void mounts_late(void);
 
 // system.c: hostname, machine id, loopback, sysctls, cgroups.

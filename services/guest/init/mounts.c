@@ -1,5 +1,6 @@
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -45,13 +46,15 @@ static void wait_for_device(const char *path) {
     give_up(path, ENODEV);
 }
 
-void mounts_enter_root(void) {
+int mounts_enter_root(void) {
     wait_for_device(BASE_DEVICE);
     wait_for_device(WRITABLE_DEVICE);
     // noload: the base is shared and read-only, a journal could not be replayed.
     mount_or_give_up(BASE_DEVICE, "/base", "ext4", MS_RDONLY | MS_NOATIME, "noload");
     // noinit_itable: the disk is a sparse file of zeros; zeroing its inode tables would only fill it.
     mount_or_give_up(WRITABLE_DEVICE, "/writable", "ext4", MS_NOATIME, "noinit_itable");
+    int writable_fd = open("/writable", O_RDONLY | O_DIRECTORY);
+    if (writable_fd < 0) give_up("/writable", errno);
     mkdir("/writable/upper", 0755);
     mkdir("/writable/work", 0755);
     // redirect_dir: renaming a directory of the base is a rename and not EXDEV.
@@ -63,6 +66,7 @@ void mounts_enter_root(void) {
     if (chdir("/root") || mount(".", "/", NULL, MS_MOVE, NULL) || chroot(".") || chdir("/")) {
         give_up("switch of the root", errno);
     }
+    return writable_fd;
 }
 
 void mounts_late(void) {

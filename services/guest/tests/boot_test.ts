@@ -20,7 +20,7 @@ Deno.test("a microVM boots from the images and its agent runs processes and move
   await using vm = await bootVm(256, cacheDirectory);
   let { client } = vm;
   const reply = await client.hello();
-  assertEquals(reply.protocolVersion, 1);
+  assertEquals(reply.protocolVersion, 2);
 
   await test.step("processes run as the user, with a login shell, in their own cgroup", async () => {
     const script = "id; python --version; sudo id -u; cat /proc/self/cgroup /proc/self/oom_score_adj; pwd";
@@ -61,7 +61,7 @@ Deno.test("a microVM boots from the images and its agent runs processes and move
 
   await test.step("the clock is set and entropy is taken", async () => {
     const unixNs = BigInt(Date.now() + 86_400_000) * 1_000_000n;
-    const set = await client.call({ case: "setClock", value: { unixNs, entropy: new Uint8Array(64).fill(9) } });
+    const set = await client.call({ case: "wake", value: { unixNs, entropy: new Uint8Array(64).fill(9) } });
     assert(succeeded(set.end));
     const [pong] = (await client.call({ case: "ping", value: {} })).events;
     assert(pong?.case === "pong" && pong.value.unixNs >= unixNs);

@@ -45,7 +45,7 @@ Deno.test("a new epoch in the middle of a frame works at once and forgets the ol
   await stream.next();
   await client.writeRaw(new Uint8Array([200, 1, 2, 3]));
   const reply = await client.hello();
-  assertEquals([reply.protocolVersion, reply.agentVersion !== ""], [1, true]);
+  assertEquals([reply.protocolVersion, reply.agentVersion !== ""], [2, true]);
   // Stream 1 of the new epoch is a new stream.
   assert(await pingWorks(client));
 });
@@ -99,12 +99,12 @@ Deno.test("machine requests answer with spans", async () => {
   assert(cpuCount > 0 && cpuUsageUs > 0n && memoryUsedBytes > 0n && memoryUsedBytes < memoryTotalBytes);
   assert(diskUsedBytes > 0n && diskUsedBytes < diskTotalBytes);
   const unixNs = BigInt(Date.now() + 3_600_000) * 1_000_000n;
-  const clock = await client.call({ case: "setClock", value: { unixNs, entropy: new Uint8Array(32) } });
+  const clock = await client.call({ case: "wake", value: { unixNs, entropy: new Uint8Array(32) } });
   const [report] = clock.events;
-  assert(report?.case === "clockReport");
+  assert(report?.case === "wakeReport");
   assert(Math.abs(Number(report.value.behindNs) / 1e9 - 3600) < 60);
   assertEquals([report.value.entropyBytes, clock.end.spans[0]?.name], [32, "guest.set_clock"]);
-  const bad = await client.call({ case: "setClock", value: { unixNs: -1n } });
+  const bad = await client.call({ case: "wake", value: { unixNs: -1n } });
   assertEquals(bad.end.status?.code, StatusCode.INVALID_ARGUMENT);
   const nothing = await client.open(undefined as never);
   await Array.fromAsync(nothing);

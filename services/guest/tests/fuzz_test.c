@@ -42,7 +42,9 @@ static void set_request(Guest__V1__Open *open, Guest__V1__StartProcess *start, c
     static Guest__V1__AttachProcess attach = GUEST__V1__ATTACH_PROCESS__INIT;
     static Guest__V1__SignalProcess signal_process = GUEST__V1__SIGNAL_PROCESS__INIT;
     static Guest__V1__WriteStdin write_stdin = GUEST__V1__WRITE_STDIN__INIT;
-    static Guest__V1__SetClock set_clock = GUEST__V1__SET_CLOCK__INIT;
+    static Guest__V1__Wake wake_request = GUEST__V1__WAKE__INIT;
+    static Guest__V1__Identity identity = GUEST__V1__IDENTITY__INIT;
+    static Guest__V1__PreparePause prepare = GUEST__V1__PREPARE_PAUSE__INIT;
     static Guest__V1__RemoveFile remove_file = GUEST__V1__REMOVE_FILE__INIT;
     static Guest__V1__MakeDirectory make_directory = GUEST__V1__MAKE_DIRECTORY__INIT;
     static Guest__V1__ListProcesses list_processes = GUEST__V1__LIST_PROCESSES__INIT;
@@ -54,14 +56,19 @@ static void set_request(Guest__V1__Open *open, Guest__V1__StartProcess *start, c
     signal_process.signal = (int32_t)(test_random() % 80) - 5;
     attach.after_sequence = test_random() % 4;
     write_stdin.data = (ProtobufCBinaryData){6, (uint8_t *)"stdin\n"};
-    set_clock.unix_ns = (int64_t)test_random();
-    set_clock.entropy = (ProtobufCBinaryData){32, (uint8_t *)"0123456789abcdef0123456789abcdef"};
+    wake_request.unix_ns = (int64_t)test_random();
+    wake_request.entropy = (ProtobufCBinaryData){32, (uint8_t *)"0123456789abcdef0123456789abcdef"};
+    identity.hostname = identity.generation = "other", identity.machine_id = "0123456789abcdef0123456789abcdef";
+    wake_request.identity = test_random() % 2 ? &identity : NULL;
+    wake_request.thaw = test_random() % 2;
+    prepare.fstrim_ms = test_random() % 3, prepare.compact_memory_ms = test_random() % 3;
+    prepare.freeze_ms = prepare.watchdog_ms = test_random() % 3;
     stat_file.path = list.path = read_file.path = "/home";
     write_file.path = remove_file.path = make_directory.path = "some/where";
     *start = (Guest__V1__StartProcess)GUEST__V1__START_PROCESS__INIT;
     argv[0] = "program", argv[1] = "argument";
     start->argv = argv, start->n_argv = 2, start->stdin = true, start->timeout_ms = test_random() % 3;
-    open->request_case = (Guest__V1__Open__RequestCase)(2 + test_random() % 15);
+    open->request_case = (Guest__V1__Open__RequestCase)(2 + test_random() % 17);
     switch (open->request_case) {
         case GUEST__V1__OPEN__REQUEST_START_PROCESS: open->start_process = start; break;
         case GUEST__V1__OPEN__REQUEST_ATTACH_PROCESS: open->attach_process = &attach; break;
@@ -73,7 +80,8 @@ static void set_request(Guest__V1__Open *open, Guest__V1__StartProcess *start, c
         case GUEST__V1__OPEN__REQUEST_WRITE_FILE: open->write_file = &write_file; break;
         case GUEST__V1__OPEN__REQUEST_PING: open->ping = &ping; break;
         case GUEST__V1__OPEN__REQUEST_GET_METRICS: open->get_metrics = &metrics; break;
-        case GUEST__V1__OPEN__REQUEST_SET_CLOCK: open->set_clock = &set_clock; break;
+        case GUEST__V1__OPEN__REQUEST_PREPARE_PAUSE: open->prepare_pause = &prepare; break;
+        case GUEST__V1__OPEN__REQUEST_WAKE: open->wake = &wake_request; break;
         case GUEST__V1__OPEN__REQUEST_MAKE_DIRECTORY: open->make_directory = &make_directory; break;
         case GUEST__V1__OPEN__REQUEST_REMOVE_FILE: open->remove_file = &remove_file; break;
         case GUEST__V1__OPEN__REQUEST_WRITE_STDIN: open->write_stdin = &write_stdin; break;

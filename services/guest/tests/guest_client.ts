@@ -112,7 +112,7 @@ export class GuestClient implements AsyncDisposable {
     this.#nextId = 1;
     const send = async () => {
       await this.writeRaw(new Uint8Array(1));
-      await this.send(0, { case: "hello", value: { epoch: this.#epoch, protocolVersion: 1 } });
+      await this.send(0, { case: "hello", value: { epoch: this.#epoch, protocolVersion: 2 } });
     };
     await send();
     const timer = repeatMs ? setInterval(send, repeatMs) : undefined;

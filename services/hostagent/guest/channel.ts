@@ -5,22 +5,26 @@ import {
   EnvironmentVariableSchema,
   type FileEntry,
   type Frame,
+  FrameSchema,
   GetMetricsSchema,
   type HelloReply,
+  type HookReport,
   ListDirectorySchema,
   ListProcessesSchema,
   MakeDirectorySchema,
   type Metrics,
+  OpenSchema,
   PingSchema,
   type Pong,
+  PreparePauseSchema,
   type ProcessInfo,
   ReadFileSchema,
   RemoveFileSchema,
-  SetClockSchema,
   SignalProcessSchema,
   StartProcessSchema,
   StatFileSchema,
   SyncSchema,
+  WakeSchema,
   WriteFileSchema,
   WriteStdinSchema,
 } from "@torpor/proto/guest";
@@ -32,8 +36,8 @@ import { MAX_DATA_BYTES } from "./limits.ts";
 import { ProcessStream } from "./process_stream.ts";
 import { protocolError, unreachableError } from "./protocol_error.ts";
 import type { GuestStream } from "./stream.ts";
-import { exactly, fileContent, listing, processEvents } from "./stream_rules.ts";
-import { type GuestRequest, type OpenOptions, StreamTable } from "./stream_table.ts";
+import { atMost, exactly, fileContent, listing, processEvents } from "./stream_rules.ts";
+import { EARLY_STREAM_ID, type GuestRequest, type OpenOptions, StreamTable } from "./stream_table.ts";
 
 /** Options of every request. */
 export interface CallOptions {
@@ -61,6 +65,49 @@ export interface ProcessSpec {
   timeoutMs?: number;
 }
 
+/** What a guest is told when its vCPUs begin to run (again), in this order. What is absent is left out. */
+export interface WakeCall {
+  /** Tells the time to set the guest's clock to, at the moment of sending, nanoseconds since 1970. */
+  unixNs?: () => bigint;
+  /** Random bytes for the guest's generator, which reseeds itself. */
+  entropy?: Uint8Array;
+  /** Makes it another sandbox than it was. */
+  identity?: GuestIdentity;
+  /** Lets the user's processes go on. */
+  thaw: boolean;
+}
+
+/** Who a sandbox is. */
+export interface GuestIdentity {
+  hostname: string;
+  /** 32 hexadecimal digits, lower case. */
+  machineId: string;
+  /** Content of /run/torpor/generation: always of the same length, and never twice the same. */
+  generation: string;
+}
+
+/** What {@linkcode GuestChannel.wake} found. */
+export interface WakeResult {
+  /** How far the guest's clock was behind, whole milliseconds (negative: ahead); 0 when it was not set. */
+  behindMs: number;
+  /** The user's processes had been frozen. */
+  thawed: boolean;
+}
+
+/** Caps of {@linkcode GuestChannel.preparePause}, milliseconds; 0 or absent: that step is left out. */
+export interface PauseSteps {
+  fstrimMs?: number;
+  syncMs?: number;
+  dropCachesMs?: number;
+  compactMemoryMs?: number;
+  freezeMs?: number;
+  /** With freezeMs: when the guest thaws by itself, counted by its own clock. */
+  watchdogMs?: number;
+}
+
+/** The kinds of steps that {@linkcode PauseSteps} can ask for. */
+const PAUSE_STEPS = 5;
+
 /**
  * Connects to the agent of one running guest.
  * @param options.socketPath unix socket of the VMM's serial port; it may not exist yet.
@@ -70,6 +117,35 @@ export interface ProcessSpec {
 export async function openGuestChannel(options: { socketPath: string; signal: AbortSignal }): Promise<GuestChannel> {
   const { connection, hello } = await GuestConnection.open(options.socketPath, options.signal);
   return new GuestChannel(connection, hello);
+}
+
+/**
+ * Connects to the agent of a guest whose vCPUs have just begun to run, and wakes it with the same message: the answer costs
+ * no second round trip. A guest that still boots may be woken more than once.
+ * @throws TorporError as {@linkcode openGuestChannel} and {@linkcode GuestChannel.wake}.
+ */
+export async function openAndWake(
+  options: { socketPath: string; signal: AbortSignal },
+  call: WakeCall,
+): Promise<{ channel: GuestChannel; woken: WakeResult }> {
+  let sentUnixMs = 0;
+  const early = () => {
+    sentUnixMs = performance.timeOrigin + performance.now();
+    const value = create(OpenSchema, { request: wakeRequest(call) });
+    return create(FrameSchema, { streamId: EARLY_STREAM_ID, body: { case: "open", value } });
+  };
+  const { connection, hello } = await GuestConnection.open(options.socketPath, options.signal, early);
+  const channel = new GuestChannel(connection, hello, { call, sentUnixMs });
+  try {
+    return { channel, woken: await channel.woken! };
+  } catch (error) {
+    await channel[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+function wakeRequest({ unixNs, entropy, identity, thaw }: WakeCall): GuestRequest {
+  return { case: "wake", value: create(WakeSchema, { unixNs: unixNs?.(), entropy, identity, thaw }) };
 }
 
 /**
@@ -91,12 +167,17 @@ export class GuestChannel implements AsyncDisposable {
   readonly #connection: GuestConnection;
   readonly #streams: StreamTable;
 
-  /** Use {@linkcode openGuestChannel}. */
-  constructor(connection: GuestConnection, hello: HelloReply) {
+  /** The answer to the Wake that went out before the channel was open; see {@linkcode openAndWake}. */
+  readonly woken: Promise<WakeResult> | undefined;
+
+  /** Use {@linkcode openGuestChannel} or {@linkcode openAndWake}. */
+  constructor(connection: GuestConnection, hello: HelloReply, sentWake?: { call: WakeCall; sentUnixMs: number }) {
     this.agentVersion = hello.agentVersion.slice(0, 64);
     this.bootId = hello.bootId;
     this.#connection = connection;
     this.#streams = new StreamTable(connection);
+    this.woken = sentWake && this.wake(sentWake.call, { sentUnixMs: sentWake.sentUnixMs });
+    this.woken?.catch(() => {}); // Its caller has the error.
     connection.deliverTo({ onFrame: (frame, encodedBytes) => this.#onFrame(frame, encodedBytes) });
     const stopWatching = watchLiveness({
       isIdle: () => this.#streams.size === 0,
@@ -250,17 +331,23 @@ export class GuestChannel implements AsyncDisposable {
   }
 
   /**
-   * Sets the guest's clock and reseeds its random generator: after each resume, before anything else runs.
-   * @param clock.unixNs this host's time, nanoseconds; `clock.entropy` random bytes.
-   * @returns how far the guest was behind, whole milliseconds (negative: ahead).
+   * Tells the guest what it must know when its vCPUs begin to run (again): see {@linkcode WakeCall}. The user's processes
+   * stay frozen when an earlier step fails.
    */
-  async setClock(
-    clock: { unixNs: bigint; entropy: Uint8Array },
-    options: CallOptions = {},
-  ): Promise<{ behindMs: number }> {
-    const request: GuestRequest = { case: "setClock", value: create(SetClockSchema, clock) };
-    const report = take(await this.#callForOne(request, "clockReport", options), "clockReport");
-    return { behindMs: Math.round(Number(report.behindNs) / 1e6) };
+  async wake(call: WakeCall, options: CallOptions & { sentUnixMs?: number } = {}): Promise<WakeResult> {
+    const report = take(await this.#callForOne(wakeRequest(call), "wakeReport", options), "wakeReport");
+    return { behindMs: Math.round(Number(report.behindNs) / 1e6), thawed: report.thawed };
+  }
+
+  /**
+   * Lets the guest prepare for a pause. A step that fails or runs out of time is reported and stops no other.
+   * @returns one report for each step that was asked for, in their order. When the signal aborts, the guest thaws.
+   */
+  async preparePause(steps: PauseSteps, options: CallOptions = {}): Promise<HookReport[]> {
+    const request: GuestRequest = { case: "preparePause", value: create(PreparePauseSchema, steps) };
+    const rules = atMost(PAUSE_STEPS, "hookReport");
+    const bodies = await this.#call(request, { ...options, subject: "agent", rules, essential: true });
+    return bodies.map((body) => take(body, "hookReport"));
   }
 
   /** Flushes the guest's file systems to its disks. */
@@ -289,7 +376,7 @@ export class GuestChannel implements AsyncDisposable {
     return take(bodies[0]!, "fileEntry");
   }
 
-  async #callForOne(request: GuestRequest, answer: EventCase, options: CallOptions) {
+  async #callForOne(request: GuestRequest, answer: EventCase, options: CallOptions & { sentUnixMs?: number }) {
     const rules = exactly(answer);
     return (await this.#call(request, { ...options, subject: "agent", rules, essential: true }))[0]!;
   }

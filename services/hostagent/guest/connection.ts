@@ -18,6 +18,8 @@ const LAST_HELLO_INTERVAL_MS = 1000;
 /** A guest that has answered an older Hello works through the rest: only a lost one needs another. */
 const ALIVE_HELLO_INTERVAL_MS = 2000;
 const CONNECT_INTERVAL_MS = 20;
+/** An early request is answered by two frames. */
+const MAX_UNDELIVERED = 8;
 
 /** Receives what the guest sends after the greeting. */
 export interface FrameReceiver {
@@ -38,14 +40,19 @@ export class GuestConnection {
   readonly #closed = Promise.withResolvers<TorporError | undefined>();
   #isClosed = false;
   #receiver: FrameReceiver | undefined;
+  readonly #early: (() => Frame) | undefined;
+  /** Answers to the early frame that came together with the HelloReply. */
+  #undelivered: Uint8Array[] = [];
+  #isGreeted = false;
   #epoch = 0n;
   readonly #greeted = Promise.withResolvers<HelloReply>();
   #alive = false;
   /** `performance.now()` of the last bytes of the guest, milliseconds. */
   lastReceivedMs = performance.now();
 
-  private constructor(socket: Deno.UnixConn) {
+  private constructor(socket: Deno.UnixConn, early?: () => Frame) {
     this.#socket = socket;
+    this.#early = early;
     this.#writer = new FrameWriter((bytes) => socket.write(bytes), (error) => this.close(connectionError(error)));
     this.#greeted.promise.catch(() => {});
     void this.#receive();
@@ -53,13 +60,16 @@ export class GuestConnection {
 
   /**
    * Connects and greets, again and again until the guest answers: it may still boot, and its socket may not exist yet.
+   * @param early makes a frame that follows each Hello at once, for what the guest should hear before it has answered. A
+   *   guest that starts works through all Hellos, so it may be carried out more than once.
    * @throws TorporError `guest_unreachable` (cause: the signal's reason) when aborted, `guest_protocol`.
    */
   static async open(
     socketPath: string,
     signal: AbortSignal,
+    early?: () => Frame,
   ): Promise<{ connection: GuestConnection; hello: HelloReply }> {
-    const connection = new GuestConnection(await connect(socketPath, signal));
+    const connection = new GuestConnection(await connect(socketPath, signal), early);
     try {
       return { connection, hello: await connection.#greet(signal) };
     } catch (error) {
@@ -76,6 +86,13 @@ export class GuestConnection {
   /** Where frames go from now on. Before, none may come. */
   deliverTo(receiver: FrameReceiver): void {
     this.#receiver = receiver;
+    const undelivered = this.#undelivered;
+    this.#undelivered = [];
+    try {
+      for (const payload of undelivered) this.#onPayload(payload);
+    } catch (error) {
+      this.close(connectionError(error));
+    }
   }
 
   send(frame: Frame): void {
@@ -118,6 +135,7 @@ export class GuestConnection {
       this.#epoch = crypto.getRandomValues(new BigUint64Array(1))[0]!;
       const value = create(HelloSchema, { epoch: this.#epoch, protocolVersion: PROTOCOL_VERSION });
       this.#writer.send(create(FrameSchema, { body: { case: "hello", value } }));
+      if (this.#early) this.#writer.send(this.#early());
       await waitUpTo(this.#alive ? ALIVE_HELLO_INTERVAL_MS : interval, done);
       interval = Math.min(interval * 2, LAST_HELLO_INTERVAL_MS);
     }
@@ -146,11 +164,20 @@ export class GuestConnection {
 
   #onPayload(payload: Uint8Array): void {
     if (this.#isClosed) return;
+    if (this.#isGreeted && !this.#receiver) return this.#keep(payload);
     const frame = this.#parse(payload);
     if (this.#receiver) return this.#receiver.onFrame(frame!, payload.length);
     if (frame?.body.case !== "helloReply") return;
     this.#alive = true;
-    if (frame.body.value.epoch === this.#epoch) this.#greeted.resolve(frame.body.value);
+    if (frame.body.value.epoch !== this.#epoch) return;
+    this.#isGreeted = true;
+    this.#greeted.resolve(frame.body.value);
+  }
+
+  /** Whoever waits for the greeting takes over within the same turn, so hardly more than one answer can come before. */
+  #keep(payload: Uint8Array): void {
+    if (this.#undelivered.length === MAX_UNDELIVERED) throw protocolError("too many frames behind the greeting");
+    this.#undelivered.push(payload.slice());
   }
 
   /** undefined before the greeting: what an older agent or epoch has sent need not be understood. */

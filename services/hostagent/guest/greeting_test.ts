@@ -66,6 +66,6 @@ Deno.test("a guest that hangs up during the greeting is unreachable", async () =
 Deno.test("an agent of another protocol version is refused", async () => {
   await using guest = await FakeGuest.start({ greets: false });
   const opening = guest.open();
-  await guest.send(0, helloReply(epochOf(await guest.receive("hello")), 2));
+  await guest.send(0, helloReply(epochOf(await guest.receive("hello")), 1));
   assertEquals((await assertRejects(() => opening, TorporError)).code, "guest_protocol");
 });

@@ -7,7 +7,7 @@ export const MAX_DATA_BYTES = 65_536;
 /** What either side may send in each direction of a new stream. */
 export const INITIAL_CREDIT_BYTES = 262_144;
 /** What the host end speaks. */
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
 
 /** Streams of one channel at a time. The guest agent holds 256; the rest is for the host agent's own calls. */
 export const MAX_STREAMS = 240;

@@ -282,8 +282,9 @@ agentTest("ping, metrics, clock, sync", async (channel) => {
   assert((await channel.ping()).uptimeMs > 0n);
   const metrics = await channel.metrics();
   assert(metrics.memoryTotalBytes > 0n && metrics.cpuCount > 0);
-  const unixNs = BigInt(Date.now()) * 1_000_000n;
-  const { behindMs } = await channel.setClock({ unixNs: unixNs + 3_600_000_000_000n, entropy: randomBytes(32) });
+  const unixNs = () => BigInt(Date.now() + 3_600_000) * 1_000_000n;
+  const { behindMs, thawed } = await channel.wake({ unixNs, entropy: randomBytes(32), thaw: true });
+  assert(!thawed, "nothing was frozen");
   assert(behindMs > 3_500_000 && behindMs <= 3_600_000, `${behindMs} ms`);
   await channel.sync();
 });

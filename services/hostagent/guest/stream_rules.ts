@@ -32,6 +32,17 @@ export function exactly(...expected: EventCase[]): StreamRules {
   };
 }
 
+/** At most so many of one kind of event. */
+export function atMost(limit: number, wanted: EventCase): StreamRules {
+  let count = 0;
+  return {
+    accept(body) {
+      if (body.case !== wanted || ++count > limit) throw unexpected(body);
+    },
+    complete() {},
+  };
+}
+
 /** Any number of one kind of event, up to the limits of a listing (`output_too_large` beyond them). */
 export function listing(entry: EventCase): StreamRules {
   let entries = 0;

@@ -19,7 +19,12 @@ export interface OpenOptions {
   signal?: AbortSignal;
   /** A call of the host agent itself, which goes out even when users have taken all streams. */
   essential?: boolean;
+  /** When the request was sent, if that was before the channel was open, as its first stream ({@linkcode EARLY_STREAM_ID}). */
+  sentUnixMs?: number;
 }
+
+/** The stream of a request that goes out together with Hello: the first one of a channel. */
+export const EARLY_STREAM_ID = 1;
 
 /** The open streams of one channel: gives out ids, and brings each frame of the guest to its stream. */
 export class StreamTable {
@@ -64,10 +69,10 @@ export class StreamTable {
     }
     const id = ++this.#lastId;
     const traceparent = currentTraceparent();
-    const sentUnixMs = performance.timeOrigin + performance.now();
+    const sentUnixMs = options.sentUnixMs ?? performance.timeOrigin + performance.now();
     const stream = new GuestStream(id, this.#port, { ...options, traceparent, sentUnixMs });
     this.#open.set(id, stream);
-    this.#sendOpen(stream, create(OpenSchema, { traceparent, request }));
+    if (options.sentUnixMs === undefined) this.#sendOpen(stream, create(OpenSchema, { traceparent, request }));
     return stream;
   }
 

@@ -1,19 +1,38 @@
 import { TorporError } from "@torpor/errors";
+import type { GuestIdentity } from "../guest/channel.ts";
 import type { RunningVm } from "./running_vm.ts";
 
 /** Bytes for the guest's random number generator: siblings of one snapshot must not draw the same numbers. */
 const ENTROPY_BYTES = 32;
 
+/** How {@linkcode greetGuest} greets. */
+export interface Greeting {
+  /** Absent: the guest goes on as who it was. */
+  identity?: GuestIdentity;
+}
+
+/** Who a sandbox is from now on; a new machine id and generation with each call. */
+export function newIdentity(sandboxId: string): GuestIdentity {
+  return { hostname: sandboxId, machineId: randomHex(), generation: randomHex() };
+}
+
 /**
- * Waits for the guest's agent, sets the guest's clock and reseeds its random numbers.
+ * Waits for the guest's agent, sets the guest's clock, reseeds its random numbers, makes it who it is to be, and lets its
+ * user's processes go on: all in one message that goes out together with the first Hello.
  * @returns how far the guest's clock was behind, milliseconds.
- * @throws TorporError `vm_gone` when the VM ends meanwhile, `guest_unreachable`, `guest_protocol`; the signal's reason.
+ * @throws TorporError `vm_gone` when the VM ends meanwhile, `guest_unreachable`, `guest_protocol`, `internal` when the guest
+ *   could not do it (its user's processes are then still frozen); the signal's reason.
  */
-export async function greetGuest(vm: RunningVm, signal: AbortSignal): Promise<number> {
+export async function greetGuest(vm: RunningVm, signal: AbortSignal, { identity }: Greeting = {}): Promise<number> {
   const ended = new AbortController();
   vm.vmm.process.exited.then(() => ended.abort(new TorporError("vm_gone", "the VM ended before its agent answered")));
-  const channel = await vm.channel(AbortSignal.any([signal, ended.signal]));
   const entropy = crypto.getRandomValues(new Uint8Array(ENTROPY_BYTES));
-  const { behindMs } = await channel.setClock({ unixNs: BigInt(Date.now()) * 1_000_000n, entropy });
-  return behindMs;
+  const unixNs = () => BigInt(Date.now()) * 1_000_000n;
+  const woken = await vm.wake({ unixNs, entropy, identity, thaw: true }, AbortSignal.any([signal, ended.signal]));
+  return woken.behindMs;
+}
+
+/** 32 digits. */
+function randomHex(): string {
+  return crypto.getRandomValues(new Uint8Array(16)).toHex();
 }

@@ -1,7 +1,7 @@
 import { scaledTimeoutMs } from "@torpor/config";
 import type { ErrorCode } from "@torpor/errors";
 import type { ExtentTable, Manifest } from "@torpor/snapshot";
-import { type GuestChannel, openGuestChannel } from "../guest/channel.ts";
+import { type GuestChannel, openAndWake, openGuestChannel, type WakeCall, type WakeResult } from "../guest/channel.ts";
 import type { GuestMemory } from "../memory/guest_memory.ts";
 import type { Pager } from "../memory/pager.ts";
 import { type Vmm, VMM_MEMORY_FD } from "../vmm/driver.ts";
@@ -32,7 +32,8 @@ export interface VmParts {
 export class RunningVm implements AsyncDisposable {
   readonly vmm: Vmm;
   readonly memory: GuestMemory;
-  readonly pager: Pager | undefined;
+  /** Another one takes its place when it is killed. */
+  pager: Pager | undefined;
   readonly parent: ParentSnapshot | undefined;
   readonly tracking: boolean;
   readonly accelerator: "kvm" | "tcg";
@@ -95,10 +96,28 @@ export class RunningVm implements AsyncDisposable {
     return await opening;
   }
 
-  async #open(signal: AbortSignal): Promise<GuestChannel> {
+  /**
+   * Wakes the guest; without a channel, one is opened with the same message.
+   * @param signal ends the wait for the guest's answer.
+   * @throws TorporError `guest_unreachable`, `guest_protocol`, `internal` (the guest could not do it); the signal's reason.
+   */
+  async wake(call: WakeCall, signal: AbortSignal): Promise<WakeResult> {
+    if (this.#channel) return await (await this.#channel).wake(call, { signal });
+    const opening = openAndWake({ socketPath: this.#agentSocket, signal }, call);
+    this.#channel = this.#keep(opening.then(({ channel }) => channel));
+    this.#channel.catch(() => {}); // This call has the error.
+    return (await opening).woken;
+  }
+
+  #open(signal: AbortSignal): Promise<GuestChannel> {
+    return this.#keep(openGuestChannel({ socketPath: this.#agentSocket, signal }));
+  }
+
+  /** Forgets the channel when it breaks or does not come about. */
+  async #keep(opening: Promise<GuestChannel>): Promise<GuestChannel> {
     const forget = () => this.#channel = undefined;
     try {
-      const channel = await openGuestChannel({ socketPath: this.#agentSocket, signal });
+      const channel = await opening;
       channel.closed.then(forget);
       return channel;
     } catch (error) {

@@ -2,6 +2,7 @@ import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/p
 import { join } from "@std/path";
 import { type Frame, FrameSchema } from "@torpor/proto/guest";
 import { encodeFrame, FrameDecoder } from "../framing.ts";
+import { PROTOCOL_VERSION } from "../limits.ts";
 import { type GuestChannel, openGuestChannel } from "../mod.ts";
 
 /** A frame's body as tests write it. */
@@ -123,6 +124,6 @@ export function frameBytes(streamId: number, body: BodyInit): Uint8Array {
 }
 
 /** An agent's answer to a Hello. */
-export function helloReply(epoch: bigint, protocolVersion = 1): BodyInit {
+export function helloReply(epoch: bigint, protocolVersion = PROTOCOL_VERSION): BodyInit {
   return { case: "helloReply", value: { epoch, protocolVersion, agentVersion: "fake", bootId: 7n } };
 }
