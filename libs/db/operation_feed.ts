@@ -1,5 +1,6 @@
 import { TorporError } from "@torpor/errors";
 import type { Database } from "./database.ts";
+import { type ForkRow, getFork } from "./forks.ts";
 import { getOperation, type OperationRow } from "./operations.ts";
 
 /** A notification can be lost with its connection, so the row is looked at again after this time, in ms. */
@@ -19,18 +20,32 @@ export class OperationFeed implements AsyncDisposable {
    * @throws `deadline_exceeded`; `unavailable` when nobody carries it out, or the database is away; `operation_not_found`.
    */
   async waitForOperation(id: string, timeoutMs: number, unownedMs: number): Promise<OperationRow> {
+    return await this.#wait(id, () => getOperation(this.database.sql, id), timeoutMs, unownedMs);
+  }
+
+  /** Waits until the fork of this operation has ended; as {@linkcode waitForOperation}. */
+  async waitForFork(operationId: string, timeoutMs: number, unownedMs: number): Promise<ForkRow> {
+    return await this.#wait(operationId, () => getFork(this.database.sql, operationId), timeoutMs, unownedMs);
+  }
+
+  async #wait<Row extends OperationRow | ForkRow>(
+    id: string,
+    read: () => Promise<Row | undefined>,
+    timeoutMs: number,
+    unownedMs: number,
+  ): Promise<Row> {
     const until = performance.now() + timeoutMs;
     let unownedUntil = Infinity;
     await this.#listen();
     for (;;) {
       // Registered before the row is read: a notification between the two is not lost.
       using bell = this.#bell(id);
-      const operation = await getOperation(this.database.sql, id);
+      const operation = await read();
       if (!operation) throw new TorporError("operation_not_found", `no operation ${id}`);
       if (operation.state !== "running") return operation;
       const now = performance.now();
       unownedUntil = operation.owner === null ? Math.min(unownedUntil, now + unownedMs) : Infinity;
-      if (now >= Math.min(until, unownedUntil)) throw stillOpen(operation);
+      if (now >= Math.min(until, unownedUntil)) throw stillOpen(id, operation);
       await bell.rung(Math.min(until - now, unownedUntil - now, RECHECK_MS));
     }
   }
@@ -70,7 +85,9 @@ export class OperationFeed implements AsyncDisposable {
   }
 }
 
-function stillOpen({ id, kind, owner }: OperationRow): TorporError {
+function stillOpen(id: string, row: OperationRow | ForkRow): TorporError {
+  const { owner } = row;
+  const kind = "kind" in row ? row.kind : "fork";
   const message = owner === null ? "has no known outcome yet; it is retried" : "still runs";
   return new TorporError(owner === null ? "unavailable" : "deadline_exceeded", `operation ${id} (${kind}) ${message}`, {
     retryAfterSec: 5,

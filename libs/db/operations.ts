@@ -1,8 +1,23 @@
 import { newId } from "@torpor/ids";
 import { named, type Queryable } from "./database.ts";
+import type { HookOutcome, ReclaimCaps } from "./reclaim.ts";
 
 /** What an operation does. */
-export type OperationKind = "create" | "pause" | "resume" | "delete";
+export type OperationKind = "create" | "pause" | "resume" | "delete" | "snapshot";
+
+/** What an operation was asked for beyond its kind. */
+export interface OperationRequest {
+  /** pause: instead of the sandbox's own caps. */
+  reclaim?: ReclaimCaps;
+  /** snapshot: its name, which the host keeps for people. */
+  snapshotName?: string;
+}
+
+/** What the host told of an operation that it carried out. */
+export interface OperationResult {
+  /** pause: what was done in the guest. */
+  hooks?: HookOutcome[];
+}
 
 /** How an operation stands. */
 export type OperationState = "running" | "succeeded" | "failed";
@@ -24,6 +39,10 @@ export interface OperationRow {
   /** W3C trace context of the request that began it, or "". */
   traceparent: string;
   deadline: Date;
+  /** snapshot: the one that it makes. */
+  snapshotId: string | null;
+  request: OperationRequest;
+  result: OperationResult;
   /** How often the reconciler has taken it over. */
   attempts: number;
   /** An error code when failed, else "". */
@@ -52,16 +71,25 @@ export async function insertOperation(
     idempotencyKey?: string;
     traceparent: string;
     deadlineMs: number;
+    snapshotId?: string;
+    request?: OperationRequest;
   },
 ): Promise<OperationRow> {
   const rows = await named("insert_operation", () =>
     sql<OperationRow[]>`
-    insert into operations (id, sandbox_id, kind, host_id, version, owner, idempotency_key, traceparent, deadline)
+    insert into operations (id, sandbox_id, kind, host_id, version, owner, idempotency_key, traceparent, deadline,
+      snapshot_id, request)
     values (${operation.id}, ${operation.sandboxId}, ${operation.kind}, ${operation.hostId}, ${operation.version},
       ${operation.owner}, ${operation.idempotencyKey ?? null}, ${operation.traceparent},
-      now() + ${operation.deadlineMs}::float8 * interval '1 millisecond')
+      now() + ${operation.deadlineMs}::float8 * interval '1 millisecond', ${operation.snapshotId ?? null},
+      ${sql.json(toJson(operation.request))})
     returning *`);
   return rows[0]!;
+}
+
+/** As postgres.js takes it: it knows JSON values only by index signature. */
+function toJson(value: OperationRequest | OperationResult | undefined) {
+  return JSON.parse(JSON.stringify(value ?? {}));
 }
 
 /** A new operation's id. */
@@ -85,6 +113,7 @@ export async function recordStep(
 /** How an operation ended; an error makes it `failed`. */
 export interface OperationEnd {
   error?: { code: string; message: string };
+  result?: OperationResult;
 }
 
 /**
@@ -97,7 +126,8 @@ export async function closeOperation(sql: Queryable, id: string, end: OperationE
       update operations set state = ${
       end.error ? "failed" : "succeeded"
     }, finished_at = clock_timestamp(), owner = null,
-        error_code = ${end.error?.code ?? ""}, error_message = ${end.error?.message ?? ""}
+        error_code = ${end.error?.code ?? ""}, error_message = ${end.error?.message ?? ""},
+        result = ${sql.json(toJson(end.result))}
       where id = ${id} and state = 'running'
       returning *`;
     if (rows[0]) await sql`select pg_notify('operation_finished', ${id})`;
@@ -105,14 +135,20 @@ export async function closeOperation(sql: Queryable, id: string, end: OperationE
   });
 }
 
-/** Closes whatever operation holds the sandbox, because a delete takes its place. */
+/**
+ * Closes whatever operation holds the sandbox, because a delete takes its place. A snapshot that it was making is given
+ * up with it: its client is told that it failed.
+ */
 export async function supersedeOperations(sql: Queryable, sandboxId: string, message: string): Promise<void> {
   await named("supersede_operations", () =>
     sql`
     with superseded as (
       update operations set state = 'failed', finished_at = clock_timestamp(), owner = null, error_code = 'conflict',
         error_message = ${message}
-      where sandbox_id = ${sandboxId} and state = 'running' returning id)
+      where sandbox_id = ${sandboxId} and state = 'running' returning id, snapshot_id),
+    given_up as (
+      update snapshots set state = 'deleting', state_changed_at = clock_timestamp()
+      where id in (select snapshot_id from superseded) and state = 'creating')
     select pg_notify('operation_finished', id) from superseded`);
 }
 

@@ -1,5 +1,4 @@
-import { TorporError } from "@torpor/errors";
-import { isId } from "@torpor/ids";
+import { readCursor, writeCursor } from "./cursor.ts";
 import { named, type Queryable } from "./database.ts";
 import { type SandboxRow, sandboxRows, type SandboxState } from "./sandboxes.ts";
 
@@ -44,26 +43,6 @@ export async function listSandboxes(sql: Queryable, teamId: string, filter: Sand
   return { sandboxes, nextCursor: rows.length > limit && last ? writeCursor(last) : "" };
 }
 
-function writeCursor(row: SandboxRow): string {
-  return btoa(`${row.createdAt.getTime()}.${row.id}`);
-}
-
-function readCursor(cursor: string): { createdAt: Date; id: string } {
-  try {
-    const [time, id] = atob(cursor).split(".");
-    const createdAt = new Date(Number(time));
-    // Beyond these years a Date is written in a form that PostgreSQL does not read.
-    const inRange = createdAt.getTime() >= 0 && createdAt.getTime() < Date.UTC(10_000, 0);
-    if (isId(id) && time !== "" && inRange) return { createdAt, id };
-  } catch (cause) {
-    throw new TorporError("invalid_argument", "cursor is not one that this service gave out", {
-      field: "cursor",
-      cause,
-    });
-  }
-  throw new TorporError("invalid_argument", "cursor is not one that this service gave out", { field: "cursor" });
-}
-
 /** How many sandboxes there are in each state that has any, deleted ones excluded. */
 export async function countSandboxesByState(
   sql: Queryable,
@@ -87,4 +66,12 @@ export async function listSandboxesToReconcile(
     sql`
     select * from sandboxes
     where (host_id = ${hostId} and state <> 'deleted') or id = any(${inventoryIds}::text[])`);
+}
+
+/** These sandboxes, whatever their team and state, in the order of their ids. */
+export async function getSandboxes(sql: Queryable, ids: readonly string[]): Promise<SandboxRow[]> {
+  return await sandboxRows(
+    "get_sandboxes",
+    () => sql`select * from sandboxes where id = any(${[...ids]}::text[]) order by id`,
+  );
 }

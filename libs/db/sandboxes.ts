@@ -1,4 +1,5 @@
 import { named, type Queryable } from "./database.ts";
+import type { ReclaimCaps } from "./reclaim.ts";
 import { type SnapshotColumns, snapshotOf, type SnapshotRow } from "./snapshots.ts";
 
 /** The states of a sandbox; libs/lifecycle knows which may follow which. */
@@ -29,6 +30,10 @@ export interface SandboxSpec {
   timeoutSec: number;
   env: Record<string, string>;
   metadata: Record<string, string>;
+  /** What it is spawned from; null: it boots its template. */
+  sourceSnapshotId: string | null;
+  /** What its pauses do in the guest first; null: what the host does by default. */
+  reclaim: ReclaimCaps | null;
 }
 
 /** A sandbox as the database knows it. */
@@ -78,6 +83,8 @@ export function toSandboxRow(record: SandboxRecord): SandboxRow {
     timeoutSec: record.timeoutSec,
     env: record.env,
     metadata: record.metadata,
+    sourceSnapshotId: record.sourceSnapshotId,
+    reclaim: record.reclaim,
     accelerator: record.accelerator,
     snapshot: snapshotOf(record),
     createdAt: record.createdAt,
@@ -129,10 +136,11 @@ export async function insertSandbox(
   const rows = await sandboxRows("insert_sandbox", () =>
     sql`
     insert into sandboxes (id, team_id, state, operation_id, deadline, template, vcpus, memory_mb, disk_size_mb,
-      timeout_sec, env, metadata)
+      timeout_sec, env, metadata, source_snapshot_id, reclaim)
     values (${sandbox.id}, ${sandbox.teamId}, 'pending', ${sandbox.operationId},
       now() + ${sandbox.deadlineMs}::float8 * interval '1 millisecond', ${spec.template}, ${spec.vcpus},
-      ${spec.memoryMb}, ${spec.diskSizeMb}, ${spec.timeoutSec}, ${sql.json(spec.env)}, ${sql.json(spec.metadata)})
+      ${spec.memoryMb}, ${spec.diskSizeMb}, ${spec.timeoutSec}, ${sql.json(spec.env)}, ${sql.json(spec.metadata)},
+      ${spec.sourceSnapshotId}, ${spec.reclaim && sql.json({ ...spec.reclaim })})
     returning *`);
   return rows[0]!;
 }
@@ -182,8 +190,10 @@ export async function compareAndSetState(
       snapshot_pages_dirty = coalesce(${snapshot?.pagesDirty ?? null}::int8, snapshot_pages_dirty),
       snapshot_pages_data = coalesce(${snapshot?.pagesData ?? null}::int8, snapshot_pages_data),
       snapshot_created_at = coalesce(${snapshot?.createdAt ?? null}::timestamptz, snapshot_created_at),
-      last_active_at = case when ${to} = 'running' then greatest(last_active_at, now()) else last_active_at end,
-      paused_at = case when ${to} = 'paused' then now() else paused_at end,
+      -- A checkpoint is no use of the sandbox, and a paused one has been paused since before it.
+      last_active_at = case when ${to} = 'running' and state <> 'snapshotting' then greatest(last_active_at, now())
+        else last_active_at end,
+      paused_at = case when ${to} = 'paused' and state <> 'snapshotting' then now() else paused_at end,
       deleted_at = case when ${to} = 'deleted' then now() else deleted_at end
     where id = ${from.id} and state = ${from.state} and version = ${from.version}
     returning *`);

@@ -23,6 +23,8 @@ const SPEC: SandboxSpec = {
   timeoutSec: 60,
   env: { PATH_LIKE: "snake_case stays" },
   metadata: { owner_name: "a", "ünïcode": "✓" },
+  sourceSnapshotId: null,
+  reclaim: { fstrimMs: 1, syncMs: 2, dropCachesMs: 0, compactMemoryMs: 0 },
 };
 
 async function insertPending(test: TestDatabase, metadata = SPEC.metadata) {

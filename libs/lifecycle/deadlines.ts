@@ -4,7 +4,13 @@ import type { OperationKind, SandboxRow } from "@torpor/db";
 const SLOW_DISK_MB_PER_S = 50;
 
 /** Without any data to move, ms. A create boots a kernel, under TCG on a busy machine; a delete may wait for a pause. */
-const BASE_MS: Record<OperationKind, number> = { create: 120_000, pause: 60_000, resume: 90_000, delete: 60_000 };
+const BASE_MS: Record<OperationKind, number> = {
+  create: 120_000,
+  pause: 60_000,
+  resume: 90_000,
+  delete: 60_000,
+  snapshot: 60_000,
+};
 
 /**
  * How long an operation may take before the reconciler asks the host about it, in ms. Every one but create can have to

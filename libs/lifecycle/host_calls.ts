@@ -1,9 +1,10 @@
-import type { OperationKind, OperationRow, SandboxRow } from "@torpor/db";
+import type { HookOutcome, OperationRow, SandboxRow } from "@torpor/db";
 import { asTorporError, type ErrorCode, TorporError } from "@torpor/errors";
-import type { SandboxInfo } from "@torpor/proto/hostagent";
+import type { HookOutcome as HostHookOutcome, SandboxInfo } from "@torpor/proto/hostagent";
 import type { HostClient } from "./host_clients.ts";
 import type { Held, Outcome } from "./journal.ts";
-import { decideOutcome, type HostView, toSnapshotRow } from "./outcome.ts";
+import { decideOutcome, decideSnapshot, type HostView, toKeptSizes, toSnapshotRow } from "./outcome.ts";
+import { stateAroundSnapshot } from "./states.ts";
 
 /** Questions to a host are answered from memory, ms. */
 const QUESTION_TIMEOUT_MS = 10_000;
@@ -39,9 +40,16 @@ async function call(host: HostClient, { sandbox, operation }: Held): Promise<Out
       return { path: ["running"], changes: { accelerator } };
     }
     case "pause": {
-      const { snapshot } = await host.pauseSandbox(common, options);
+      const { snapshot, hooks } = await host.pauseSandbox({ ...common, reclaim: operation.request.reclaim }, options);
       if (!snapshot) throw new TorporError("internal", "the host paused the sandbox and named no snapshot");
-      return { path: ["paused"], changes: { snapshot: toSnapshotRow(snapshot), accelerator: "" } };
+      const changes = { snapshot: toSnapshotRow(snapshot), accelerator: "" };
+      return { path: ["paused"], changes, result: { hooks: hooks.map(toHookOutcome) } };
+    }
+    case "snapshot": {
+      const request = { ...common, keepSandbox: true, ...requestedSnapshot(operation) };
+      const { snapshot, stoppedUs } = await host.createSnapshot(request, options);
+      if (!snapshot) throw new TorporError("internal", "the host took a snapshot and did not describe it");
+      return { path: [stateAroundSnapshot(sandbox)], kept: toKeptSizes(snapshot, stoppedUs) };
     }
     case "resume": {
       const { accelerator } = await host.resumeSandbox({
@@ -57,14 +65,31 @@ async function call(host: HostClient, { sandbox, operation }: Held): Promise<Out
   }
 }
 
-function requestedSpec({ template, vcpus, memoryMb, diskSizeMb, timeoutSec, env }: SandboxRow) {
-  return { template, vcpus, memoryMb, diskSizeMb, timeoutSec, env };
+function requestedSpec({ template, vcpus, memoryMb, diskSizeMb, timeoutSec, env, ...row }: SandboxRow) {
+  const snapshotId = row.sourceSnapshotId ?? undefined;
+  return { template, vcpus, memoryMb, diskSizeMb, timeoutSec, env, snapshotId, reclaim: row.reclaim ?? undefined };
+}
+
+function requestedSnapshot({ snapshotId, request }: OperationRow) {
+  return { snapshotId: snapshotId!, name: request.snapshotName };
+}
+
+function toHookOutcome(hook: HostHookOutcome): HookOutcome {
+  return {
+    step: hook.step,
+    outcome: hook.outcome,
+    errorNumber: hook.errorNumber,
+    durationUs: Number(hook.durationUs),
+    bytesTrimmed: Number(hook.bytesTrimmed),
+    freeBytesBefore: Number(hook.freeBytesBefore),
+    freeBytesAfter: Number(hook.freeBytesAfter),
+  };
 }
 
 async function outcomeOfFailure(host: HostClient, held: Held, failure: TorporError): Promise<Outcome> {
   const view = await askHost(host, held.operation);
   const error = { code: failure.code, message: failure.message, thrown: failure };
-  const outcome = decideOutcome(held.operation.kind as Exclude<OperationKind, "delete">, {
+  const outcome = outcomeByHost(held, {
     ...view,
     operation: view.operation === "unknown" ? "failed" : view.operation,
     error,
@@ -75,6 +100,13 @@ async function outcomeOfFailure(host: HostClient, held: Held, failure: TorporErr
   });
 }
 
+/** What an operation other than a delete has come to, by what the host says; undefined while it is still at work. */
+export function outcomeByHost({ sandbox, operation }: Held, view: HostView): Outcome | undefined {
+  if (operation.kind === "snapshot") return decideSnapshot(stateAroundSnapshot(sandbox), view);
+  if (operation.kind !== "delete") return decideOutcome(operation.kind, view);
+  throw new TorporError("internal", "a delete is repeated, not judged");
+}
+
 /**
  * Asks the host how an operation and its sandbox stand.
  * @throws what the call throws when the host cannot be asked.
@@ -82,13 +114,22 @@ async function outcomeOfFailure(host: HostClient, held: Held, failure: TorporErr
 export async function askHost(host: HostClient, operation: OperationRow): Promise<HostView> {
   const ids = { sandboxId: operation.sandboxId, operationId: operation.id };
   const answer = await unlessNotFound(() => host.getOperation(ids, { timeoutMs: QUESTION_TIMEOUT_MS }));
-  if (!answer) return { operation: "unknown", sandbox: await askForSandbox(host, operation.sandboxId) };
+  // Asked after the operation: what it has finished before is listed.
+  const kept = operation.kind === "snapshot" ? await askForSnapshot(host, operation.snapshotId!) : undefined;
+  if (!answer) return { operation: "unknown", sandbox: await askForSandbox(host, operation.sandboxId), kept };
   const failed = answer.state === "failed";
   return {
     operation: failed ? "failed" : answer.state === "succeeded" ? "succeeded" : "running",
     error: failed ? { code: answer.errorCode || "internal", message: answer.errorMessage } : undefined,
     sandbox: answer.sandbox ?? await askForSandbox(host, operation.sandboxId),
+    kept,
   };
+}
+
+async function askForSnapshot(host: HostClient, snapshotId: string) {
+  const { snapshots } = await host.listSnapshots({}, { timeoutMs: QUESTION_TIMEOUT_MS });
+  const info = snapshots.find(({ snapshot }) => snapshot?.snapshotId === snapshotId)?.snapshot;
+  return info && toKeptSizes(info, 0n);
 }
 
 async function askForSandbox(host: HostClient, sandboxId: string): Promise<SandboxInfo | undefined> {

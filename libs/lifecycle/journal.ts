@@ -3,12 +3,17 @@ import {
   closeOperation,
   type Database,
   deleteReservation,
+  insertKeptSnapshot,
   insertOperation,
   insertSandbox,
+  type KeptSnapshotRow,
+  type KeptSnapshotSizes,
   lockOperation,
   lockSandboxOfAnyTeam,
   newOperationId,
   type OperationKind,
+  type OperationRequest,
+  type OperationResult,
   type OperationRow,
   type Queryable,
   recordStep,
@@ -18,6 +23,7 @@ import {
   type SandboxSpec,
   type SandboxState,
   setIdempotentOperation,
+  setKeptSnapshotState,
   setOperationAnswer,
   supersedeOperations,
 } from "@torpor/db";
@@ -43,6 +49,7 @@ const TRANSITIONAL: Record<Exclude<OperationKind, "create">, SandboxState> = {
   pause: "pausing",
   resume: "resuming",
   delete: "deleting",
+  snapshot: "snapshotting",
 };
 
 /** Writes a new sandbox with the operation that creates it. Part of the caller's transaction. */
@@ -54,7 +61,7 @@ export async function beginCreate(
   const operationId = newOperationId();
   const deadlineMs = operationDeadlineMs("create", sandbox.spec);
   const row = await insertSandbox(sql, { ...sandbox, operationId, deadlineMs });
-  return await journal(sql, row, "create", operationId, deadlineMs, initiator);
+  return await journal(sql, row, { kind: "create", id: operationId, deadlineMs }, initiator);
 }
 
 /**
@@ -65,38 +72,58 @@ export async function beginCreate(
 export async function beginOperation(
   sql: Queryable,
   row: SandboxRow,
-  kind: Exclude<OperationKind, "create">,
+  kind: Exclude<OperationKind, "create" | "snapshot">,
   initiator: Initiator,
-  changes: Pick<SandboxChanges, "timeoutSec"> = {},
+  asked: Pick<SandboxChanges, "timeoutSec"> & { request?: OperationRequest } = {},
 ): Promise<Held> {
+  const { request, timeoutSec } = asked;
   const operationId = newOperationId();
   const deadlineMs = operationDeadlineMs(kind, row);
   if (kind === "delete") await supersedeOperations(sql, row.id, `delete ${operationId} took its place`);
-  const sandbox = await transition(sql, row, TRANSITIONAL[kind], { ...changes, operationId, deadlineMs });
-  return await journal(sql, sandbox, kind, operationId, deadlineMs, initiator);
+  const sandbox = await transition(sql, row, TRANSITIONAL[kind], { timeoutSec, operationId, deadlineMs });
+  return await journal(sql, sandbox, { kind, id: operationId, deadlineMs, request }, initiator);
+}
+
+/**
+ * Writes a new snapshot and journals the operation that takes it of a running or paused sandbox. Part of the caller's
+ * transaction.
+ * @param row the sandbox, locked.
+ * @throws `already_exists` when the name is taken.
+ */
+export async function beginSnapshot(
+  sql: Queryable,
+  row: SandboxRow,
+  snapshot: Pick<KeptSnapshotRow, "id" | "name" | "kind" | "platform">,
+  initiator: Initiator,
+): Promise<Held & { snapshot: KeptSnapshotRow }> {
+  const { teamId, template, vcpus, memoryMb, diskSizeMb } = row;
+  const source = { teamId, template, vcpus, memoryMb, diskSizeMb, hostId: row.hostId!, sandboxId: row.id };
+  const kept = await insertKeptSnapshot(sql, { ...source, ...snapshot });
+  const operationId = newOperationId();
+  const deadlineMs = operationDeadlineMs("snapshot", row);
+  const sandbox = await transition(sql, row, "snapshotting", { operationId, deadlineMs });
+  const request = { snapshotName: snapshot.name };
+  const entry = { kind: "snapshot", id: operationId, deadlineMs, snapshotId: kept.id, request } as const;
+  return { ...await journal(sql, sandbox, entry, initiator), snapshot: kept };
 }
 
 async function journal(
   sql: Queryable,
   sandbox: SandboxRow,
-  kind: OperationKind,
-  id: string,
-  deadlineMs: number,
+  entry: { kind: OperationKind; id: string; deadlineMs: number; snapshotId?: string; request?: OperationRequest },
   { owner, idempotencyKey }: Initiator,
 ): Promise<Held> {
   const operation = await insertOperation(sql, {
-    id,
+    ...entry,
     sandboxId: sandbox.id,
-    kind,
     hostId: sandbox.hostId,
     version: sandbox.version,
     owner,
     idempotencyKey,
     traceparent: currentTraceparent(),
-    deadlineMs,
   });
   if (idempotencyKey !== undefined) {
-    await setIdempotentOperation(sql, { teamId: sandbox.teamId, key: idempotencyKey, operationId: id });
+    await setIdempotentOperation(sql, { teamId: sandbox.teamId, key: idempotencyKey, operationId: entry.id });
   }
   return { sandbox, operation };
 }
@@ -138,6 +165,9 @@ export interface Outcome {
   changes?: SandboxChanges;
   /** Why the operation failed; `thrown` is what the host threw, with its hint and field. */
   error?: { code: string; message: string; thrown?: TorporError };
+  /** The snapshot that a `snapshot` operation has made. */
+  kept?: KeptSnapshotSizes;
+  result?: OperationResult;
 }
 
 /**
@@ -152,10 +182,22 @@ export async function finishOperation(database: Database, operation: OperationRo
     if (open.state !== "running") return { sandbox: row, operation: open };
     const sandbox = await transitionAlong(sql, row, outcome.path, outcome.changes);
     await settleReservation(sql, sandbox);
-    const closed = await closeOperation(sql, operation.id, { error: outcome.error });
-    if (!outcome.error) await setOperationAnswer(sql, operation.id);
+    const error = outcome.error ?? (outcome.kept && await keepSnapshot(sql, open, outcome.kept));
+    if (error && open.snapshotId !== null) await failSnapshot(sql, open.snapshotId, error.code);
+    const closed = await closeOperation(sql, operation.id, { error, result: outcome.result });
+    if (!error) await setOperationAnswer(sql, operation.id);
     return { sandbox, operation: closed! };
   });
+}
+
+async function keepSnapshot(sql: Queryable, { snapshotId }: OperationRow, sizes: KeptSnapshotSizes) {
+  if (await setKeptSnapshotState(sql, snapshotId!, ["creating"], "ready", { sizes })) return undefined;
+  return { code: "conflict", message: `snapshot ${snapshotId} was deleted while it was taken` };
+}
+
+/** Without effect on a snapshot that is being deleted. */
+async function failSnapshot(sql: Queryable, snapshotId: string, reason: string): Promise<void> {
+  await setKeptSnapshotState(sql, snapshotId, ["creating"], "failed", { reason });
 }
 
 /** Makes the reservation fit the resting state of its sandbox. Part of the transaction that changes the state. */

@@ -1,51 +1,22 @@
-import {
-  claimIdempotencyKey,
-  getIdempotentAnswer,
-  getOperation,
-  getSandbox,
-  lockIdleSandboxes,
-  lockSandbox,
-  type OperationRow,
-  type Queryable,
-  type SandboxRow,
-  type SandboxSpec,
-  setIdempotentAnswer,
-  setIdempotentOperation,
-} from "@torpor/db";
-import { TorporError } from "@torpor/errors";
+import { lockIdleSandboxes, type ReclaimCaps, type SandboxRow, type SandboxSpec } from "@torpor/db";
 import { newId } from "@torpor/ids";
 import { log } from "@torpor/telemetry";
 import { ActivityBatch } from "./activity.ts";
-import { type IdempotentRequest, requestHash } from "./idempotency.ts";
-import { beginCreate, beginOperation, type Held, type Initiator } from "./journal.ts";
+import { beginVerb, type VerbRequest } from "./begin_verb.ts";
+import { type Fork, type ForkRequest, Forks } from "./forks.ts";
+import { requestHash } from "./idempotency.ts";
+import { beginCreate, beginOperation, type Held } from "./journal.ts";
 import { OperationOwner } from "./owner.ts";
+import { type RequestOptions, Requests, type StartedOperation } from "./requests.ts";
 import { OperationRunner, type RunnerOptions } from "./runner.ts";
 import { settleAbandoned, type Settled, settleOperation } from "./settle.ts";
-import { decide, stateConflict, type Verb } from "./verbs.ts";
+import { type SettledFork, settleForks } from "./settle_forks.ts";
+import { requireSpawnable, type SnapshotRequest, Snapshots, type StartedSnapshot } from "./snapshots.ts";
 
 /** Options of {@linkcode Lifecycle}. */
 export interface LifecycleOptions extends RunnerOptions {
   /** How long a host that knows nothing of an operation is given to receive it, ms. Default 5,000. */
   unknownGraceMs?: number;
-}
-
-/** Options of the verbs. */
-export interface RequestOptions {
-  /** The same key with the same request returns the first answer for a day. */
-  idempotencyKey?: string;
-}
-
-/** A request that was accepted. */
-export interface StartedOperation {
-  /** The operation that answers the request; undefined when the sandbox was there already. */
-  operation: OperationRow | undefined;
-  /** The sandbox as it was when the request was accepted. */
-  sandbox: SandboxRow;
-  /**
-   * The sandbox at rest. Rejects with why the operation failed; with `unavailable` or `deadline_exceeded` when the outcome
-   * is unknown and the reconciler goes on. The operation runs whether or not this is awaited.
-   */
-  done: Promise<SandboxRow>;
 }
 
 /** How long a delete waits for the host's confirmation, ms; after that it goes on by itself. */
@@ -62,11 +33,25 @@ export class Lifecycle implements AsyncDisposable {
   readonly #owner: OperationOwner;
   readonly #runner: OperationRunner;
   readonly #activity: ActivityBatch;
+  readonly #requests: Requests;
+  readonly #snapshots: Snapshots;
+  readonly #forks: Forks;
 
   constructor(private readonly options: LifecycleOptions) {
-    this.#owner = new OperationOwner(options.database);
+    const { database, hosts } = options;
+    this.#owner = new OperationOwner(database);
     this.#runner = new OperationRunner(options);
-    this.#activity = new ActivityBatch(options.database);
+    this.#activity = new ActivityBatch(database);
+    this.#requests = new Requests(database, this.#owner, this.#runner);
+    this.#snapshots = new Snapshots(database, hosts, this.#requests);
+    this.#forks = new Forks({
+      ...options,
+      owner: this.#owner,
+      runner: this.#runner,
+      requests: this.#requests,
+      snapshots: this.#snapshots,
+      deleteSandbox: (teamId, id) => this.deleteSandbox(teamId, id),
+    });
   }
 
   /** Creates a sandbox and waits until it runs. */
@@ -75,7 +60,11 @@ export class Lifecycle implements AsyncDisposable {
   }
 
   /** Saves the sandbox to disk and waits until its VM is gone; a paused one is returned as it is. */
-  async pauseSandbox(teamId: string, id: string, options: RequestOptions = {}): Promise<SandboxRow> {
+  async pauseSandbox(
+    teamId: string,
+    id: string,
+    options: RequestOptions & { reclaim?: ReclaimCaps } = {},
+  ): Promise<SandboxRow> {
     return await (await this.startPause(teamId, id, options)).done;
   }
 
@@ -112,33 +101,74 @@ export class Lifecycle implements AsyncDisposable {
     }
   }
 
-  /** Begins a create; see {@linkcode StartedOperation}. */
+  /**
+   * Begins a create, by a boot or from a snapshot; see {@linkcode StartedOperation}.
+   * @throws for `spec.sourceSnapshotId` also `snapshot_not_found`, and `conflict` when that is not ready.
+   */
   async startCreate(teamId: string, spec: SandboxSpec, options: RequestOptions = {}): Promise<StartedOperation> {
     const hash = await requestHash("create", spec);
     const id = newId();
-    return await this.#start(teamId, options, hash, async (sql, initiator) => {
+    return await this.#requests.start(teamId, options, hash, async (sql, initiator) => {
+      if (spec.sourceSnapshotId !== null) await requireSpawnable(sql, teamId, spec.sourceSnapshotId);
       const held = await beginCreate(sql, { id, teamId, spec }, initiator);
       return { ...held, begun: true };
     });
   }
 
-  /** Begins a pause, or joins the one under way. */
-  async startPause(teamId: string, id: string, options: RequestOptions = {}): Promise<StartedOperation> {
-    return await this.#startVerb("pause", teamId, id, options);
+  /**
+   * Begins a pause, or joins the one under way; while a checkpoint is taken it first waits for that.
+   * @param options.reclaim instead of the sandbox's own caps.
+   */
+  async startPause(
+    teamId: string,
+    id: string,
+    { reclaim, ...options }: RequestOptions & { reclaim?: ReclaimCaps } = {},
+  ): Promise<StartedOperation> {
+    return await this.#startVerb({ verb: "pause", teamId, id, request: reclaim && { reclaim } }, options);
   }
 
-  /** Begins a resume, or joins the one under way. While the sandbox is `pausing` it first waits for that to end. */
+  /** Begins a resume, or joins the one under way; while it is paused or a checkpoint is taken it first waits for that. */
   async startResume(
     teamId: string,
     id: string,
-    options: RequestOptions & { timeoutSec?: number } = {},
+    { timeoutSec, ...options }: RequestOptions & { timeoutSec?: number } = {},
   ): Promise<StartedOperation> {
-    return await this.#startVerb("resume", teamId, id, options);
+    return await this.#startVerb({ verb: "resume", teamId, id, timeoutSec }, options);
   }
 
   /** Begins a delete, or joins the one under way. Any other operation on the sandbox ends with `conflict`. */
   async startDelete(teamId: string, id: string): Promise<StartedOperation> {
-    return await this.#startVerb("delete", teamId, id, {});
+    return await this.#startVerb({ verb: "delete", teamId, id }, {});
+  }
+
+  /**
+   * Begins to take a snapshot of a running or paused sandbox, which goes on as it was.
+   * @throws `already_exists` when the name is taken.
+   */
+  async startSnapshot(
+    teamId: string,
+    request: SnapshotRequest,
+    options: RequestOptions = {},
+  ): Promise<StartedSnapshot> {
+    return await this.#snapshots.start(teamId, request, options);
+  }
+
+  /**
+   * Deletes a snapshot, also one that is being taken. Sandboxes that were spawned from it go on: the host keeps the data
+   * that they read until nothing refers to it.
+   * @param id of a snapshot that the caller may delete.
+   * @returns confirmed: false when its host has not confirmed; the reconciler goes on.
+   */
+  async deleteSnapshot(id: string): Promise<{ confirmed: boolean }> {
+    return await this.#snapshots.delete(id);
+  }
+
+  /**
+   * Makes `count` sandboxes that go on where this one is, on its host; it goes on, too. All or none.
+   * @throws also `no_capacity` before anything is stopped; what a child failed with.
+   */
+  async forkSandbox(teamId: string, id: string, request: ForkRequest, options: RequestOptions = {}): Promise<Fork> {
+    return await this.#forks.fork(teamId, id, request, options);
   }
 
   /** Notes that a sandbox is in use; written in batches. */
@@ -160,6 +190,11 @@ export class Lifecycle implements AsyncDisposable {
     return await settleAbandoned(this.#settling, await this.#owner.key(), limit);
   }
 
+  /** Ends up to `limit` forks that nobody works on. Call it after {@linkcode settleAbandoned}. */
+  async settleForks(limit: number): Promise<SettledFork[]> {
+    return await settleForks(this.options.database, this.#forks, await this.#owner.key(), limit);
+  }
+
   /** Begins to pause up to `limit` sandboxes whose idle timeout ended more than `marginMs` ago. */
   async pauseIdle(marginMs: number, limit: number): Promise<StartedOperation[]> {
     const owner = await this.#owner.key();
@@ -174,7 +209,7 @@ export class Lifecycle implements AsyncDisposable {
 
   /** Waits for the operations under way, writes pending activity and gives the process's lock back. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#runner[Symbol.asyncDispose]();
+    await this.#runner.drain([this.#forks[Symbol.asyncDispose]()]);
     await this.#activity[Symbol.asyncDispose]();
     await this.#owner[Symbol.asyncDispose]();
   }
@@ -183,135 +218,9 @@ export class Lifecycle implements AsyncDisposable {
     return { ...this.options, unknownGraceMs: this.options.unknownGraceMs ?? 5_000 };
   }
 
-  async #startVerb(
-    verb: Verb,
-    teamId: string,
-    id: string,
-    options: RequestOptions & { timeoutSec?: number },
-  ): Promise<StartedOperation> {
-    const { timeoutSec } = options;
-    const hash = await requestHash(verb, id, { timeoutSec });
-    for (;;) {
-      try {
-        return await this.#start(
-          teamId,
-          options,
-          hash,
-          (sql, initiator) => beginVerb(sql, { verb, teamId, id, timeoutSec }, initiator),
-        );
-      } catch (thrown) {
-        if (!(thrown instanceof MustWait)) throw thrown;
-        // Its failure is not this request's: the state it leaves decides.
-        await this.#runner.waitFor(thrown.operation).catch(() => {});
-        await this.#requireEnded(thrown.operation);
-      }
-    }
+  async #startVerb(asked: VerbRequest, options: RequestOptions): Promise<StartedOperation> {
+    const { verb, teamId, id, timeoutSec, request } = asked;
+    const hash = await requestHash(verb, id, { timeoutSec, ...request });
+    return await this.#requests.start(teamId, options, hash, (sql, initiator) => beginVerb(sql, asked, initiator));
   }
-
-  async #requireEnded(operation: OperationRow): Promise<void> {
-    const current = await getOperation(this.options.database.sql, operation.id);
-    if (current?.state !== "running") return;
-    throw new TorporError("unavailable", `operation ${operation.id} (${operation.kind}) has no known outcome yet`, {
-      retryAfterSec: 5,
-    });
-  }
-
-  /** Runs `begin` in the transaction that also takes the idempotency key, then carries out what was begun. */
-  async #start(
-    teamId: string,
-    options: RequestOptions,
-    hash: Uint8Array,
-    begin: (sql: Queryable, initiator: Initiator) => Promise<Begun>,
-  ): Promise<StartedOperation> {
-    const request = options.idempotencyKey === undefined
-      ? undefined
-      : { teamId, key: options.idempotencyKey, requestHash: hash };
-    const initiator = { owner: await this.#owner.key(), idempotencyKey: request?.key };
-    const begun = await this.options.database.transaction("begin", async (sql) => {
-      const first = request && await firstAnswer(sql, request);
-      if (first) return first;
-      const begun = await begin(sql, initiator);
-      if (request) await bindKey(sql, request, begun);
-      return begun;
-    });
-    return { operation: begun.operation, sandbox: begun.sandbox, done: this.#done(begun, request) };
-  }
-
-  #done(begun: Begun, request: IdempotentRequest | undefined): Promise<SandboxRow> {
-    if (begun.begun) return this.#runner.run(begun as Held);
-    const done = begun.replayed ? this.#replay(begun, request!) : this.#join(begun);
-    done.catch(() => {});
-    return done;
-  }
-
-  async #join({ operation, sandbox }: Begun): Promise<SandboxRow> {
-    return operation ? await this.#runner.waitFor(operation) : sandbox;
-  }
-
-  async #replay(begun: Begun, { teamId, key }: IdempotentRequest): Promise<SandboxRow> {
-    if (begun.operation) await this.#runner.waitFor(begun.operation);
-    return await getIdempotentAnswer(this.options.database.sql, teamId, key) ?? begun.sandbox;
-  }
-}
-
-/** What the first transaction of a request has come to. */
-interface Begun {
-  sandbox: SandboxRow;
-  operation: OperationRow | undefined;
-  /** true: this request's operation, to be carried out here. */
-  begun?: boolean;
-  /** true: an earlier request with the same key has the answer. */
-  replayed?: boolean;
-}
-
-/** Leaves the transaction of a request that cannot begin before another operation has ended. */
-class MustWait extends Error {
-  constructor(readonly operation: OperationRow) {
-    super("another operation must end first");
-  }
-}
-
-async function beginVerb(
-  sql: Queryable,
-  request: { verb: Verb; teamId: string; id: string; timeoutSec?: number },
-  initiator: Initiator,
-): Promise<Begun> {
-  const { verb, id } = request;
-  const sandbox = await lockSandbox(sql, request.teamId, id);
-  if (!sandbox || (sandbox.state === "deleted" && verb !== "delete")) {
-    throw new TorporError("sandbox_not_found", `no sandbox ${id}`);
-  }
-  const decision = decide(verb, sandbox);
-  if (decision === "done") return { sandbox, operation: undefined };
-  if (decision === "begin") {
-    return { ...await beginOperation(sql, sandbox, verb, initiator, { timeoutSec: request.timeoutSec }), begun: true };
-  }
-  const operation = sandbox.operationId === null ? undefined : await getOperation(sql, sandbox.operationId);
-  if (decision === "join") return { sandbox, operation };
-  if (decision === "wait" && operation) throw new MustWait(operation);
-  throw stateConflict(verb, sandbox, operation);
-}
-
-/** @returns what an earlier request with the same key began; undefined when this is the first. */
-async function firstAnswer(sql: Queryable, request: IdempotentRequest): Promise<Begun | undefined> {
-  const used = await claimIdempotencyKey(sql, request);
-  if (!used) return undefined;
-  if (!used.requestHash.every((byte, index) => byte === request.requestHash[index])) {
-    throw new TorporError("idempotency_mismatch", "this Idempotency-Key was used for another request", {
-      field: "idempotency_key",
-      hint: "use a new key for each request",
-    });
-  }
-  const operation = used.operationId === null ? undefined : await getOperation(sql, used.operationId);
-  const sandbox = operation
-    ? await getSandbox(sql, request.teamId, operation.sandboxId)
-    : await getIdempotentAnswer(sql, request.teamId, request.key);
-  if (!sandbox) throw new TorporError("internal", "an idempotency key has neither operation nor answer");
-  return { sandbox, operation, replayed: true };
-}
-
-async function bindKey(sql: Queryable, { teamId, key }: IdempotentRequest, begun: Begun): Promise<void> {
-  if (begun.begun) return; // The journal has written it.
-  if (begun.operation) await setIdempotentOperation(sql, { teamId, key, operationId: begun.operation.id });
-  else await setIdempotentAnswer(sql, { teamId, key, sandboxId: begun.sandbox.id });
 }

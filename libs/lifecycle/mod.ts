@@ -5,11 +5,15 @@
 export * from "./activity.ts";
 export * from "./adopt.ts";
 export * from "./deadlines.ts";
+export type { Fork, ForkRequest } from "./forks.ts";
 export * from "./host_clients.ts";
 export * from "./journal.ts";
 export * from "./lifecycle.ts";
 export * from "./outcome.ts";
+export type { RequestOptions, StartedOperation } from "./requests.ts";
 export { operationError } from "./runner.ts";
 export type { Settled } from "./settle.ts";
+export type { SettledFork } from "./settle_forks.ts";
+export { removeSnapshot, type SnapshotRequest, type StartedSnapshot } from "./snapshots.ts";
 export * from "./states.ts";
 export * from "./transition.ts";

@@ -1,4 +1,4 @@
-import type { OperationKind, SnapshotRow } from "@torpor/db";
+import type { KeptSnapshotSizes, OperationKind, SnapshotRow } from "@torpor/db";
 import type { SandboxInfo, SnapshotInfo } from "@torpor/proto/hostagent";
 import type { Outcome } from "./journal.ts";
 
@@ -10,18 +10,39 @@ export interface HostView {
   error?: Outcome["error"];
   /** Absent when the host has no such sandbox. */
   sandbox?: SandboxInfo;
+  /** The snapshot that a `snapshot` operation makes; absent when the host does not have it. */
+  kept?: KeptSnapshotSizes;
 }
 
-const BUSY = ["starting", "pausing", "resuming", "deleting"];
+const BUSY = ["starting", "pausing", "resuming", "snapshotting", "deleting"];
 
 /**
  * What an operation has come to by what its host says. The sandbox's status on the host decides, not the operation's:
  * a pause that "failed" after its commit has left a paused sandbox.
  * @returns undefined while the host is still at work.
  */
-export function decideOutcome(kind: Exclude<OperationKind, "delete">, view: HostView): Outcome | undefined {
-  if (view.operation === "running" || BUSY.includes(view.sandbox?.status ?? "")) return undefined;
+export function decideOutcome(
+  kind: Exclude<OperationKind, "delete" | "snapshot">,
+  view: HostView,
+): Outcome | undefined {
+  if (isBusy(view)) return undefined;
   return { create: decideCreate, pause: decidePause, resume: decideResume }[kind](view);
+}
+
+/**
+ * What a checkpoint has come to by what its host says. The sandbox goes back to where it was; what became of it on the
+ * host meanwhile, the reconciler finds in its inventory.
+ * @param before the state of the sandbox before the checkpoint.
+ * @returns undefined while the host is still at work.
+ */
+export function decideSnapshot(before: "running" | "paused", view: HostView): Outcome | undefined {
+  if (isBusy(view)) return undefined;
+  if (view.kept) return { path: [before], kept: view.kept };
+  return { path: [before], error: view.error ?? lostWork("unavailable", "the host has not made the snapshot") };
+}
+
+function isBusy(view: HostView): boolean {
+  return view.operation === "running" || BUSY.includes(view.sandbox?.status ?? "");
 }
 
 function decideCreate({ operation, error, sandbox }: HostView): Outcome {
@@ -66,6 +87,12 @@ function decideResume({ operation, error, sandbox }: HostView): Outcome {
 
 function lostWork(code: string, message: string) {
   return { code, message };
+}
+
+/** A host's description of a snapshot that belongs to no sandbox. */
+export function toKeptSizes(info: SnapshotInfo, stoppedUs: bigint): KeptSnapshotSizes {
+  const { id: _id, createdAt: _createdAt, ...sizes } = toSnapshotRow(info);
+  return { ...sizes, stoppedUs };
 }
 
 /** A host's description of a snapshot as the database keeps it. */

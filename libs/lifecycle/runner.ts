@@ -2,6 +2,7 @@ import {
   type Database,
   disownOperation,
   getHost,
+  getKeptSnapshot,
   getSandboxOfAnyTeam,
   OperationFeed,
   type OperationRow,
@@ -12,6 +13,7 @@ import { log, withSpan } from "@torpor/telemetry";
 import { carryOut } from "./host_calls.ts";
 import type { HostClient, SchedulerClient } from "./host_clients.ts";
 import { finishOperation, type Held, type Outcome, recordPlacement } from "./journal.ts";
+import { stateAroundSnapshot } from "./states.ts";
 
 /** What carries operations out. */
 export interface RunnerOptions {
@@ -33,7 +35,7 @@ const SETTLE_MARGIN_MS = 15_000;
 const DRAIN_MS = 8_000;
 
 /** Carries operations out, apart from the requests that began them, and waits for those of other processes. */
-export class OperationRunner implements AsyncDisposable {
+export class OperationRunner {
   #running = new Map<string, Promise<SandboxRow>>();
   readonly feed: OperationFeed;
 
@@ -43,13 +45,14 @@ export class OperationRunner implements AsyncDisposable {
 
   /**
    * Carries a begun operation out. It goes on whether or not anybody awaits the promise.
+   * @param prepare runs before the host is called; when it throws, the operation fails with that.
    * @returns the sandbox at rest; rejects with why the operation failed, or with an ambiguous code when that is unknown
    * and the reconciler goes on.
    */
-  run(held: Held): Promise<SandboxRow> {
+  run(held: Held, prepare?: () => Promise<void>): Promise<SandboxRow> {
     const { operation } = held;
     const attributes = { "torpor.sandbox_id": held.sandbox.id, "torpor.operation_id": operation.id };
-    const running = withSpan(`lifecycle.${operation.kind}`, attributes, () => this.#run(held))
+    const running = withSpan(`lifecycle.${operation.kind}`, attributes, () => this.#run(held, prepare))
       .finally(() => this.#running.delete(operation.id));
     this.#running.set(operation.id, running);
     // The failure is in the journal and in the span; nobody may be waiting here.
@@ -69,9 +72,9 @@ export class OperationRunner implements AsyncDisposable {
     return sandbox;
   }
 
-  async #run(held: Held): Promise<SandboxRow> {
+  async #run(held: Held, prepare?: () => Promise<void>): Promise<SandboxRow> {
     try {
-      const outcome = await this.#outcome(held);
+      const outcome = await this.#outcome(held, prepare);
       const finished = await this.#finish(held.operation, outcome);
       if (finished.operation.state === "failed") throw outcome.error?.thrown ?? operationError(finished.operation);
       return finished.sandbox;
@@ -84,13 +87,13 @@ export class OperationRunner implements AsyncDisposable {
     }
   }
 
-  async #outcome(held: Held): Promise<Outcome> {
+  async #outcome(held: Held, prepare?: () => Promise<void>): Promise<Outcome> {
     const { kind } = held.operation;
     if (kind === "delete" && held.sandbox.hostId === null) return { path: ["deleted"] };
-    if (kind === "pause" || kind === "delete") return await this.#callHost(held);
-    let placed: Held;
+    let placed = held;
     try {
-      placed = await this.#place(held);
+      await prepare?.();
+      if (kind === "create" || kind === "resume") placed = await this.#place(held);
     } catch (thrown) {
       return this.#unplaced(held, asTorporError(thrown));
     }
@@ -103,13 +106,13 @@ export class OperationRunner implements AsyncDisposable {
     return await carryOut(this.options.hosts(host.address), held);
   }
 
-  /** A resume is placed on the host that has the snapshot; a create on any. */
+  /** A resume, and a create from a snapshot, are placed on the host that has the snapshot; another create on any. */
   async #place(held: Held): Promise<Held> {
     const { sandbox, operation } = held;
     const { hostId } = await this.options.scheduler.place({
       sandboxId: sandbox.id,
       resources: { vcpus: sandbox.vcpus, memoryMb: BigInt(sandbox.memoryMb), diskMb: BigInt(sandbox.diskSizeMb) },
-      eligibleHostIds: operation.kind === "resume" ? [sandbox.hostId!] : [],
+      eligibleHostIds: operation.kind === "resume" ? [sandbox.hostId!] : await this.#hostsWithSource(sandbox),
     });
     try {
       return await recordPlacement(this.options.database, held, hostId);
@@ -122,11 +125,19 @@ export class OperationRunner implements AsyncDisposable {
     }
   }
 
-  #unplaced({ operation }: Held, failure: TorporError): Outcome {
+  async #hostsWithSource({ sourceSnapshotId }: SandboxRow): Promise<string[]> {
+    if (sourceSnapshotId === null) return [];
+    const snapshot = await getKeptSnapshot(this.options.database.sql, sourceSnapshotId);
+    if (!snapshot) throw new TorporError("snapshot_not_found", `no snapshot ${sourceSnapshotId}`);
+    return [snapshot.hostId];
+  }
+
+  #unplaced({ sandbox, operation }: Held, failure: TorporError): Outcome {
     // A delete took this operation's place and closed it.
     if (failure.code === "conflict") throw failure;
     const error = { code: failure.code, message: failure.message, thrown: failure };
     if (operation.kind === "resume") return { path: ["paused"], error };
+    if (operation.kind === "snapshot") return { path: [stateAroundSnapshot(sandbox)], error };
     return { path: ["failed"], changes: { reason: failure.code }, error };
   }
 
@@ -143,11 +154,11 @@ export class OperationRunner implements AsyncDisposable {
     }
   }
 
-  /** Waits for the operations that this process carries out, at most 8 s. */
-  async [Symbol.asyncDispose](): Promise<void> {
+  /** Waits for the operations that this process carries out and for `others`, at most 8 s, and stops to listen. */
+  async drain(others: Promise<void>[] = []): Promise<void> {
     let timer: ReturnType<typeof setTimeout> | undefined;
     const waited = new Promise<void>((resolve) => timer = setTimeout(resolve, DRAIN_MS));
-    await Promise.race([Promise.allSettled([...this.#running.values()]), waited]);
+    await Promise.race([Promise.allSettled([...others, ...this.#running.values()]), waited]);
     clearTimeout(timer);
     if (this.#running.size > 0) log("warn", "operations_left_to_reconciler", { operations: this.#running.size });
     await this.feed[Symbol.asyncDispose]();

@@ -11,10 +11,9 @@ import {
 } from "@torpor/db";
 import { TorporError } from "@torpor/errors";
 import { continueTrace, log, withSpan } from "@torpor/telemetry";
-import { askHost, carryOut } from "./host_calls.ts";
+import { askHost, carryOut, outcomeByHost } from "./host_calls.ts";
 import type { HostClient } from "./host_clients.ts";
 import { finishOperation, type Held, type Outcome } from "./journal.ts";
-import { decideOutcome } from "./outcome.ts";
 
 /** What settling needs. */
 export interface Settling {
@@ -98,7 +97,7 @@ async function outcomeOf(settling: Settling, held: Held): Promise<Outcome | unde
   if (view.operation === "unknown" && Date.now() - sandbox.stateChangedAt.getTime() < settling.unknownGraceMs) {
     return undefined;
   }
-  return decideOutcome(operation.kind, view);
+  return outcomeByHost(held, view);
 }
 
 async function hostOf({ database, hosts }: Settling, sandbox: SandboxRow): Promise<HostClient> {

@@ -1,4 +1,4 @@
-import { SANDBOX_STATES, type SandboxState } from "@torpor/db";
+import { SANDBOX_STATES, type SandboxRow, type SandboxState } from "@torpor/db";
 
 /**
  * Which state may follow which: the only place that knows. The same table, with the reasons, is in docs/lifecycle.md.
@@ -9,6 +9,7 @@ import { SANDBOX_STATES, type SandboxState } from "@torpor/db";
  *                            pausing ─▶ paused ─▶ resuming
  *                                         ▲ restore failed │
  *                                         └────────────────┘
+ *     running ◀─▶ snapshotting ◀─▶ paused (a checkpoint leaves the sandbox as it was)
  *     running, pausing, snapshotting ─▶ lost (host silent) ─▶ running, paused, failed
  *     every state but deleted ─▶ deleting ─▶ deleted
  */
@@ -21,9 +22,10 @@ export const TRANSITIONS: Readonly<Record<SandboxState, readonly SandboxState[]>
   /** Set before the host is called, so that nobody takes the vanishing VM for a dead one. */
   pausing: ["paused", "running", "deleting", "lost"],
   /** Snapshot committed. `failed` only when the host no longer has that snapshot. */
-  paused: ["resuming", "deleting", "failed"],
+  paused: ["resuming", "snapshotting", "deleting", "failed"],
   resuming: ["running", "paused", "deleting"],
-  snapshotting: ["running", "deleting", "lost"],
+  /** A checkpoint is taken: of a running sandbox, whose VM goes on meanwhile, or of a paused one, without any VM. */
+  snapshotting: ["running", "paused", "deleting", "lost"],
   /** Its host has been silent for longer than the grace period. */
   lost: ["running", "paused", "failed", "deleting"],
   failed: ["deleting"],
@@ -50,6 +52,16 @@ export function canTransition(from: SandboxState, to: SandboxState): boolean {
 /** True while an operation holds the sandbox. */
 export function isTransitional(state: SandboxState): boolean {
   return TRANSITIONAL_STATES.includes(state);
+}
+
+/** True while a VM executes that commands can be sent to: also during a checkpoint of a running sandbox. */
+export function isLive(sandbox: Pick<SandboxRow, "state" | "accelerator">): boolean {
+  return sandbox.state === "running" || sandbox.state === "snapshotting" && sandbox.accelerator !== "";
+}
+
+/** The state that a sandbox had before the checkpoint under way, and will have after it. */
+export function stateAroundSnapshot(sandbox: Pick<SandboxRow, "accelerator">): "running" | "paused" {
+  return sandbox.accelerator === "" ? "paused" : "running";
 }
 
 /** True when `text` names a state. */

@@ -23,12 +23,15 @@ export function decide(verb: Verb, { state }: SandboxRow): Decision {
     case "pause":
       if (state === "paused") return "done";
       if (state === "pausing") return "join";
+      if (state === "snapshotting") return "wait";
       return canTransition(state, "pausing") ? "begin" : "conflict";
     case "resume":
       if (state === "running") return "done";
       if (state === "resuming") return "join";
-      if (state === "pausing") return "wait";
+      if (state === "pausing" || state === "snapshotting") return "wait";
       return canTransition(state, "resuming") ? "begin" : "conflict";
+    case "snapshot":
+      return canTransition(state, "snapshotting") ? "begin" : "conflict";
     case "delete":
       if (state === "deleted") return "done";
       if (state === "deleting") return "join";

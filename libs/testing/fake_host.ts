@@ -6,11 +6,23 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { type ErrorCode, TorporError } from "@torpor/errors";
 import { newId } from "@torpor/ids";
-import { HostAgentService, type SandboxInfoSchema, type SnapshotInfoSchema } from "@torpor/proto/hostagent";
+import {
+  type CreateSandboxRequest,
+  type CreateSnapshotRequest,
+  HostAgentService,
+  type SandboxInfoSchema,
+  type SnapshotInfoSchema,
+} from "@torpor/proto/hostagent";
 import { formatAddress, type RunningService, serve } from "@torpor/rpc";
 
 /** The lifecycle calls that faults can be injected into. */
-export type FakeMethod = "createSandbox" | "pauseSandbox" | "resumeSandbox" | "destroySandbox";
+export type FakeMethod =
+  | "createSandbox"
+  | "pauseSandbox"
+  | "resumeSandbox"
+  | "destroySandbox"
+  | "createSnapshot"
+  | "deleteSnapshot";
 
 /** What happens to one call. */
 export interface Fault {
@@ -40,6 +52,14 @@ export interface FakeSandbox {
   memoryMb: number;
 }
 
+/** A snapshot that belongs to no sandbox. */
+export interface FakeKept {
+  snapshot: MessageInitShape<typeof SnapshotInfoSchema>;
+  name: string;
+  sandboxId: string;
+  memoryMb: number;
+}
+
 interface LifecycleRequest {
   sandboxId: string;
   operationId: string;
@@ -53,6 +73,7 @@ export class FakeHost implements AsyncDisposable {
   readonly hostId = newId();
   readonly sandboxes = new Map<string, FakeSandbox>();
   readonly autoPaused = new Set<string>();
+  readonly kept = new Map<string, FakeKept>();
   /** Lifecycle calls in the order of their arrival. */
   readonly calls: { method: FakeMethod; request: LifecycleRequest }[] = [];
   #operations = new Map<string, FakeOperation>();
@@ -98,7 +119,8 @@ export class FakeHost implements AsyncDisposable {
 
   /** Forgets all sandboxes, faults and calls. */
   reset(): void {
-    for (const kept of [this.sandboxes, this.autoPaused, this.#operations, this.#faults, this.#locks]) kept.clear();
+    const all = [this.sandboxes, this.autoPaused, this.kept, this.#operations, this.#faults, this.#locks];
+    for (const some of all) some.clear();
     this.calls.length = 0;
   }
 
@@ -118,6 +140,7 @@ export class FakeHost implements AsyncDisposable {
         router.service(HostAgentService, {
           createSandbox: (request) =>
             this.#lifecycle("createSandbox", request, () => {
+              if (request.snapshotId !== "") this.#requireSpawnable(request);
               this.sandboxes.set(request.sandboxId, newSandbox(request));
               return { sandboxId: request.sandboxId, status: "running", accelerator: "tcg" };
             }),
@@ -134,6 +157,16 @@ export class FakeHost implements AsyncDisposable {
               this.sandboxes.delete(request.sandboxId);
               return {};
             }),
+          createSnapshot: (request) => this.#lifecycle("createSnapshot", request, () => this.#keep(request)),
+          deleteSnapshot: async (request) => {
+            const fault = this.#faults.get("deleteSnapshot")?.shift();
+            await fault?.gate?.();
+            if (fault?.code && !fault.afterWork) throw new TorporError(fault.code, "injected before the work");
+            this.kept.delete(request.snapshotId);
+            if (fault?.code) throw new TorporError(fault.code, "injected after the work");
+            return {};
+          },
+          listSnapshots: () => ({ snapshots: [...this.kept.values()] }),
           getSandbox: (request) => {
             const sandbox = this.#info(request.sandboxId);
             if (!sandbox) throw new TorporError("sandbox_not_found", "no such sandbox");
@@ -168,6 +201,25 @@ export class FakeHost implements AsyncDisposable {
     sandbox.generation += 1;
     sandbox.snapshot = snapshotOf(sandbox);
     return sandbox.snapshot;
+  }
+
+  /** A checkpoint of a running sandbox, or the newest generation of a paused one. */
+  #keep(request: CreateSnapshotRequest) {
+    const sandbox = this.sandboxes.get(request.sandboxId);
+    if (!sandbox) throw new TorporError("sandbox_not_found", "no such sandbox");
+    if (sandbox.status === "failed") throw new TorporError("conflict", "the sandbox has no VM and no snapshot");
+    const snapshot = { ...snapshotOf(sandbox), snapshotId: request.snapshotId };
+    const { name, sandboxId } = request;
+    this.kept.set(request.snapshotId, { snapshot, name, sandboxId, memoryMb: sandbox.memoryMb });
+    return { name, snapshot, sizeBytes: snapshot.sizeBytes, stoppedUs: sandbox.status === "running" ? 4200n : 0n };
+  }
+
+  #requireSpawnable({ snapshotId, memoryMb }: CreateSandboxRequest): void {
+    const kept = this.kept.get(snapshotId);
+    if (!kept) throw new TorporError("snapshot_not_found", "no such snapshot");
+    if (memoryMb !== 0 && memoryMb !== kept.memoryMb) {
+      throw new TorporError("snapshot_mismatch", `the snapshot has ${kept.memoryMb} MiB`);
+    }
   }
 
   #require(sandboxId: string, status: FakeSandbox["status"]): FakeSandbox {

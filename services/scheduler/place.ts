@@ -3,9 +3,7 @@ import {
   deleteReservation,
   expireReservations,
   getHost,
-  type HostRow,
   hostState,
-  listHosts,
   lockBestHost,
   lockReservation,
   type PlacementPolicy,
@@ -13,11 +11,11 @@ import {
   putReservation,
   type Queryable,
 } from "@torpor/db";
-import { TorporError } from "@torpor/errors";
 import { requireId } from "@torpor/ids";
 import type { PlaceRequest, ReleaseRequest } from "@torpor/proto/scheduler";
 import { withSpan } from "@torpor/telemetry";
 import { requireCapacity } from "./hosts.ts";
+import { refuse } from "./refusal.ts";
 
 /** A chosen host. */
 export interface Placement {
@@ -26,37 +24,21 @@ export interface Placement {
 }
 
 /** Reservations of creates that were never finished are few; this many are cleared when a placement finds no room. */
-const EXPIRE_LIMIT = 1_000;
-
-/** How many hosts a refusal explains. */
-const MAX_REASONS = 5;
+export const EXPIRE_LIMIT = 1_000;
 
 /**
  * Chooses the ready host with the most free memory and reserves room on it, in one transaction. Asked again for the
  * same sandbox it gives the same answer while that host can be used.
- * @throws `no_capacity` with the reason per host; `invalid_argument`.
+ * @throws `no_capacity` with the reason per host; `host_unreachable` when the host that it must be on is away;
+ * `invalid_argument`.
  */
 export async function place(database: Database, policy: PlacementPolicy, message: PlaceRequest): Promise<Placement> {
   const request = readRequest(message);
   return await withSpan("scheduler.place", { "torpor.sandbox_id": request.sandboxId }, async (span) => {
     const placement = await database.transaction("place", (sql) => placeIn(sql, policy, request));
-    if (!placement) throw await noCapacity(database, policy, request);
+    if (!placement) throw await refuse(database, policy, request);
     span.setAttribute("torpor.host_id", placement.hostId);
     return placement;
-  });
-}
-
-async function noCapacity(
-  database: Database,
-  policy: PlacementPolicy,
-  request: PlacementRequest,
-): Promise<TorporError> {
-  const reasons = (await listHosts(database.sql)).map((host) => `${host.name}: ${refusal(host, policy, request)}`);
-  const more = reasons.length > MAX_REASONS ? `; and ${reasons.length - MAX_REASONS} more` : "";
-  const why = reasons.length === 0 ? "no host is registered" : reasons.slice(0, MAX_REASONS).join("; ") + more;
-  return new TorporError("no_capacity", `no host has room: ${why}`, {
-    hint: "delete sandboxes, wait, or add a host",
-    retryAfterSec: 5,
   });
 }
 
@@ -92,23 +74,6 @@ async function keepPlacement(
   const host = await getHost(sql, held.hostId);
   if (!host || hostState(host) === "unreachable") return undefined;
   return { hostId: host.id, address: host.address };
-}
-
-function refusal(host: HostRow, policy: PlacementPolicy, request: PlacementRequest): string {
-  const { resources } = request;
-  if (request.eligibleHostIds.length > 0 && !request.eligibleHostIds.includes(host.id)) {
-    return "does not hold the snapshot";
-  }
-  const state = hostState(host);
-  if (state === "unreachable") return `not heard for ${Math.round(host.silentMs / 1000)} s`;
-  if (state === "draining") return "is draining";
-  const missing = request.requiredCapabilities.filter((name) => !host.capabilities.includes(name));
-  if (missing.length > 0) return `lacks ${missing.join(", ")}`;
-  const free = (capacity: bigint | number, factor: number, reserved: bigint) =>
-    Math.max(0, Math.floor(Number(capacity) * factor - Number(reserved)));
-  return `${free(host.vcpus, policy.vcpuOvercommit, host.reservedVcpus)} of ${resources.vcpus} vCPUs, ` +
-    `${free(host.memoryMb, policy.memoryOvercommit, host.reservedMemoryMb)} of ${resources.memoryMb} MB memory, ` +
-    `${free(host.diskMb, policy.diskOvercommit, host.reservedDiskMb)} of ${resources.diskMb} MB disk free`;
 }
 
 function readRequest(message: PlaceRequest): PlacementRequest {

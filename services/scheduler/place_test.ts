@@ -126,9 +126,9 @@ Deno.test("only ready, eligible and capable hosts; the refusal says why not for 
   const { client } = scheduler;
   const place = (request: Omit<MessageInitShape<typeof PlaceRequestSchema>, "$typeName" | "$unknown"> = {}) =>
     client.place({ sandboxId: newId(), resources: SMALL, ...request });
-  const refusal = async (request: Parameters<typeof place>[0] = {}) => {
+  const refusal = async (request: Parameters<typeof place>[0] = {}, code = "no_capacity") => {
     const error = await assertRejects(() => place(request), TorporError);
-    assertEquals(error.code, "no_capacity");
+    assertEquals(error.code, code);
     return error.message;
   };
   assertEquals(await refusal(), "no host has room: no host is registered");
@@ -136,12 +136,15 @@ Deno.test("only ready, eligible and capable hosts; the refusal says why not for 
   assertEquals((await place({ requiredCapabilities: ["b"] })).hostId, b);
   assertEquals((await place({ eligibleHostIds: [a] })).hostId, a);
   assert((await refusal({ requiredCapabilities: ["a", "b"] })).includes("a: lacks b; b: lacks a"));
-  assert((await refusal({ eligibleHostIds: [newId()] })).includes("does not hold the snapshot"));
+  assert((await refusal({ eligibleHostIds: [newId()] }, "host_unreachable")).includes("is not registered"));
+  const full = await refusal({ eligibleHostIds: [a], resources: { ...SMALL, memoryMb: 5000n } });
+  assert(full.startsWith("the host that holds the snapshot has no room: a: "), full);
   assert((await refusal({ resources: { ...SMALL, memoryMb: 5000n } })).includes("896 of 5000 MB memory"));
   await test.database.sql`update hosts set last_heartbeat_at = now() - interval '20 seconds' where id = ${a}`;
   await test.database.sql`update hosts set draining = true where id = ${b}`;
   const message = await refusal();
   assert(/a: not heard for 2\d s; b: is draining/.test(message), message);
+  assert(/away: a: not heard for 2\d s/.test(await refusal({ eligibleHostIds: [a] }, "host_unreachable")));
   await client.heartbeat({ hostId: a });
   assertEquals((await place()).hostId, a);
   await setHostUnreachable(test.database.sql, a, true);
@@ -160,6 +163,49 @@ Deno.test("a reservation that was never used is given to the next who asks", asy
   await scheduler.client.place({ sandboxId, resources: SMALL });
   const rows = await test.database.sql`select sandbox_id from reservations`;
   assertEquals(rows.map((row) => row.sandboxId), [sandboxId]);
+});
+
+Deno.test("a group is placed on one host, all or none", async () => {
+  await using test = await openTestDatabase();
+  await using scheduler = await startTestScheduler(test);
+  const { client } = scheduler;
+  const [a, b] = [await register(client, "a"), await register(client, "b")];
+  const ids = (count: number) => Array.from({ length: count }, newId);
+  const group = ids(6);
+  // 8 fit on each host, 12 on both together.
+  const [first, second] = await Promise.all(
+    [group, ids(6)].map((sandboxIds) => client.placeGroup({ sandboxIds, resources: SMALL })),
+  );
+  assertEquals(new Set([first!.hostId, second!.hostId]), new Set([a, b]));
+  const error = await assertRejects(() => client.placeGroup({ sandboxIds: ids(3), resources: SMALL }), TorporError);
+  assertEquals([error.code, error.message.includes("256 of 384 MB memory")], ["no_capacity", true], error.message);
+  const reservations = await test.database.sql`select from reservations`;
+  assertEquals(reservations.length, 12);
+  // Each is placed where its room is, and a repeat takes no more.
+  assertEquals((await client.placeGroup({ sandboxIds: group, resources: SMALL })).hostId, first!.hostId);
+  for (const sandboxId of group) {
+    assertEquals((await client.place({ sandboxId, resources: SMALL })).hostId, first!.hostId);
+  }
+  const hosts = await listHosts(test.database.sql);
+  assertEquals(hosts.map((host) => host.reservedMemoryMb), [768n, 768n]);
+  for (
+    const [request, field] of [
+      [{ sandboxIds: [] }, "sandbox_ids"],
+      [{ sandboxIds: ids(33) }, "sandbox_ids"],
+      [
+        { sandboxIds: [a, a] },
+        "sandbox_ids",
+      ],
+      [{ sandboxIds: ["x"] }, "sandbox_ids"],
+      [{ sandboxIds: ids(1), holdMs: -1 }, "hold_ms"],
+    ] as const
+  ) {
+    const invalid = await assertRejects(
+      () => client.placeGroup({ ...request, sandboxIds: [...request.sandboxIds], resources: SMALL }),
+      TorporError,
+    );
+    assertEquals([invalid.code, invalid.field], ["invalid_argument", field]);
+  }
 });
 
 Deno.test("hosts register, renew and are listed; an unknown one has to register", async () => {

@@ -3,6 +3,7 @@ import { SchedulerService } from "@torpor/proto/scheduler";
 import { type Address, type RunningService, serve } from "@torpor/rpc";
 import { heartbeat, listAllHosts, registerHost } from "./hosts.ts";
 import { place, release } from "./place.ts";
+import { placeGroup } from "./place_group.ts";
 
 /** Configuration of {@linkcode startScheduler}. */
 export interface SchedulerConfig {
@@ -47,6 +48,7 @@ export async function startScheduler(config: SchedulerConfig): Promise<RunningSe
             return {};
           },
           place: (request) => place(database, config.policy, request),
+          placeGroup: (request) => placeGroup(database, config.policy, request),
           release: async (request) => {
             await release(database, request);
             return {};

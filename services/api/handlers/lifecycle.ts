@@ -31,6 +31,8 @@ export async function createSandbox(
     timeoutSec: input.timeout_sec,
     env: input.env,
     metadata: input.metadata,
+    sourceSnapshotId: null,
+    reclaim: null,
   };
   return await api.lifecycle.startCreate(caller.teamId, spec, options);
 }

@@ -21,6 +21,8 @@ export const SPEC: SandboxSpec = {
   timeoutSec: 0,
   env: { A: "1" },
   metadata: { test: "yes" },
+  sourceSnapshotId: null,
+  reclaim: null,
 };
 
 /** TORPOR_INTERNAL_TOKEN of all test services. */

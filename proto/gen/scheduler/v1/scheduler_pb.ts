@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file scheduler/v1/scheduler.proto.
  */
 export const file_scheduler_v1_scheduler: GenFile = /*@__PURE__*/
-  fileDesc("ChxzY2hlZHVsZXIvdjEvc2NoZWR1bGVyLnByb3RvEgxzY2hlZHVsZXIudjEiPQoIQ2FwYWNpdHkSDQoFdmNwdXMYASABKAUSEQoJbWVtb3J5X21iGAIgASgDEg8KB2Rpc2tfbWIYAyABKAMiigIKE1JlZ2lzdGVySG9zdFJlcXVlc3QSDwoHaG9zdF9pZBgBIAEoCRIMCgRuYW1lGAIgASgJEg8KB2FkZHJlc3MYAyABKAkSKAoIY2FwYWNpdHkYBCABKAsyFi5zY2hlZHVsZXIudjEuQ2FwYWNpdHkSFAoMY2FwYWJpbGl0aWVzGAUgAygJEj0KBmxhYmVscxgGIAMoCzItLnNjaGVkdWxlci52MS5SZWdpc3Rlckhvc3RSZXF1ZXN0LkxhYmVsc0VudHJ5EhUKDWFnZW50X3ZlcnNpb24YByABKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASI1ChRSZWdpc3Rlckhvc3RSZXNwb25zZRIdChVoZWFydGJlYXRfaW50ZXJ2YWxfbXMYASABKAUiggEKEEhlYXJ0YmVhdFJlcXVlc3QSDwoHaG9zdF9pZBgBIAEoCRIoCghjYXBhY2l0eRgCIAEoCzIWLnNjaGVkdWxlci52MS5DYXBhY2l0eRIZChFydW5uaW5nX3NhbmRib3hlcxgDIAEoBRIYChBwYXVzZWRfc2FuZGJveGVzGAQgASgFIhMKEUhlYXJ0YmVhdFJlc3BvbnNlIocBCgxQbGFjZVJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIpCglyZXNvdXJjZXMYAiABKAsyFi5zY2hlZHVsZXIudjEuQ2FwYWNpdHkSHQoVcmVxdWlyZWRfY2FwYWJpbGl0aWVzGAMgAygJEhkKEWVsaWdpYmxlX2hvc3RfaWRzGAQgAygJIjEKDVBsYWNlUmVzcG9uc2USDwoHaG9zdF9pZBgBIAEoCRIPCgdhZGRyZXNzGAIgASgJIiQKDlJlbGVhc2VSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkiEQoPUmVsZWFzZVJlc3BvbnNlIhIKEExpc3RIb3N0c1JlcXVlc3QiNgoRTGlzdEhvc3RzUmVzcG9uc2USIQoFaG9zdHMYASADKAsyEi5zY2hlZHVsZXIudjEuSG9zdCKEAgoESG9zdBIPCgdob3N0X2lkGAEgASgJEgwKBG5hbWUYAiABKAkSDwoHYWRkcmVzcxgDIAEoCRINCgVzdGF0ZRgEIAEoCRIoCghjYXBhY2l0eRgFIAEoCzIWLnNjaGVkdWxlci52MS5DYXBhY2l0eRIoCghyZXNlcnZlZBgGIAEoCzIWLnNjaGVkdWxlci52MS5DYXBhY2l0eRIUCgxjYXBhYmlsaXRpZXMYByADKAkSHgoWbGFzdF9oZWFydGJlYXRfdW5peF9tcxgIIAEoAxIZChFydW5uaW5nX3NhbmRib3hlcxgJIAEoBRIYChBwYXVzZWRfc2FuZGJveGVzGAogASgFMo8DChBTY2hlZHVsZXJTZXJ2aWNlElUKDFJlZ2lzdGVySG9zdBIhLnNjaGVkdWxlci52MS5SZWdpc3Rlckhvc3RSZXF1ZXN0GiIuc2NoZWR1bGVyLnYxLlJlZ2lzdGVySG9zdFJlc3BvbnNlEkwKCUhlYXJ0YmVhdBIeLnNjaGVkdWxlci52MS5IZWFydGJlYXRSZXF1ZXN0Gh8uc2NoZWR1bGVyLnYxLkhlYXJ0YmVhdFJlc3BvbnNlEkAKBVBsYWNlEhouc2NoZWR1bGVyLnYxLlBsYWNlUmVxdWVzdBobLnNjaGVkdWxlci52MS5QbGFjZVJlc3BvbnNlEkYKB1JlbGVhc2USHC5zY2hlZHVsZXIudjEuUmVsZWFzZVJlcXVlc3QaHS5zY2hlZHVsZXIudjEuUmVsZWFzZVJlc3BvbnNlEkwKCUxpc3RIb3N0cxIeLnNjaGVkdWxlci52MS5MaXN0SG9zdHNSZXF1ZXN0Gh8uc2NoZWR1bGVyLnYxLkxpc3RIb3N0c1Jlc3BvbnNlYgZwcm90bzM");
+  fileDesc("ChxzY2hlZHVsZXIvdjEvc2NoZWR1bGVyLnByb3RvEgxzY2hlZHVsZXIudjEiPQoIQ2FwYWNpdHkSDQoFdmNwdXMYASABKAUSEQoJbWVtb3J5X21iGAIgASgDEg8KB2Rpc2tfbWIYAyABKAMiigIKE1JlZ2lzdGVySG9zdFJlcXVlc3QSDwoHaG9zdF9pZBgBIAEoCRIMCgRuYW1lGAIgASgJEg8KB2FkZHJlc3MYAyABKAkSKAoIY2FwYWNpdHkYBCABKAsyFi5zY2hlZHVsZXIudjEuQ2FwYWNpdHkSFAoMY2FwYWJpbGl0aWVzGAUgAygJEj0KBmxhYmVscxgGIAMoCzItLnNjaGVkdWxlci52MS5SZWdpc3Rlckhvc3RSZXF1ZXN0LkxhYmVsc0VudHJ5EhUKDWFnZW50X3ZlcnNpb24YByABKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASI1ChRSZWdpc3Rlckhvc3RSZXNwb25zZRIdChVoZWFydGJlYXRfaW50ZXJ2YWxfbXMYASABKAUiggEKEEhlYXJ0YmVhdFJlcXVlc3QSDwoHaG9zdF9pZBgBIAEoCRIoCghjYXBhY2l0eRgCIAEoCzIWLnNjaGVkdWxlci52MS5DYXBhY2l0eRIZChFydW5uaW5nX3NhbmRib3hlcxgDIAEoBRIYChBwYXVzZWRfc2FuZGJveGVzGAQgASgFIhMKEUhlYXJ0YmVhdFJlc3BvbnNlIocBCgxQbGFjZVJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIpCglyZXNvdXJjZXMYAiABKAsyFi5zY2hlZHVsZXIudjEuQ2FwYWNpdHkSHQoVcmVxdWlyZWRfY2FwYWJpbGl0aWVzGAMgAygJEhkKEWVsaWdpYmxlX2hvc3RfaWRzGAQgAygJIp4BChFQbGFjZUdyb3VwUmVxdWVzdBITCgtzYW5kYm94X2lkcxgBIAMoCRIpCglyZXNvdXJjZXMYAiABKAsyFi5zY2hlZHVsZXIudjEuQ2FwYWNpdHkSHQoVcmVxdWlyZWRfY2FwYWJpbGl0aWVzGAMgAygJEhkKEWVsaWdpYmxlX2hvc3RfaWRzGAQgAygJEg8KB2hvbGRfbXMYBSABKAUiMQoNUGxhY2VSZXNwb25zZRIPCgdob3N0X2lkGAEgASgJEg8KB2FkZHJlc3MYAiABKAkiJAoOUmVsZWFzZVJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCSIRCg9SZWxlYXNlUmVzcG9uc2UiEgoQTGlzdEhvc3RzUmVxdWVzdCI2ChFMaXN0SG9zdHNSZXNwb25zZRIhCgVob3N0cxgBIAMoCzISLnNjaGVkdWxlci52MS5Ib3N0IoQCCgRIb3N0Eg8KB2hvc3RfaWQYASABKAkSDAoEbmFtZRgCIAEoCRIPCgdhZGRyZXNzGAMgASgJEg0KBXN0YXRlGAQgASgJEigKCGNhcGFjaXR5GAUgASgLMhYuc2NoZWR1bGVyLnYxLkNhcGFjaXR5EigKCHJlc2VydmVkGAYgASgLMhYuc2NoZWR1bGVyLnYxLkNhcGFjaXR5EhQKDGNhcGFiaWxpdGllcxgHIAMoCRIeChZsYXN0X2hlYXJ0YmVhdF91bml4X21zGAggASgDEhkKEXJ1bm5pbmdfc2FuZGJveGVzGAkgASgFEhgKEHBhdXNlZF9zYW5kYm94ZXMYCiABKAUy2wMKEFNjaGVkdWxlclNlcnZpY2USVQoMUmVnaXN0ZXJIb3N0EiEuc2NoZWR1bGVyLnYxLlJlZ2lzdGVySG9zdFJlcXVlc3QaIi5zY2hlZHVsZXIudjEuUmVnaXN0ZXJIb3N0UmVzcG9uc2USTAoJSGVhcnRiZWF0Eh4uc2NoZWR1bGVyLnYxLkhlYXJ0YmVhdFJlcXVlc3QaHy5zY2hlZHVsZXIudjEuSGVhcnRiZWF0UmVzcG9uc2USQAoFUGxhY2USGi5zY2hlZHVsZXIudjEuUGxhY2VSZXF1ZXN0Ghsuc2NoZWR1bGVyLnYxLlBsYWNlUmVzcG9uc2USSgoKUGxhY2VHcm91cBIfLnNjaGVkdWxlci52MS5QbGFjZUdyb3VwUmVxdWVzdBobLnNjaGVkdWxlci52MS5QbGFjZVJlc3BvbnNlEkYKB1JlbGVhc2USHC5zY2hlZHVsZXIudjEuUmVsZWFzZVJlcXVlc3QaHS5zY2hlZHVsZXIudjEuUmVsZWFzZVJlc3BvbnNlEkwKCUxpc3RIb3N0cxIeLnNjaGVkdWxlci52MS5MaXN0SG9zdHNSZXF1ZXN0Gh8uc2NoZWR1bGVyLnYxLkxpc3RIb3N0c1Jlc3BvbnNlYgZwcm90bzM");
 
 /**
  * @generated from message scheduler.v1.Capacity
@@ -193,6 +193,51 @@ export const PlaceRequestSchema: GenMessage<PlaceRequest> = /*@__PURE__*/
   messageDesc(file_scheduler_v1_scheduler, 5);
 
 /**
+ * @generated from message scheduler.v1.PlaceGroupRequest
+ */
+export type PlaceGroupRequest = Message<"scheduler.v1.PlaceGroupRequest"> & {
+  /**
+   * 1 to 32.
+   *
+   * @generated from field: repeated string sandbox_ids = 1;
+   */
+  sandboxIds: string[];
+
+  /**
+   * What each of them needs.
+   *
+   * @generated from field: scheduler.v1.Capacity resources = 2;
+   */
+  resources?: Capacity | undefined;
+
+  /**
+   * @generated from field: repeated string required_capabilities = 3;
+   */
+  requiredCapabilities: string[];
+
+  /**
+   * As in PlaceRequest.
+   *
+   * @generated from field: repeated string eligible_host_ids = 4;
+   */
+  eligibleHostIds: string[];
+
+  /**
+   * How long the room is held at least until the sandboxes are placed, at most an hour. 0: as long as for one.
+   *
+   * @generated from field: int32 hold_ms = 5;
+   */
+  holdMs: number;
+};
+
+/**
+ * Describes the message scheduler.v1.PlaceGroupRequest.
+ * Use `create(PlaceGroupRequestSchema)` to create a new message.
+ */
+export const PlaceGroupRequestSchema: GenMessage<PlaceGroupRequest> = /*@__PURE__*/
+  messageDesc(file_scheduler_v1_scheduler, 6);
+
+/**
  * @generated from message scheduler.v1.PlaceResponse
  */
 export type PlaceResponse = Message<"scheduler.v1.PlaceResponse"> & {
@@ -212,7 +257,7 @@ export type PlaceResponse = Message<"scheduler.v1.PlaceResponse"> & {
  * Use `create(PlaceResponseSchema)` to create a new message.
  */
 export const PlaceResponseSchema: GenMessage<PlaceResponse> = /*@__PURE__*/
-  messageDesc(file_scheduler_v1_scheduler, 6);
+  messageDesc(file_scheduler_v1_scheduler, 7);
 
 /**
  * @generated from message scheduler.v1.ReleaseRequest
@@ -229,7 +274,7 @@ export type ReleaseRequest = Message<"scheduler.v1.ReleaseRequest"> & {
  * Use `create(ReleaseRequestSchema)` to create a new message.
  */
 export const ReleaseRequestSchema: GenMessage<ReleaseRequest> = /*@__PURE__*/
-  messageDesc(file_scheduler_v1_scheduler, 7);
+  messageDesc(file_scheduler_v1_scheduler, 8);
 
 /**
  * @generated from message scheduler.v1.ReleaseResponse
@@ -242,7 +287,7 @@ export type ReleaseResponse = Message<"scheduler.v1.ReleaseResponse"> & {
  * Use `create(ReleaseResponseSchema)` to create a new message.
  */
 export const ReleaseResponseSchema: GenMessage<ReleaseResponse> = /*@__PURE__*/
-  messageDesc(file_scheduler_v1_scheduler, 8);
+  messageDesc(file_scheduler_v1_scheduler, 9);
 
 /**
  * @generated from message scheduler.v1.ListHostsRequest
@@ -255,7 +300,7 @@ export type ListHostsRequest = Message<"scheduler.v1.ListHostsRequest"> & {
  * Use `create(ListHostsRequestSchema)` to create a new message.
  */
 export const ListHostsRequestSchema: GenMessage<ListHostsRequest> = /*@__PURE__*/
-  messageDesc(file_scheduler_v1_scheduler, 9);
+  messageDesc(file_scheduler_v1_scheduler, 10);
 
 /**
  * @generated from message scheduler.v1.ListHostsResponse
@@ -272,7 +317,7 @@ export type ListHostsResponse = Message<"scheduler.v1.ListHostsResponse"> & {
  * Use `create(ListHostsResponseSchema)` to create a new message.
  */
 export const ListHostsResponseSchema: GenMessage<ListHostsResponse> = /*@__PURE__*/
-  messageDesc(file_scheduler_v1_scheduler, 10);
+  messageDesc(file_scheduler_v1_scheduler, 11);
 
 /**
  * @generated from message scheduler.v1.Host
@@ -336,7 +381,7 @@ export type Host = Message<"scheduler.v1.Host"> & {
  * Use `create(HostSchema)` to create a new message.
  */
 export const HostSchema: GenMessage<Host> = /*@__PURE__*/
-  messageDesc(file_scheduler_v1_scheduler, 11);
+  messageDesc(file_scheduler_v1_scheduler, 12);
 
 /**
  * @generated from service scheduler.v1.SchedulerService
@@ -371,6 +416,17 @@ export const SchedulerService: GenService<{
   place: {
     methodKind: "unary";
     input: typeof PlaceRequestSchema;
+    output: typeof PlaceResponseSchema;
+  },
+  /**
+   * PlaceGroup reserves the same room for each of several sandboxes on one host, in one transaction: all or none.
+   * Place gives each of them what it has here. no_capacity as Place.
+   *
+   * @generated from rpc scheduler.v1.SchedulerService.PlaceGroup
+   */
+  placeGroup: {
+    methodKind: "unary";
+    input: typeof PlaceGroupRequestSchema;
     output: typeof PlaceResponseSchema;
   },
   /**

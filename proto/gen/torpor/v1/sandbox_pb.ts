@@ -1540,7 +1540,7 @@ export type Operation = Message<"torpor.v1.Operation"> & {
   sandboxId: string;
 
   /**
-   * "create", "pause", "resume", "delete".
+   * "create", "pause", "resume", "delete", "snapshot".
    *
    * @generated from field: string kind = 3;
    */

@@ -5,7 +5,7 @@ import { idText } from "../../inputs/text.ts";
 export const operationView = z.object({
   operation_id: idText,
   sandbox_id: idText,
-  kind: z.enum(["create", "pause", "resume", "delete"]),
+  kind: z.enum(["create", "pause", "resume", "delete", "snapshot"]),
   state: z.enum(["running", "succeeded", "failed"]),
   step: z.string().openapi({ description: "The last step that is known to be done." }),
   error: z.object({ code: z.string(), message: z.string() }).nullable(),

@@ -1,0 +1,58 @@
+import { named, type Queryable } from "./database.ts";
+import { readCursor, writeCursor } from "./cursor.ts";
+import { type KeptSnapshotRow, keptSnapshotRows } from "./kept_snapshots.ts";
+
+/** One page of snapshots, newest first. */
+export interface KeptSnapshotPage {
+  snapshots: KeptSnapshotRow[];
+  /** "" on the last page. */
+  nextCursor: string;
+}
+
+/**
+ * A page of the snapshots that a team may use: its own and the platform's, without deleted ones and those of forks.
+ * @throws `invalid_argument` (field `cursor`).
+ */
+export async function listKeptSnapshots(
+  sql: Queryable,
+  teamId: string,
+  page: { limit?: number; cursor?: string } = {},
+): Promise<KeptSnapshotPage> {
+  const limit = page.limit ?? 100;
+  const after = page.cursor ? readCursor(page.cursor) : undefined;
+  const rows = await keptSnapshotRows("list_snapshots", () =>
+    sql`
+    select * from snapshots
+    where (team_id = ${teamId} or (platform and state = 'ready')) and state <> 'deleted' and kind <> 'fork'
+      ${after ? sql`and (created_at, id) < (${after.createdAt}::timestamptz, ${after.id})` : sql``}
+    order by created_at desc, id desc
+    limit ${limit + 1}`);
+  const snapshots = rows.slice(0, limit);
+  const last = snapshots.at(-1);
+  return { snapshots, nextCursor: rows.length > limit && last ? writeCursor(last) : "" };
+}
+
+/** A snapshot to compare with its host's, and whether the operation that makes it still runs. */
+export type KeptSnapshotToReconcile = KeptSnapshotRow & { inOperation: boolean };
+
+/** What the reconciler compares with a host's list: all that should be there, and all rows of what is there. */
+export async function listKeptSnapshotsToReconcile(
+  sql: Queryable,
+  hostId: string,
+  listedIds: string[],
+): Promise<KeptSnapshotToReconcile[]> {
+  return await keptSnapshotRows("list_snapshots_to_reconcile", () =>
+    sql`
+    select *, exists (select from operations where snapshot_id = snapshots.id and kind = 'snapshot' and state = 'running')
+      as in_operation
+    from snapshots
+    where (host_id = ${hostId} and state <> 'deleted') or id = any(${listedIds}::text[])`) as KeptSnapshotToReconcile[];
+}
+
+/** How many sandboxes that are not deleted were spawned from a snapshot. */
+export async function countSpawnedSandboxes(sql: Queryable, snapshotId: string): Promise<number> {
+  const [row] = await named("count_spawned_sandboxes", () =>
+    sql<{ count: number }[]>`
+    select count(*)::int as count from sandboxes where source_snapshot_id = ${snapshotId} and state <> 'deleted'`);
+  return row!.count;
+}
