@@ -41,6 +41,7 @@ export const ERROR_CODES = {
   vm_start_failed: { http: 500, connect: "internal" },
   pager_failed: { http: 500, connect: "aborted" },
   pause_failed: { http: 500, connect: "internal" },
+  snapshot_failed: { http: 500, connect: "internal" },
   resume_failed: { http: 500, connect: "internal" },
   snapshot_corrupt: { http: 500, connect: "data_loss" },
   snapshot_missing: { http: 500, connect: "data_loss" },

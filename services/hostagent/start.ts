@@ -12,6 +12,7 @@ import { machineCapacity } from "./host/machine.ts";
 import { Registration } from "./host/registration.ts";
 import { laterHandlers } from "./rpc/later_handlers.ts";
 import { lifecycleHandlers } from "./rpc/lifecycle_handlers.ts";
+import { snapshotHandlers } from "./rpc/snapshot_handlers.ts";
 import type { HostContext } from "./sandbox/context.ts";
 import { SandboxManager } from "./sandbox/manager.ts";
 import { recoverSandboxes } from "./sandbox/recover.ts";
@@ -66,6 +67,7 @@ export async function startHostAgent(
         ...lifecycleHandlers(manager, hostId),
         ...execHandlers(manager),
         ...fileHandlers(manager),
+        ...snapshotHandlers(manager, context.kept),
         ...laterHandlers(),
         terminate: async () => {
           log("warn", "terminating", { host_id: hostId });

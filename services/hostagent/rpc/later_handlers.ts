@@ -3,9 +3,6 @@ import { TorporError } from "@torpor/errors";
 import type { HostAgentService } from "@torpor/proto/hostagent";
 
 type LaterMethods =
-  | "createSnapshot"
-  | "deleteSnapshot"
-  | "listSnapshots"
   | "inspectSnapshot"
   | "collectSnapshots"
   | "getSandboxMetrics"
@@ -18,9 +15,6 @@ export function laterHandlers(): Pick<ServiceImpl<typeof HostAgentService>, Late
     throw new TorporError("unimplemented", `this host agent does not have ${what} yet`);
   };
   return {
-    createSnapshot: unimplemented("named snapshots"),
-    deleteSnapshot: unimplemented("named snapshots"),
-    listSnapshots: unimplemented("named snapshots"),
     inspectSnapshot: unimplemented("named snapshots"),
     collectSnapshots: unimplemented("named snapshots"),
     getSandboxMetrics: unimplemented("sandbox metrics"),

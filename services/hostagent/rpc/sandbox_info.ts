@@ -1,5 +1,12 @@
 import { create } from "@bufbuild/protobuf";
-import { type SandboxInfo, SandboxInfoSchema, type SnapshotInfo, SnapshotInfoSchema } from "@torpor/proto/hostagent";
+import {
+  type KeptSnapshot,
+  KeptSnapshotSchema,
+  type SandboxInfo,
+  SandboxInfoSchema,
+  type SnapshotInfo,
+  SnapshotInfoSchema,
+} from "@torpor/proto/hostagent";
 import { type Manifest, storedBytes } from "@torpor/snapshot";
 import type { Sandbox } from "../sandbox/sandbox.ts";
 
@@ -37,6 +44,19 @@ export function snapshotInfo(manifest: Manifest): SnapshotInfo {
     pagesData: BigInt(manifest.pages.data),
     createdAtUnixMs: BigInt(Date.parse(manifest.created_at)),
     diskBytes: BigInt(manifest.files.disk.allocated_bytes),
+  });
+}
+
+/** A kept snapshot as the contract has it. */
+export function keptSnapshot(manifest: Manifest): KeptSnapshot {
+  return create(KeptSnapshotSchema, {
+    snapshot: snapshotInfo(manifest),
+    name: manifest.name,
+    sandboxId: manifest.sandbox_id,
+    template: manifest.template,
+    vcpus: manifest.vcpus,
+    memoryMb: manifest.memory_mb,
+    diskSizeMb: manifest.disk_size_mb,
   });
 }
 

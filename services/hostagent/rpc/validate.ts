@@ -1,8 +1,10 @@
 import { TorporError } from "@torpor/errors";
 import { newId, requireId, requireTemplateName } from "@torpor/ids";
-import type { CreateSandboxRequest } from "@torpor/proto/hostagent";
-import type { CreateSpec } from "../sandbox/create_sandbox.ts";
-import type { LifecycleCall } from "../sandbox/manager.ts";
+import type { CreateSandboxRequest, CreateSnapshotRequest } from "@torpor/proto/hostagent";
+import { MAX_SNAPSHOT_NAME } from "@torpor/snapshot";
+import type { BootSpec } from "../sandbox/create_sandbox.ts";
+import type { CreateSpec, LifecycleCall, SnapshotRequest } from "../sandbox/manager.ts";
+import type { SpawnSpec } from "../sandbox/spawn_sandbox.ts";
 
 /** Values that 0 or an empty string stands for (proto/hostagent/v1). */
 const DEFAULTS = { template: "base", vcpus: 1, memoryMb: 512, diskSizeMb: 5120 } as const;
@@ -13,13 +15,32 @@ const MAX_ENV_BYTES = 128 * 1024;
 /** @throws TorporError `invalid_argument` that names the field. */
 export function createSpec(request: CreateSandboxRequest): CreateSpec {
   return {
+    from: request.snapshotId === "" ? bootSpec(request) : spawnSpec(request),
+    timeoutSec: timeoutSec(request.timeoutSec),
+    env: environment(request.env),
+  };
+}
+
+/** @throws TorporError `invalid_argument` that names the field. */
+export function snapshotRequest(request: CreateSnapshotRequest): SnapshotRequest {
+  const { snapshotId, name, keepSandbox } = request;
+  if (snapshotId !== "") requireId(snapshotId, "snapshot_id");
+  if (name.length > MAX_SNAPSHOT_NAME) throw invalid("name", `has more than ${MAX_SNAPSHOT_NAME} characters`);
+  if (/\p{C}/u.test(name)) throw invalid("name", "has control characters");
+  return { snapshotId, name, keepSandbox };
+}
+
+function bootSpec(request: CreateSandboxRequest): BootSpec {
+  return {
     template: requireTemplateName(request.template || DEFAULTS.template),
     vcpus: inRange(request.vcpus || DEFAULTS.vcpus, 1, 16, "vcpus"),
     memoryMb: inRange(request.memoryMb || DEFAULTS.memoryMb, 128, 65_536, "memory_mb"),
     diskSizeMb: inRange(request.diskSizeMb || DEFAULTS.diskSizeMb, 64, 1_048_576, "disk_size_mb"),
-    timeoutSec: timeoutSec(request.timeoutSec),
-    env: environment(request.env),
   };
+}
+
+function spawnSpec({ snapshotId, template, vcpus, memoryMb, diskSizeMb }: CreateSandboxRequest): SpawnSpec {
+  return { snapshotId: requireId(snapshotId, "snapshot_id"), template, vcpus, memoryMb, diskSizeMb };
 }
 
 /** @throws TorporError `invalid_argument` that names the field. */

@@ -2,7 +2,7 @@ import { adoptProcess } from "@torpor/ffi";
 import { log, withSpan } from "@torpor/telemetry";
 import { GuestMemory } from "../memory/guest_memory.ts";
 import { Pager } from "../memory/pager.ts";
-import { readManifest, readTable } from "../snapshot/committed.ts";
+import { readParentManifest, readTable } from "../snapshot/committed.ts";
 import type { HostContext } from "./context.ts";
 import type { VmRecord } from "./record.ts";
 import { type ParentSnapshot, RunningVm } from "./running_vm.ts";
@@ -36,7 +36,7 @@ async function adopt(context: HostContext, sandbox: Sandbox, vm: VmRecord): Prom
   if (pager) resources.use(pager);
   const sizeBytes = sandbox.record.memory_mb * 2 ** 20;
   const memory = resources.use(new GuestMemory(process.duplicateDescriptor(vm.memory_fd), sizeBytes));
-  const parent = pager ? await readParent(context, sandbox) : undefined;
+  const parent = pager ? await readParent(context, vm.parent_id ?? sandbox.record.snapshot_id!) : undefined;
   const vmm = await driver.adopt(process, paths, mark);
   // Its agent may have died between stopping the vCPUs and committing.
   if (!await vmm.isRunning()) await vmm.startVcpus();
@@ -47,7 +47,7 @@ async function adopt(context: HostContext, sandbox: Sandbox, vm: VmRecord): Prom
 }
 
 /** What the VM was resumed from; its next pause stores the difference. */
-async function readParent({ layout }: HostContext, sandbox: Sandbox): Promise<ParentSnapshot> {
-  const manifest = await readManifest(layout, sandbox.record.snapshot_id!);
+async function readParent({ layout }: HostContext, snapshotId: string): Promise<ParentSnapshot> {
+  const manifest = await readParentManifest(layout, snapshotId);
   return { manifest, table: await readTable(layout, manifest) };
 }

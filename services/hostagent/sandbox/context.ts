@@ -1,5 +1,7 @@
 import type { Span } from "@opentelemetry/api";
 import { withSpan } from "@torpor/telemetry";
+import type { KeptSnapshots } from "../snapshot/kept.ts";
+import type { SnapshotReferences } from "../snapshot/references.ts";
 import type { SparePool } from "../spare/spare_pool.ts";
 import type { Images } from "../storage/images.ts";
 import type { Layout } from "../storage/layout.ts";
@@ -11,6 +13,9 @@ export interface HostContext {
   layout: Layout;
   driver: VmmDriver;
   images: Images;
+  /** Who needs which snapshot: asked before anything of one is removed. */
+  references: SnapshotReferences;
+  kept: KeptSnapshots;
   /** Directory of the compiled native files. */
   nativeDirectory: string;
   /** The kernel tells written pages exactly (PAGEMAP_SCAN); otherwise a pause compares memory with the parent. */

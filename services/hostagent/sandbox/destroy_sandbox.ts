@@ -1,15 +1,14 @@
 import { log } from "@torpor/telemetry";
-import type { FoundSnapshot } from "../snapshot/sweep.ts";
+import { releaseSnapshots } from "../snapshot/release.ts";
 import { removeIfPresent } from "../storage/durable_file.ts";
-import type { Layout } from "../storage/layout.ts";
 import type { HostContext } from "./context.ts";
 import type { OperationRecord } from "./record.ts";
 import type { Sandbox } from "./sandbox.ts";
 import { rememberWorkingSet } from "./working_set.ts";
 
 /**
- * Ends a sandbox's VM and removes its snapshots and its directory, the record last: a destroy that is cut short is found
- * and finished at the next start. Lock held by the caller.
+ * Ends a sandbox's VM and removes its directory and those of its snapshots that nobody else reads. The record goes last:
+ * a destroy that is cut short is found and finished at the next start. Lock held by the caller.
  */
 export async function destroySandbox(
   context: HostContext,
@@ -24,21 +23,16 @@ export async function destroySandbox(
     // A full disk must not keep anybody from deleting.
     log("warn", "record_not_saved", { sandbox_id: sandbox.id }, error);
   }
-  const { vm } = sandbox;
+  const { vm, newest, snapshots } = sandbox;
   sandbox.vm = undefined;
   if (vm) await rememberWorkingSet(context, sandbox.record, vm);
   await vm?.[Symbol.asyncDispose]();
-  await removeSnapshots(layout, sandbox.newest);
-  await removeIfPresent(layout.sandbox(sandbox.id).directory);
-}
-
-/** Removes a sandbox's newest snapshot and every generation that it reads. */
-export async function removeSnapshots(layout: Layout, newest: FoundSnapshot | undefined): Promise<void> {
-  if (!newest) return;
-  const { manifest, sources } = newest;
-  for (const snapshotId of new Set([manifest.snapshot_id, ...(sources ?? [])])) {
-    const paths = layout.snapshot(snapshotId);
-    await removeIfPresent(paths.manifest);
-    await removeIfPresent(paths.directory);
+  sandbox.newest = undefined;
+  try {
+    await releaseSnapshots(layout, context.references, snapshots);
+    await removeIfPresent(layout.sandbox(sandbox.id).directory);
+  } catch (error) {
+    sandbox.newest = newest;
+    throw error;
   }
 }

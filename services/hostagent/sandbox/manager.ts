@@ -2,12 +2,15 @@ import { asTorporError, TorporError } from "@torpor/errors";
 import { newId, requireId } from "@torpor/ids";
 import { log, withSpan } from "@torpor/telemetry";
 import type { GuestChannel } from "../guest/channel.ts";
+import { releaseSnapshots } from "../snapshot/release.ts";
 import type { FoundSnapshot } from "../snapshot/sweep.ts";
 import { removeIfPresent } from "../storage/durable_file.ts";
 import type { SandboxAccess } from "./access.ts";
 import type { HostContext } from "./context.ts";
-import { createSandbox, type CreateSpec } from "./create_sandbox.ts";
-import { destroySandbox, removeSnapshots } from "./destroy_sandbox.ts";
+import type { NewSandbox } from "./bring_up.ts";
+import { type BootSpec, createSandbox } from "./create_sandbox.ts";
+import { createSnapshot, findMade, type MadeSnapshot } from "./create_snapshot.ts";
+import { destroySandbox } from "./destroy_sandbox.ts";
 import { idleAtMs, IdleTimers } from "./idle_timers.ts";
 import { KeyedLocks } from "./keyed_locks.ts";
 import { Operations, recordedError } from "./operations.ts";
@@ -16,6 +19,7 @@ import type { OperationKind, OperationRecord } from "./record.ts";
 import { resumeSandbox } from "./resume_sandbox.ts";
 import type { Sandbox } from "./sandbox.ts";
 import { settleLostVm } from "./settle_lost_vm.ts";
+import { spawnSandbox, type SpawnSpec } from "./spawn_sandbox.ts";
 import { watchVm } from "./vm_watch.ts";
 
 /** What every lifecycle call carries. */
@@ -27,8 +31,20 @@ export interface LifecycleCall {
   version: number;
 }
 
+/** What a new sandbox is to be: booted from a template, or spawned from a kept snapshot. */
+export type CreateSpec = Pick<NewSandbox, "timeoutSec" | "env"> & { from: BootSpec | SpawnSpec };
+
+/** A kept snapshot that is to be made of a sandbox. */
+export interface SnapshotRequest {
+  /** Empty: an id of its own. */
+  snapshotId: string;
+  name: string;
+  /** Otherwise the sandbox is paused, and destroyed when the snapshot is there. */
+  keepSandbox: boolean;
+}
+
 /** Work under the sandbox's lock; the signal asks it to stop where that is safe. */
-type Work<T> = (sandbox: Sandbox, signal: AbortSignal) => Promise<T>;
+type Work<T> = (sandbox: Sandbox, signal: AbortSignal, operation: OperationRecord) => Promise<T>;
 
 /**
  * All sandboxes of this host. Each lifecycle operation is idempotent by its id, fenced by its version and holds its
@@ -48,6 +64,8 @@ export class SandboxManager implements SandboxAccess, AsyncDisposable {
   constructor(context: HostContext, recovered: Sandbox[] = [], orphans = new Map<string, FoundSnapshot>()) {
     this.#context = context;
     this.#orphans = orphans;
+    context.references.watch(() => this.list().flatMap(({ snapshots }) => snapshots));
+    context.references.watch(() => orphans.values());
     this.#idle = new IdleTimers((sandbox) => this.#pauseIdle(sandbox));
     for (const sandbox of recovered) {
       this.#sandboxes.set(sandbox.id, sandbox);
@@ -68,23 +86,32 @@ export class SandboxManager implements SandboxAccess, AsyncDisposable {
   }
 
   /**
-   * Boots a new sandbox and waits until its agent answers. A failed one leaves nothing.
-   * @throws TorporError `already_exists`, `template_not_found`, `no_space`, and as `bootVm`.
+   * Boots or spawns a new sandbox and waits until its agent answers. A failed one leaves nothing.
+   * @throws TorporError `already_exists`, and as `createSandbox` and `spawnSandbox`.
    */
   async create(call: LifecycleCall, spec: CreateSpec): Promise<Sandbox> {
     return await this.#operate("create", call, async (operation) => {
-      if (this.#sandboxes.has(call.sandboxId)) {
+      const existing = this.#sandboxes.get(call.sandboxId);
+      if (existing) {
+        // The same call, begun before this agent was started.
+        if (existing.record.operation?.operation_id === operation.operation_id) return existing;
         throw new TorporError("already_exists", `sandbox ${call.sandboxId} exists on this host`);
       }
       const interrupt = new AbortController();
-      return await createSandbox(this.#context, call, spec, operation, interrupt.signal, {
-        began: (sandbox) => {
+      const { sandboxId, version } = call;
+      const { timeoutSec, env, from } = spec;
+      const wanted = { sandboxId, version, timeoutSec, env, operation };
+      const events = {
+        began: (sandbox: Sandbox) => {
           sandbox.interrupt = interrupt;
           this.#sandboxes.set(sandbox.id, sandbox);
         },
-        failed: (sandbox) => void this.#sandboxes.delete(sandbox.id),
-        running: (sandbox) => this.#watch(sandbox),
-      });
+        failed: (sandbox: Sandbox) => void this.#sandboxes.delete(sandbox.id),
+        running: (sandbox: Sandbox) => this.#watch(sandbox),
+      };
+      return "snapshotId" in from
+        ? await spawnSandbox(this.#context, wanted, from, interrupt.signal, events)
+        : await createSandbox(this.#context, wanted, from, interrupt.signal, events);
     });
   }
 
@@ -120,6 +147,31 @@ export class SandboxManager implements SandboxAccess, AsyncDisposable {
   }
 
   /**
+   * Makes a kept snapshot of a sandbox, which goes on or is destroyed. A repeated call, by operation or by snapshot id,
+   * gives the snapshot that there is.
+   * @throws TorporError `sandbox_not_found`, `fenced`, and as `createSnapshot`; `pause_failed` and as `pause` when the
+   *   sandbox is not kept. Until the snapshot is there, the sandbox is not destroyed.
+   */
+  async snapshot(call: LifecycleCall, { snapshotId, name, keepSandbox }: SnapshotRequest): Promise<MadeSnapshot> {
+    const made = snapshotId === "" ? undefined : findMade(this.#context, call.sandboxId, snapshotId);
+    if (made && !this.#sandboxes.has(call.sandboxId)) return made;
+    const kind = keepSandbox ? "snapshot" : "snapshot_and_destroy";
+    return await this.#change(kind, call, async (sandbox, signal, operation) => {
+      operation.snapshot_id ??= snapshotId || newId();
+      await sandbox.save(this.#context.layout);
+      if (!keepSandbox) await pauseSandbox(this.#context, sandbox, { expectResume: false }, signal);
+      const spec = { snapshotId: operation.snapshot_id, name };
+      const result = await createSnapshot(this.#context, sandbox, spec, signal);
+      if (!keepSandbox) {
+        this.#idle.stop(sandbox);
+        await destroySandbox(this.#context, sandbox, operation);
+        this.#sandboxes.delete(sandbox.id);
+      }
+      return result;
+    });
+  }
+
+  /**
    * Ends a sandbox and removes everything of it. Always succeeds in the end: unknown ids are fine, an operation in flight is
    * interrupted where that is safe, else waited for.
    * @throws TorporError `fenced`, `internal` when files cannot be removed (call again).
@@ -133,9 +185,8 @@ export class SandboxManager implements SandboxAccess, AsyncDisposable {
         await destroySandbox(this.#context, sandbox, operation);
       }
       // What an unreadable record or a lost one has left.
-      await removeSnapshots(this.#context.layout, this.#orphans.get(call.sandboxId));
+      await this.#removeOrphan(call.sandboxId);
       await removeIfPresent(this.#context.layout.sandbox(call.sandboxId).directory);
-      this.#orphans.delete(call.sandboxId);
       this.#sandboxes.delete(call.sandboxId);
     });
   }
@@ -211,7 +262,9 @@ export class SandboxManager implements SandboxAccess, AsyncDisposable {
   /** @throws TorporError `sandbox_not_found`, `conflict` when it is not running. */
   #running(sandboxId: string): Sandbox {
     const sandbox = this.get(sandboxId);
-    if (sandbox.status === "running" && sandbox.vm && !sandbox.vm.ended) return sandbox;
+    // It runs on while a snapshot of it is made.
+    const runs = sandbox.status === "running" || sandbox.status === "snapshotting";
+    if (runs && sandbox.vm && !sandbox.vm.ended) return sandbox;
     throw new TorporError("conflict", `sandbox ${sandboxId} is ${sandbox.status}`, {
       hint: sandbox.status === "paused" ? "resume it first" : undefined,
     });
@@ -229,6 +282,7 @@ export class SandboxManager implements SandboxAccess, AsyncDisposable {
       state: "running",
       error_code: "",
       error_message: "",
+      snapshot_id: null,
     };
     const attributes = { "torpor.sandbox_id": call.sandboxId, "torpor.operation_id": operationId };
     return await this.#operations.run(operationId, call.sandboxId, kind, async () => {
@@ -248,12 +302,14 @@ export class SandboxManager implements SandboxAccess, AsyncDisposable {
       if (last?.operation_id === operation.operation_id && last.state === "failed") throw recordedError(last);
       requireNewest(sandbox, call.version);
       record.version = Math.max(record.version, call.version);
+      // The same call, begun before this agent was started.
+      if (last?.operation_id === operation.operation_id) operation.snapshot_id = last.snapshot_id;
       record.operation = operation;
       const interrupt = sandbox.interrupt = new AbortController();
       // A resume is noted together with its VM: before that, nothing has happened that a restart would have to know.
       if (kind !== "resume") await sandbox.save(this.#context.layout);
       try {
-        const result = await work(sandbox, interrupt.signal);
+        const result = await work(sandbox, interrupt.signal, operation);
         operation.state = "succeeded";
         return result;
       } catch (thrown) {
@@ -261,10 +317,23 @@ export class SandboxManager implements SandboxAccess, AsyncDisposable {
         throw thrown;
       } finally {
         sandbox.interrupt = undefined;
-        await this.#saveOutcome(sandbox);
-        if (!this.#closing) this.#idle.start(sandbox);
+        if (this.#sandboxes.has(sandbox.id)) {
+          await this.#saveOutcome(sandbox);
+          if (!this.#closing) this.#idle.start(sandbox);
+        }
       }
     });
+  }
+
+  async #removeOrphan(sandboxId: string): Promise<void> {
+    const orphan = this.#orphans.get(sandboxId);
+    this.#orphans.delete(sandboxId);
+    try {
+      await releaseSnapshots(this.#context.layout, this.#context.references, [orphan]);
+    } catch (error) {
+      if (orphan) this.#orphans.set(sandboxId, orphan);
+      throw error;
+    }
   }
 
   async #fail(sandbox: Sandbox, operation: OperationRecord, thrown: unknown): Promise<void> {

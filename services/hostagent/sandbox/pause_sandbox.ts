@@ -1,6 +1,6 @@
 import { isErrorCode, TorporError } from "@torpor/errors";
 import { log } from "@torpor/telemetry";
-import { releaseGenerations } from "../snapshot/release.ts";
+import { releaseSnapshots } from "../snapshot/release.ts";
 import type { FoundSnapshot } from "../snapshot/sweep.ts";
 import { type HostContext, step } from "./context.ts";
 import { hostError } from "./host_error.ts";
@@ -34,26 +34,29 @@ export async function pauseSandbox(
     throw hostError(thrown, "pause_failed", "the sandbox could not be paused");
   }
   // Committed: from here on nothing may fail the pause, and the VM must not run again.
+  const replaced = sandbox.snapshots;
   sandbox.newest = snapshot;
   record.snapshot_id = snapshot.manifest.snapshot_id;
   sandbox.vm = undefined;
   sandbox.rest("paused", "");
   try {
-    await step(context, sandbox.id, "pause.release", () => release(context, sandbox, vm, snapshot));
+    await step(context, sandbox.id, "pause.release", () => release(context, sandbox, vm, replaced));
   } catch (error) {
     log("error", "vm_not_released", { sandbox_id: sandbox.id }, error);
   }
 }
 
 /** Frees what the VM held. What cannot be freed now is freed at the next start. */
-async function release(context: HostContext, sandbox: Sandbox, vm: RunningVm, snapshot: FoundSnapshot): Promise<void> {
+async function release(
+  context: HostContext,
+  sandbox: Sandbox,
+  vm: RunningVm,
+  replaced: FoundSnapshot[],
+): Promise<void> {
   await rememberWorkingSet(context, sandbox.record, vm);
   await vm[Symbol.asyncDispose]();
   await removeLiveFiles(context.layout, sandbox.id);
-  if (!vm.parent) return;
-  const { manifest, table } = vm.parent;
-  const older = new Set([manifest.snapshot_id, ...table.sources]);
-  await releaseGenerations(context.layout, older, new Set(snapshot.sources));
+  await releaseSnapshots(context.layout, context.references, replaced);
 }
 
 function requirePaused({ record }: Sandbox): void {

@@ -26,6 +26,8 @@ const vmSchema = z.strictObject({
   /** Descriptor numbers inside the VMM and the pager, by which a restarted agent finds their memory again. */
   memory_fd: count,
   pager: processSchema.extend({ stats_fd: count }).nullable(),
+  /** The snapshot that its memory is a difference to; null for a VM that was booted. */
+  parent_id: id.nullable().default(null),
   /** Dirty pages are tracked since the resume. */
   tracking: z.boolean(),
 });
@@ -33,8 +35,19 @@ const vmSchema = z.strictObject({
 /** What is needed to adopt a running VM. */
 export type VmRecord = z.infer<typeof vmSchema>;
 
-/** What a lifecycle operation does. `auto_pause` is a pause that the agent began by itself. */
-export const operationKinds = ["create", "pause", "auto_pause", "resume", "destroy"] as const;
+/**
+ * What a lifecycle operation does. `auto_pause` is a pause that the agent began by itself; `snapshot` keeps a snapshot of
+ * the sandbox, `snapshot_and_destroy` turns the sandbox into one.
+ */
+export const operationKinds = [
+  "create",
+  "pause",
+  "auto_pause",
+  "resume",
+  "snapshot",
+  "snapshot_and_destroy",
+  "destroy",
+] as const;
 /** See {@linkcode operationKinds}. */
 export type OperationKind = typeof operationKinds[number];
 
@@ -44,6 +57,8 @@ const operationSchema = z.strictObject({
   state: z.enum(["running", "succeeded", "failed"]),
   error_code: z.string(),
   error_message: z.string(),
+  /** The kept snapshot that a `snapshot` or `snapshot_and_destroy` makes. */
+  snapshot_id: id.nullable().default(null),
 });
 
 /** The operation in flight, or the last one. */

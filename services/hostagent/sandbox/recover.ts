@@ -1,40 +1,66 @@
+import type { ErrorCode } from "@torpor/errors";
 import { isId } from "@torpor/ids";
 import { log } from "@torpor/telemetry";
+import { releaseSnapshots } from "../snapshot/release.ts";
 import { type FoundSnapshot, sweepSnapshots } from "../snapshot/sweep.ts";
 import { namesIn, readIfPresent, removeIfPresent } from "../storage/durable_file.ts";
 import { adoptVm } from "./adopt_vm.ts";
 import type { HostContext } from "./context.ts";
-import { removeSnapshots } from "./destroy_sandbox.ts";
 import { removeLiveFiles } from "./live_files.ts";
-import { parseRecord, type SandboxRecord } from "./record.ts";
+import { type OperationKind, parseRecord, type SandboxRecord } from "./record.ts";
 import { Sandbox } from "./sandbox.ts";
 import { killSpares, killStrays } from "./strays.ts";
 
 /** What an earlier agent left behind. */
 export interface Recovered {
   sandboxes: Sandbox[];
-  /** Snapshots without a sandbox record: kept, and removed only by a destroy. */
+  /** Newest generations without a sandbox record: kept, and removed only by a destroy. */
   orphans: Map<string, FoundSnapshot>;
 }
 
+/** What an operation has failed with that a restart has cut short. */
+const FAILURE: Record<OperationKind, ErrorCode> = {
+  create: "vm_start_failed",
+  pause: "pause_failed",
+  auto_pause: "pause_failed",
+  resume: "resume_failed",
+  snapshot: "snapshot_failed",
+  snapshot_and_destroy: "snapshot_failed",
+  destroy: "internal",
+};
+
+/** A record as it was read; "unreadable" when there is one that cannot be. */
+type ReadRecord = SandboxRecord | undefined | "unreadable";
+
 /**
  * Takes over what an earlier agent left, before anything is served: drops staged snapshots, finishes what was committed,
- * adopts VMs that run, and kills VMs that must not. Committed snapshots are never deleted here.
+ * adopts VMs that run, and kills VMs that must not. Newest generations and kept snapshots are never deleted here.
  */
 export async function recoverSandboxes(context: HostContext): Promise<Recovered> {
-  const { layout } = context;
+  const { layout, references } = context;
   for (const directory of [layout.sandboxes, layout.snapshots, layout.staging]) {
     await Deno.mkdir(directory, { recursive: true, mode: 0o700 });
   }
-  const newest = await sweepSnapshots(layout);
+  const records = new Map<string, ReadRecord>();
+  for (const id of (await namesIn(layout.sandboxes)).filter(isId)) records.set(id, await readRecord(context, id));
+  const swept = await sweepSnapshots(layout, parentIds(records.values()));
+  for (const snapshot of swept.kept.values()) context.kept.add(snapshot);
+  const { newest, parents } = swept;
   const sandboxes: Sandbox[] = [];
-  for (const id of (await namesIn(layout.sandboxes)).filter(isId)) {
-    const sandbox = await recoverSandbox(context, id, newest.get(id));
-    if (!sandbox) continue;
-    newest.delete(id);
-    sandboxes.push(sandbox);
-    log("info", "sandbox_recovered", { sandbox_id: id, status: sandbox.status, reason: sandbox.record.reason });
+  using _sandboxes = references.watch(() => sandboxes.flatMap(({ snapshots }) => snapshots));
+  using _newest = references.watch(() => newest.values());
+  {
+    using _parents = references.watch(() => parents.values());
+    for (const [id, record] of records) {
+      const sandbox = await recoverSandbox(context, id, record, newest);
+      if (!sandbox) continue;
+      sandboxes.push(sandbox);
+      newest.delete(id);
+      log("info", "sandbox_recovered", { sandbox_id: id, status: sandbox.status, reason: sandbox.record.reason });
+    }
   }
+  // Of VMs that are gone.
+  await releaseSnapshots(layout, references, parents.values());
   await killSpares(context, new Set(sandboxes.flatMap(({ vm }) => vm ? [vm.vmm.process.pid] : [])));
   for (const [sandboxId, { manifest }] of newest) {
     log("error", "snapshot_without_sandbox", { sandbox_id: sandboxId, snapshot_id: manifest.snapshot_id });
@@ -42,26 +68,35 @@ export async function recoverSandboxes(context: HostContext): Promise<Recovered>
   return { sandboxes, orphans: newest };
 }
 
+function parentIds(records: Iterable<ReadRecord>): string[] {
+  const ids: string[] = [];
+  for (const record of records) {
+    if (record && record !== "unreadable" && record.vm?.parent_id) ids.push(record.vm.parent_id);
+  }
+  return ids;
+}
+
 async function recoverSandbox(
   context: HostContext,
   id: string,
-  found: FoundSnapshot | undefined,
+  record: ReadRecord,
+  newest: Map<string, FoundSnapshot>,
 ): Promise<Sandbox | undefined> {
   const { layout } = context;
-  const record = await readRecord(context, id);
+  const found = newest.get(id);
   if (record === "unreadable") {
     // Its files stay for the operator, and its snapshot; only a destroy removes them.
     await killStrays(context, id);
     return undefined;
   }
-  const kind = record?.operation?.state === "running" ? record.operation.kind : undefined;
-  if (!record || kind === "create" || kind === "destroy") {
+  if (!record || isGivenUp(context, record)) {
     // A creation or deletion that was cut short, or a directory without a record.
     await killStrays(context, id);
-    if (kind === "destroy") await removeSnapshots(layout, found);
+    if (record && newest.delete(id)) await releaseSnapshots(layout, context.references, [found]);
     await removeIfPresent(layout.sandbox(id).directory);
     return undefined;
   }
+  const kind = record.operation?.state === "running" ? record.operation.kind : undefined;
   const sandbox = new Sandbox(record);
   sandbox.newest = found;
   const committed = found !== undefined && found.manifest.snapshot_id !== record.snapshot_id;
@@ -69,7 +104,7 @@ async function recoverSandbox(
   // A VM that was overtaken by its own snapshot, or whose resume nobody has confirmed, must not run.
   const mayRun = record.vm !== null && !committed && kind !== "resume";
   sandbox.vm = mayRun ? await adoptVm(context, sandbox) : undefined;
-  settle(sandbox, kind, committed);
+  settle(context, sandbox, kind, committed);
   if (!sandbox.vm) {
     await killStrays(context, id);
     if (record.state === "paused") await removeLiveFiles(layout, id);
@@ -83,7 +118,15 @@ async function recoverSandbox(
   return sandbox;
 }
 
-async function readRecord(context: HostContext, id: string): Promise<SandboxRecord | undefined | "unreadable"> {
+/** Nothing is to be left of it: its creation or its deletion was cut short. */
+function isGivenUp({ kept }: HostContext, { operation }: SandboxRecord): boolean {
+  if (operation?.state !== "running") return false;
+  const { kind, snapshot_id } = operation;
+  if (kind === "snapshot_and_destroy") return snapshot_id !== null && kept.find(snapshot_id) !== undefined;
+  return kind === "create" || kind === "destroy";
+}
+
+async function readRecord(context: HostContext, id: string): Promise<ReadRecord> {
   const paths = context.layout.sandbox(id);
   const running = await readOne(id, paths.runningRecord);
   const durable = await readOne(id, paths.record);
@@ -93,7 +136,7 @@ async function readRecord(context: HostContext, id: string): Promise<SandboxReco
   return running.revision > durable.revision ? running : durable;
 }
 
-async function readOne(id: string, path: string): Promise<SandboxRecord | undefined | "unreadable"> {
+async function readOne(id: string, path: string): Promise<ReadRecord> {
   const text = await readIfPresent(path);
   if (text === undefined) return undefined;
   try {
@@ -105,7 +148,12 @@ async function readOne(id: string, path: string): Promise<SandboxRecord | undefi
 }
 
 /** Brings the record in line with what was found; the operation in flight gets its outcome. */
-function settle(sandbox: Sandbox, kind: string | undefined, committed: boolean): void {
+function settle(
+  { kept }: HostContext,
+  sandbox: Sandbox,
+  kind: OperationKind | undefined,
+  committed: boolean,
+): void {
   const { record } = sandbox;
   const { operation } = record;
   if (committed) {
@@ -119,11 +167,12 @@ function settle(sandbox: Sandbox, kind: string | undefined, committed: boolean):
   }
   record.vm = sandbox.vm?.record ?? null;
   if (!operation || operation.state !== "running") return;
-  if (committed) {
+  const made = operation.snapshot_id !== null && kept.find(operation.snapshot_id) !== undefined;
+  if (kind === "snapshot" ? made : committed && kind !== "snapshot_and_destroy") {
     operation.state = "succeeded";
     return;
   }
   operation.state = "failed";
-  operation.error_code = kind === "resume" ? "resume_failed" : "pause_failed";
+  operation.error_code = FAILURE[kind!];
   operation.error_message = "the host agent was restarted meanwhile";
 }

@@ -2,6 +2,8 @@ import { assertEquals } from "@std/assert";
 import { newId } from "@torpor/ids";
 import { Images } from "../storage/images.ts";
 import { Layout } from "../storage/layout.ts";
+import { KeptSnapshots } from "../snapshot/kept.ts";
+import { SnapshotReferences } from "../snapshot/references.ts";
 import { namesIn } from "../storage/durable_file.ts";
 import { QemuDriver } from "../vmm/qemu/driver.ts";
 import type { HostContext } from "./context.ts";
@@ -23,7 +25,19 @@ async function withHost(work: (context: HostContext) => Promise<void>): Promise<
     nativeDirectory: "/nowhere",
   });
   const images = new Images(layout.cache, layout.images);
-  await work({ layout, driver, images, nativeDirectory: "/nowhere", tracking: true, copySlots: new Semaphore(1) });
+  const references = new SnapshotReferences();
+  const kept = new KeptSnapshots(layout, references);
+  await work({
+    layout,
+    driver,
+    images,
+    references,
+    kept,
+    nativeDirectory: "/nowhere",
+    tracking: true,
+    prefetch: false,
+    copySlots: new Semaphore(1),
+  });
   await Deno.remove(home, { recursive: true });
 }
 
@@ -68,6 +82,7 @@ Deno.test("a process that merely got the number of a VMM is neither adopted nor 
       accelerator: "tcg" as const,
       memory_fd: 3,
       pager: null,
+      parent_id: null,
       tracking: false,
     };
     await writeRecord(context.layout, JSON.stringify(recordOf(id, { vm })), id);
@@ -103,6 +118,7 @@ Deno.test("a deletion that was cut short is finished, an empty directory is remo
       state: "running" as const,
       error_code: "",
       error_message: "",
+      snapshot_id: null,
     };
     const id = newId();
     await writeRecord(layout, JSON.stringify(recordOf(id, { operation })), id);

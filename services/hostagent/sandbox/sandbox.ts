@@ -6,13 +6,23 @@ import type { OperationKind, SandboxRecord } from "./record.ts";
 import type { RunningVm } from "./running_vm.ts";
 
 /** What ListSandboxes shows: where the sandbox rests, or what is being done to it. */
-export type SandboxStatus = "starting" | "running" | "pausing" | "paused" | "resuming" | "deleting" | "failed";
+export type SandboxStatus =
+  | "starting"
+  | "running"
+  | "pausing"
+  | "paused"
+  | "resuming"
+  | "snapshotting"
+  | "deleting"
+  | "failed";
 
 const STATUS_DURING: Record<OperationKind, SandboxStatus> = {
   create: "starting",
   pause: "pausing",
   auto_pause: "pausing",
   resume: "resuming",
+  snapshot: "snapshotting",
+  snapshot_and_destroy: "pausing",
   destroy: "deleting",
 };
 
@@ -39,8 +49,16 @@ export class Sandbox {
 
   get status(): SandboxStatus {
     const { operation, state } = this.record;
-    if (operation?.state === "running") return STATUS_DURING[operation.kind];
+    if (operation?.state === "running" && !(operation.kind === "snapshot" && state === "paused")) {
+      return STATUS_DURING[operation.kind];
+    }
     return state === "new" ? "starting" : state;
+  }
+
+  /** The snapshots that it needs: its newest generation, and what its running VM was resumed from. */
+  get snapshots(): FoundSnapshot[] {
+    const parent = this.vm?.parent && { manifest: this.vm.parent.manifest, sources: this.vm.parent.table.sources };
+    return [this.newest, parent].filter((snapshot) => snapshot !== undefined);
   }
 
   /** Notes that the sandbox is being used. */

@@ -9,6 +9,7 @@ import {
   storedBytes,
   ZERO_SOURCE,
 } from "@torpor/snapshot";
+import { readIfPresent } from "../storage/durable_file.ts";
 import type { Layout } from "../storage/layout.ts";
 
 /** A snapshot on disk whose manifest was read. */
@@ -26,9 +27,23 @@ export interface VerifiedSnapshot extends CommittedSnapshot {
  * @throws TorporError `snapshot_missing`, `snapshot_corrupt`.
  */
 export async function readManifest(layout: Layout, snapshotId: string): Promise<Manifest> {
-  const manifest = parseManifest(await readText(layout.snapshot(snapshotId).manifest));
+  return manifestOf(snapshotId, await readText(layout.snapshot(snapshotId).manifest));
+}
+
+function manifestOf(snapshotId: string, text: string): Manifest {
+  const manifest = parseManifest(text);
   if (manifest.snapshot_id !== snapshotId) throw corrupt("the manifest is of another snapshot");
   return manifest;
+}
+
+/**
+ * Reads the manifest of what a running VM was resumed from: also of a kept snapshot that was deleted since.
+ * @throws TorporError `snapshot_missing`, `snapshot_corrupt`.
+ */
+export async function readParentManifest(layout: Layout, snapshotId: string): Promise<Manifest> {
+  const { manifest, deletedManifest } = layout.snapshot(snapshotId);
+  const text = await readIfPresent(manifest) ?? await readText(deletedManifest);
+  return manifestOf(snapshotId, text);
 }
 
 /**

@@ -63,6 +63,22 @@ export class StagedSnapshot implements AsyncDisposable {
     return { bytes: size, allocated_bytes: (blocks ?? 0) * 512 };
   }
 
+  /**
+   * Takes all of a committed snapshot by second names for its files but its data, which goes on being read where it is:
+   * the new snapshot's own data is empty.
+   */
+  async linkSnapshot(from: SnapshotPaths): Promise<void> {
+    await Deno.link(from.state, this.paths.state);
+    await Deno.link(from.memoryHeader, this.paths.memoryHeader);
+    await Deno.link(from.disk, this.paths.disk);
+    await writeAndSync(this.paths.memoryData, new Uint8Array());
+    try {
+      await Deno.link(from.workingSet, this.paths.workingSet);
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+    }
+  }
+
   /** Makes the snapshot real: manifest, fsync of everything, rename, fsync of the parent directory. */
   async commit(manifest: Manifest): Promise<void> {
     await writeAndSync(this.paths.manifest, new TextEncoder().encode(formatManifest(manifest)));

@@ -3,24 +3,60 @@ import type { Manifest } from "@torpor/snapshot";
 import { log } from "@torpor/telemetry";
 import { namesIn, readIfPresent, removeIfPresent } from "../storage/durable_file.ts";
 import type { Layout } from "../storage/layout.ts";
-import { readManifest, readTable } from "./committed.ts";
-import { releaseGenerations } from "./release.ts";
+import { readManifest, readParentManifest, readTable } from "./committed.ts";
+import { SnapshotReferences } from "./references.ts";
+import { releaseUnreferenced } from "./release.ts";
 
-/** A sandbox's newest snapshot. */
+/** A committed snapshot and what it reads. */
 export interface FoundSnapshot {
   manifest: Manifest;
-  /** Generations that its table reads; undefined when the table is damaged. */
+  /** Snapshots that its table reads; undefined when the table is damaged. */
   sources: string[] | undefined;
 }
 
+/** What a sweep found. */
+export interface SweptSnapshots {
+  /** The newest generation of each sandbox, by sandbox id. */
+  newest: Map<string, FoundSnapshot>;
+  /** Snapshots that belong to no sandbox, by their own id. */
+  kept: Map<string, FoundSnapshot>;
+  /** What running VMs were resumed from, as far as it is still there, by its own id. */
+  parents: Map<string, FoundSnapshot>;
+}
+
 /**
- * Cleans up after an agent that was killed, before anything runs: staged snapshots are dropped, replaced generations are
- * released. A committed newest generation is never deleted, whether its sandbox is known or not.
- * @returns the newest snapshot of each sandbox, by sandbox id.
+ * Cleans up after an agent that was killed, before anything runs: staged snapshots are dropped, replaced generations and
+ * deleted snapshots are released. A newest generation and a kept snapshot are never deleted, whether a sandbox is known or not.
+ * @param parentIds what VMs that may be running were resumed from.
  */
-export async function sweepSnapshots(layout: Layout): Promise<Map<string, FoundSnapshot>> {
+export async function sweepSnapshots(layout: Layout, parentIds: Iterable<string> = []): Promise<SweptSnapshots> {
   for (const name of await namesIn(layout.staging)) await removeIfPresent(`${layout.staging}/${name}`);
   const ids = (await namesIn(layout.snapshots)).filter(isId);
+  const { manifests, unreadable } = await readManifests(layout, ids);
+  const swept: SweptSnapshots = { newest: new Map(), kept: new Map(), parents: new Map() };
+  for (const manifest of newestOf(manifests.values())) {
+    swept.newest.set(manifest.sandbox_id, await found(layout, manifest));
+  }
+  for (const manifest of manifests.values()) {
+    if (manifest.kind === "kept") swept.kept.set(manifest.snapshot_id, await found(layout, manifest));
+  }
+  for (const id of new Set(parentIds)) {
+    try {
+      if (ids.includes(id)) swept.parents.set(id, await found(layout, await readParentManifest(layout, id)));
+    } catch (error) {
+      log("error", "snapshot_unreadable", { snapshot_id: id }, error);
+      unreadable.add(id);
+    }
+  }
+  // Somebody's table may not be known then, so neither is what it needs: nothing is released.
+  if (unreadable.size === 0) await releaseUnneeded(layout, ids, swept);
+  return swept;
+}
+
+async function readManifests(
+  layout: Layout,
+  ids: string[],
+): Promise<{ manifests: Map<string, Manifest>; unreadable: Set<string> }> {
   const manifests = new Map<string, Manifest>();
   const unreadable = new Set<string>();
   for (const id of ids) {
@@ -32,42 +68,40 @@ export async function sweepSnapshots(layout: Layout): Promise<Map<string, FoundS
       unreadable.add(id);
     }
   }
-  const newest = new Map<string, FoundSnapshot>();
-  for (const manifest of newestOf(manifests.values())) {
-    newest.set(manifest.sandbox_id, { manifest, sources: await readSources(layout, manifest) });
-  }
-  await releaseUnneeded(layout, ids, newest, unreadable);
-  return newest;
+  return { manifests, unreadable };
 }
 
 function newestOf(manifests: Iterable<Manifest>): Manifest[] {
   const newest = new Map<string, Manifest>();
   for (const manifest of manifests) {
+    if (manifest.kind !== "generation") continue;
     const other = newest.get(manifest.sandbox_id);
     if (!other || other.generation < manifest.generation) newest.set(manifest.sandbox_id, manifest);
   }
   return [...newest.values()];
 }
 
-async function readSources(layout: Layout, manifest: Manifest): Promise<string[] | undefined> {
+async function found(layout: Layout, manifest: Manifest): Promise<FoundSnapshot> {
   try {
-    return (await readTable(layout, manifest)).sources;
+    return { manifest, sources: (await readTable(layout, manifest)).sources };
   } catch (error) {
     log("error", "snapshot_unreadable", { snapshot_id: manifest.snapshot_id }, error);
-    return undefined;
+    return { manifest, sources: undefined };
   }
 }
 
 async function releaseUnneeded(
   layout: Layout,
   ids: string[],
-  newest: Map<string, FoundSnapshot>,
-  unreadable: Set<string>,
+  { newest, kept, parents }: SweptSnapshots,
 ): Promise<void> {
-  const found = [...newest.values()];
-  // Somebody's table cannot be read, so what it needs is not known: nothing is released.
-  if (unreadable.size > 0 || found.some(({ sources }) => sources === undefined)) return;
-  const kept = new Set(found.map(({ manifest }) => manifest.snapshot_id));
-  const needed = new Set(found.flatMap(({ sources }) => sources ?? []));
-  await releaseGenerations(layout, ids.filter((id) => !kept.has(id)), needed);
+  const references = new SnapshotReferences();
+  for (const roots of [newest, kept, parents]) references.watch(() => roots.values());
+  const current = references.current();
+  if (!current.complete) return;
+  try {
+    await releaseUnreferenced(layout, ids, current);
+  } catch (error) {
+    log("warn", "snapshots_not_released", {}, error);
+  }
 }

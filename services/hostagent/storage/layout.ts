@@ -22,6 +22,8 @@ export interface SandboxPaths {
 export interface SnapshotPaths {
   directory: string;
   manifest: string;
+  /** The manifest of a kept snapshot that was deleted while a VM runs that was resumed from it. */
+  deletedManifest: string;
   state: string;
   memoryHeader: string;
   memoryData: string;
@@ -102,6 +104,7 @@ function snapshotPaths(directory: string): SnapshotPaths {
   return {
     directory,
     manifest: join(directory, "manifest.json"),
+    deletedManifest: join(directory, "manifest.deleted.json"),
     state: join(directory, "state"),
     memoryHeader: join(directory, "memory.header"),
     memoryData: join(directory, "memory.data"),
