@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { TorporError } from "@torpor/errors";
 import { ID_PATTERN } from "@torpor/ids";
+import { crc32c } from "./crc32c.ts";
 
 /** The schema that this version writes. It reads schema 1, too, which had generations only. */
 export const MANIFEST_SCHEMA = 2;
@@ -65,6 +66,15 @@ export const manifestSchema = schema1.extend({
   kind: z.enum(["generation", "kept"]),
   /** For people, of a kept snapshot; may be empty. */
   name: z.string().max(MAX_SNAPSHOT_NAME),
+  files: schema1.shape.files.extend({
+    disk: z.strictObject({
+      bytes: count,
+      /** What the file system has allocated for it; of a difference: what that stores. */
+      allocated_bytes: count,
+      /** The disk is stored as a difference to another snapshot's (`disk.header`, `disk.data`). Absent: whole, `disk.raw`. */
+      difference: z.strictObject({ header: checkedFile, data: checkedFile }).optional(),
+    }),
+  }),
 });
 
 /** See {@linkcode manifestSchema}. */
@@ -72,8 +82,11 @@ export type Manifest = z.infer<typeof manifestSchema>;
 
 const anySchema = z.discriminatedUnion("schema", [
   schema1.transform((old): Manifest => ({ ...old, schema: MANIFEST_SCHEMA, kind: "generation", name: "" })),
-  manifestSchema,
+  manifestSchema.extend({ crc32c: checksum }).transform(({ crc32c: _, ...manifest }): Manifest => manifest),
 ]);
+
+/** The checksum is of the text, so it is taken from what was read and not from what that means. */
+const checkedSchema = z.looseObject({ schema: z.literal(MANIFEST_SCHEMA), crc32c: checksum });
 
 /**
  * Reads a manifest of any schema as one of the newest.
@@ -87,7 +100,10 @@ export function parseManifest(text: string): Manifest {
     throw new TorporError("snapshot_corrupt", "the manifest is no JSON", { cause });
   }
   const result = anySchema.safeParse(value);
-  if (result.success) return result.data;
+  if (result.success) {
+    requireChecksum(value);
+    return result.data;
+  }
   const fields = result.error.issues.map((issue) => issue.path.join(".") || "(root)");
   throw new TorporError("snapshot_corrupt", `the manifest is invalid at ${[...new Set(fields)].join(", ")}`, {
     cause: result.error,
@@ -96,11 +112,26 @@ export function parseManifest(text: string): Manifest {
 
 /** The text that {@linkcode parseManifest} reads. */
 export function formatManifest(manifest: Manifest): string {
-  return JSON.stringify(manifestSchema.parse(manifest), null, 2) + "\n";
+  const checked = manifestSchema.parse(manifest);
+  return JSON.stringify({ ...checked, crc32c: checksumOf(checked) }, null, 2) + "\n";
+}
+
+/** Schema 1 had none. */
+function requireChecksum(value: unknown): void {
+  const { success, data } = checkedSchema.safeParse(value);
+  if (!success) return;
+  const { crc32c: expected, ...manifest } = data;
+  if (checksumOf(manifest) !== expected) throw new TorporError("snapshot_corrupt", "the manifest has a wrong checksum");
+}
+
+/** Members keep their order from text to object and back, so that writer and reader see the same compact text. */
+function checksumOf(manifest: object): number {
+  return crc32c(new TextEncoder().encode(JSON.stringify(manifest)));
 }
 
 /** Bytes that a generation stores: memory, disk (allocated), device state and header. */
 export function storedBytes(manifest: Manifest): number {
-  const { files } = manifest;
-  return files.memory_data.bytes + files.disk.allocated_bytes + files.state.bytes + files.memory_header.bytes;
+  const { memory_data, memory_header, state, disk } = manifest.files;
+  const diskHeader = disk.difference?.header.bytes ?? 0;
+  return memory_data.bytes + memory_header.bytes + state.bytes + disk.allocated_bytes + diskHeader;
 }

@@ -1,4 +1,4 @@
-import { assertEquals, assertThrows } from "@std/assert";
+import { assertEquals, assertGreater, assertThrows } from "@std/assert";
 import { TorporError } from "@torpor/errors";
 import { formatManifest, type Manifest, parseManifest, storedBytes } from "./manifest.ts";
 
@@ -37,6 +37,38 @@ Deno.test("a manifest of schema 1 is that of a generation", () => {
   assertEquals(parseManifest(JSON.stringify({ ...old, schema: 1 })), { ...manifest, kind: "generation", name: "" });
 });
 
+/** The manifest's own checksum: the last one in the text. */
+const crcOf = (text: string) => text.match(/"crc32c": (\d+)\n}\n$/)![1];
+
+Deno.test("a manifest of a disk that is a difference counts what is stored", () => {
+  const disk = {
+    bytes: 5120 * 2 ** 20,
+    allocated_bytes: 4096,
+    difference: { header: { bytes: 128, crc32c: 1 }, data: { bytes: 4096, crc32c: 2 } },
+  };
+  const small = { ...manifest, files: { ...manifest.files, disk } };
+  assertEquals(parseManifest(formatManifest(small)), small);
+  assertEquals(storedBytes(small), 111 + 4096 + 128);
+});
+
+Deno.test("any single-bit change of a manifest is refused or means the same", () => {
+  const text = new TextEncoder().encode(formatManifest(manifest));
+  let refused = 0;
+  for (let bit = 0; bit < text.length * 8; bit++) {
+    const changed = text.slice();
+    changed[bit >> 3]! ^= 1 << (bit & 7);
+    try {
+      assertEquals(parseManifest(new TextDecoder().decode(changed)), manifest);
+    } catch (error) {
+      if (!(error instanceof TorporError)) throw error;
+      assertEquals(error.code, "snapshot_corrupt");
+      refused++;
+    }
+  }
+  // What is left is white space.
+  assertGreater(refused, 0.8 * 8 * text.length);
+});
+
 Deno.test("a manifest that is not whole is corrupt", () => {
   const text = formatManifest(manifest);
   const faults: [string, string][] = [
@@ -49,6 +81,8 @@ Deno.test("a manifest that is not whole is corrupt", () => {
     [text.replace(`"generation": 1`, `"generation": 0`), "generation"],
     [text.replace(`"bytes": 100,`, `"bytes": -1,`), "files.memory_data.bytes"],
     [text.replace(`"vcpus"`, `"cpus"`), "vcpus"],
+    [text.replace(`"crc32c": ${crcOf(text)}`, `"other": 1`), "crc32c"],
+    [text.replace(`"vcpus": 1`, `"vcpus": 2`), "checksum"],
     ["null", "(root)"],
   ];
   for (const [fault, field] of faults) {

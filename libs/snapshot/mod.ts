@@ -4,5 +4,6 @@ export * from "./decode_header.ts";
 export * from "./encode_header.ts";
 export * from "./header_rule.ts";
 export * from "./manifest.ts";
+export * from "./origin.ts";
 export * from "./overlay.ts";
 export * from "./working_set.ts";
