@@ -1,3 +1,4 @@
+export * from "./compaction.ts";
 export * from "./crc32c.ts";
 export * from "./extent_table.ts";
 export * from "./decode_header.ts";
@@ -6,4 +7,5 @@ export * from "./header_rule.ts";
 export * from "./manifest.ts";
 export * from "./origin.ts";
 export * from "./overlay.ts";
+export * from "./source_usage.ts";
 export * from "./working_set.ts";
