@@ -109,6 +109,16 @@ int64_t torpor_scan_dirty(int pid, uint64_t address, uint64_t size, int protect,
 int64_t torpor_compare_dirty(int memfd, uint64_t size, const void *header, uint64_t header_length, const int32_t *sources,
                              uint32_t source_count, uint8_t *bitmap);
 
+enum torpor_private_method {
+    TORPOR_PRIVATE_BY_ANY = 0,     // PAGEMAP_SCAN where the kernel has it, else the other
+    TORPOR_PRIVATE_BY_SCAN = 1,    // -ENOTTY before Linux 6.7
+    TORPOR_PRIVATE_BY_ENTRIES = 2, // reads the pagemap: any kernel; zero pages are among `own`
+};
+// [blocking] Of [address, address + size), a private mapping of a memory file in process `pid`: sets in `own` the pages that are the
+// process's own (written, or installed for it alone; in memory or swapped out) and in `zero` those that are the kernel's page of zeros.
+// All others are what the file says. Both bitmaps are zero on entry. Returns 0 or a negative errno.
+int torpor_private_pages(int pid, uint64_t address, uint64_t size, int method, uint8_t *own, uint8_t *zero);
+
 enum torpor_run_kind { TORPOR_RUN_ZERO = 0, TORPOR_RUN_DATA = 1 };
 struct torpor_run {
     uint64_t page_index;
@@ -127,6 +137,19 @@ struct torpor_export_result {
 // [blocking] Writes the pages of `bitmap` (NULL: all) from the memfd to `output` from its start, packed; pages of zeros and holes
 // are not written, but listed. Runs are sorted and merged. On failure there is nothing to free; `output` holds a part.
 int torpor_export_memory(int memfd, uint64_t size, const uint8_t *bitmap, int output, struct torpor_export_result *result);
+
+// Copies pages while the guest runs, and those written after their copy again (precopy.c).
+struct torpor_precopy;
+// `memory` is a memfd, or /proc/pid/mem with guest memory at `memory_offset`. `output` is empty and open for reading and writing;
+// both stay the caller's and open until the copy is freed. NULL when there is no memory, or `size` is no multiple of the page size.
+struct torpor_precopy *torpor_precopy_start(int memory, uint64_t memory_offset, uint64_t size, int output);
+// [blocking] Copies the pages of `bitmap`. With `hold` they are kept in memory first, as many as fit: writing them is left to
+// torpor_precopy_finish, for a guest that stands still meanwhile. Returns their number or -errno; the copy is then useless.
+int64_t torpor_precopy_round(struct torpor_precopy *copy, const uint8_t *bitmap, int hold);
+// [blocking] Writes what was held and lists all pages copied, each with its last content; with `complete` all others as zero.
+// On failure there is nothing to free. Once per copy.
+int torpor_precopy_finish(struct torpor_precopy *copy, int complete, struct torpor_export_result *result);
+void torpor_precopy_free(struct torpor_precopy *copy);
 
 // --- disks (sparse_copy.c) ---
 

@@ -10,6 +10,8 @@
 //   TORPOR_SHIM_UFFD_DEVICE_FD                     inherited descriptor of /dev/userfaultfd: an unprivileged VMM cannot open it
 //   TORPOR_SHIM_SOCKET_FD                          inherited, connected unix socket to the pager
 //   TORPOR_SHIM_TRACK=1                            PAGEMAP_SCAN tracking is wanted
+//   TORPOR_SHIM_BASE_FD                            optional: inherited descriptor of a memory file that many VMMs share; a private
+//                                                  mapping of it takes the place of the VMM's own memory file, which stays empty
 //
 // The userfaultfd and the socket stay open in the VMM: if the pager dies, faults wait for its successor, where holes would
 // otherwise read as zero; and the pager sees the end of the socket when the VMM is gone.
@@ -41,8 +43,15 @@ static struct {
     uint64_t size;
     int userfaultfd_device;
     int socket;
+    int base; // or -1
     bool tracking;
 } shim;
+
+// The guest's memory, when it is a private mapping of a base.
+static struct {
+    unsigned char *address;
+    int uffd;
+} sibling = {NULL, -1};
 
 static atomic_bool registered;
 
@@ -72,7 +81,8 @@ static int inherited_descriptor(const char *name) {
 // Programs that the VMM starts must neither load the shim nor find descriptor numbers that are not theirs.
 static void clean_environment(void) {
     static const char *const names[] = {"TORPOR_SHIM_MEMFD_DEV", "TORPOR_SHIM_MEMFD_INO", "TORPOR_SHIM_SIZE",
-                                        "TORPOR_SHIM_UFFD_DEVICE_FD", "TORPOR_SHIM_SOCKET_FD", "TORPOR_SHIM_TRACK"};
+                                        "TORPOR_SHIM_UFFD_DEVICE_FD", "TORPOR_SHIM_SOCKET_FD", "TORPOR_SHIM_TRACK",
+                                        "TORPOR_SHIM_BASE_FD"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         unsetenv(names[i]);
     const char *preload = getenv("LD_PRELOAD");
@@ -107,10 +117,24 @@ __attribute__((constructor)) static void load(void) {
         fail("TORPOR_SHIM_SIZE is no multiple of the page size", 0);
     shim.userfaultfd_device = inherited_descriptor("TORPOR_SHIM_UFFD_DEVICE_FD");
     shim.socket = inherited_descriptor("TORPOR_SHIM_SOCKET_FD");
+    shim.base = getenv("TORPOR_SHIM_BASE_FD") ? inherited_descriptor("TORPOR_SHIM_BASE_FD") : -1;
     const char *track = getenv("TORPOR_SHIM_TRACK");
-    shim.tracking = track && !strcmp(track, "1");
+    // The page table of a private mapping tells by itself which pages were written.
+    shim.tracking = shim.base < 0 && track && !strcmp(track, "1");
     clean_environment();
     shim.active = true;
+}
+
+static void map_base(void *address) {
+    struct stat status;
+    if (fstat(shim.base, &status))
+        fail("TORPOR_SHIM_BASE_FD", errno);
+    if ((uint64_t)status.st_size < shim.size)
+        fail("the base is shorter than the guest's memory", 0);
+    const int flags = MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE;
+    if ((void *)syscall(SYS_mmap, address, shim.size, PROT_READ | PROT_WRITE, flags, shim.base, 0) == MAP_FAILED)
+        fail("mapping the base", errno);
+    close(shim.base);
 }
 
 static int create_userfaultfd(void) {
@@ -119,7 +143,9 @@ static int create_userfaultfd(void) {
         fail("USERFAULTFD_IOC_NEW", errno);
     close(shim.userfaultfd_device);
     struct uffdio_api api = {.api = UFFD_API,
-                             .features = TORPOR_UFFD_FEATURES | (shim.tracking ? TORPOR_UFFD_TRACKING_FEATURES : 0)};
+                             .features = shim.base >= 0 ? UFFD_FEATURE_MISSING_SHMEM
+                                                        : TORPOR_UFFD_FEATURES |
+                                                              (shim.tracking ? TORPOR_UFFD_TRACKING_FEATURES : 0)};
     if (ioctl(uffd, UFFDIO_API, &api))
         fail("UFFDIO_API", errno);
     return uffd;
@@ -137,7 +163,7 @@ static void register_memory(int uffd, void *address) {
     if (shim.tracking && ioctl(uffd, UFFDIO_WRITEPROTECT, &protection))
         fail("UFFDIO_WRITEPROTECT", errno);
     // A forked child would see the mapping without its registration, and its reads would fill holes with zeros for all.
-    if (madvise(address, shim.size, MADV_DONTFORK))
+    if (syscall(SYS_madvise, address, shim.size, MADV_DONTFORK))
         fail("MADV_DONTFORK", errno);
 }
 
@@ -165,9 +191,56 @@ static void on_mapping(void *address, size_t length, int flags, int fd, off_t of
     // A second mapping would not be registered: its reads of holes would be silent zeros.
     if (atomic_exchange(&registered, true))
         fail("the guest's memory is mapped twice", 0);
+    if (shim.base >= 0)
+        map_base(address);
     const int uffd = create_userfaultfd();
     register_memory(uffd, address);
+    if (shim.base >= 0)
+        sibling.uffd = uffd, sibling.address = address;
     send_handshake(uffd, address);
+}
+
+#define DISCARD_TRIES 16
+
+// What the guest gave back is dropped from the private mapping, and the base's bytes would show there again: they may be of before the
+// page was freed. It gets the page of zeros instead, which takes no memory. A neighbour's fault may map the base's page first (the
+// kernel maps what is around a fault): then it is dropped again. The guest does not use the range before this call has returned.
+static void zero_discarded(unsigned char *start, uint64_t length) {
+    for (int tries = 0; length;) {
+        struct uffdio_zeropage zero = {.range = {(uintptr_t)start, length}};
+        if (!ioctl(sibling.uffd, UFFDIO_ZEROPAGE, &zero))
+            return;
+        if (zero.zeropage > 0) {
+            start += zero.zeropage;
+            length -= (uint64_t)zero.zeropage;
+            tries = 0;
+        } else if (errno == EEXIST && ++tries < DISCARD_TRIES) {
+            syscall(SYS_madvise, start, TORPOR_PAGE_SIZE, MADV_DONTNEED);
+        } else if (errno == EEXIST) {
+            start += TORPOR_PAGE_SIZE;
+            length -= TORPOR_PAGE_SIZE;
+            tries = 0;
+        } else if (errno != EAGAIN) {
+            fail("UFFDIO_ZEROPAGE", errno);
+        }
+    }
+}
+
+static bool is_in_sibling(const unsigned char *start, uint64_t length) {
+    return sibling.address && start >= sibling.address && length <= shim.size &&
+           (uint64_t)(start - sibling.address) <= shim.size - length;
+}
+
+TORPOR_EXPORT int madvise(void *address, size_t length, int advice) {
+    const uint64_t whole = (length + TORPOR_PAGE_SIZE - 1) / TORPOR_PAGE_SIZE * TORPOR_PAGE_SIZE;
+    const bool guest = is_in_sibling(address, whole);
+    // Pages that are merged with others', or huge, would blur which ones are the sibling's own.
+    if (guest && (advice == MADV_MERGEABLE || advice == MADV_HUGEPAGE))
+        return 0;
+    const int result = (int)syscall(SYS_madvise, address, length, advice);
+    if (!result && guest && advice == MADV_DONTNEED)
+        zero_discarded(address, whole);
+    return result;
 }
 
 TORPOR_EXPORT void *mmap(void *address, size_t length, int protection, int flags, int fd, off_t offset) {

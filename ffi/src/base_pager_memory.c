@@ -1,0 +1,125 @@
+// The base: a sparse memory file that gets each page of the snapshot once, when the first sibling needs it.
+//
+// It is filled by UFFDIO_COPY through a registered mapping of our own: the kernel publishes the page with its content, where a store
+// through the mapping would publish a page of zeros first. Once that mapping exists the file is sealed: no one, root included, can
+// write to it, shrink it or map it writable again, so a sibling that was taken over cannot change what the others read. The price:
+// a successor of this pager cannot fill it either; it copies pages to the sibling that asks (`sealed`).
+#include "base_pager.h"
+
+#include "kernel_compat.h"
+#include "page_bits.h"
+#include "pager_counters.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#ifndef F_SEAL_FUTURE_WRITE
+#define F_SEAL_FUTURE_WRITE 0x0010
+#endif
+
+static int register_base(struct torpor_base *base, int userfaultfd_device) {
+    struct torpor_pager *reader = &base->reader;
+    base->uffd = ioctl(userfaultfd_device, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
+    if (base->uffd < 0)
+        return torpor_pager_fail(reader, TORPOR_PAGER_USERFAULTFD, "USERFAULTFD_IOC_NEW", errno);
+    struct uffdio_api api = {.api = UFFD_API, .features = UFFD_FEATURE_MISSING_SHMEM};
+    struct uffdio_register registration = {.range = {(uintptr_t)base->memory, reader->header.size_bytes},
+                                           .mode = UFFDIO_REGISTER_MODE_MISSING};
+    if (ioctl(base->uffd, UFFDIO_API, &api) || ioctl(base->uffd, UFFDIO_REGISTER, &registration))
+        return torpor_pager_fail(reader, TORPOR_PAGER_USERFAULTFD, "registering the base", errno);
+    return 0;
+}
+
+int torpor_base_open(struct torpor_base *base, int base_fd, int userfaultfd_device) {
+    struct torpor_pager *reader = &base->reader;
+    const uint64_t size = reader->header.size_bytes;
+    struct stat status;
+    const int seals = fcntl(base_fd, F_GET_SEALS);
+    if (fstat(base_fd, &status) || seals < 0)
+        return torpor_pager_fail(reader, TORPOR_PAGER_USAGE, "the base is no memfd that can be sealed", errno);
+    if ((uint64_t)status.st_size != size || !(seals & F_SEAL_SHRINK))
+        return torpor_pager_fail(reader, TORPOR_PAGER_USAGE, "the base has another size than the header, or can shrink", 0);
+    base->sealed = seals & F_SEAL_FUTURE_WRITE;
+    if (base->sealed)
+        return 0;
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, base_fd, 0);
+    if (memory == MAP_FAILED)
+        return torpor_pager_fail(reader, TORPOR_PAGER_USAGE, "mapping the base", errno);
+    base->memory = memory;
+    const int error = register_base(base, userfaultfd_device);
+    if (error)
+        return error;
+    if (fcntl(base_fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
+        return torpor_pager_fail(reader, TORPOR_PAGER_USAGE, "sealing the base", errno);
+    return 0;
+}
+
+bool torpor_base_is_zero(struct torpor_base *base, uint64_t offset) {
+    struct torpor_pager *reader = &base->reader;
+    reader->extent_hint = torpor_extent_find(&reader->header, offset, reader->extent_hint);
+    return reader->header.extents[reader->extent_hint].source == TORPOR_SOURCE_ZERO;
+}
+
+static bool is_missing(struct torpor_base *base, uint64_t offset) {
+    return !get_bit(base->filled, offset / TORPOR_PAGE_SIZE) && !torpor_base_is_zero(base, offset);
+}
+
+static int install(struct torpor_base *base, uint64_t start, uint64_t length) {
+    struct torpor_pager *reader = &base->reader;
+    for (uint64_t done = 0; done < length;) {
+        // Siblings wait at their own mappings: nobody is to be woken here.
+        struct uffdio_copy copy = {.dst = (uintptr_t)base->memory + start + done,
+                                   .src = (uintptr_t)reader->buffer + done,
+                                   .len = length - done,
+                                   .mode = UFFDIO_COPY_MODE_DONTWAKE};
+        const int64_t result = ioctl(base->uffd, UFFDIO_COPY, &copy) ? (copy.copy ? copy.copy : -errno) : (int64_t)copy.len;
+        if (result == -EAGAIN)
+            continue;
+        if (result <= 0)
+            return torpor_pager_fail(reader, TORPOR_PAGER_USERFAULTFD, "filling the base", (int)-result);
+        set_bits(base->filled, (start + done) / TORPOR_PAGE_SIZE, (uint64_t)result / TORPOR_PAGE_SIZE, true);
+        done += (uint64_t)result;
+    }
+    return 0;
+}
+
+int torpor_base_fill(struct torpor_base *base, uint64_t offset, uint64_t *pages) {
+    struct torpor_pager *reader = &base->reader;
+    *pages = 0;
+    if (get_bit(base->filled, offset / TORPOR_PAGE_SIZE))
+        return 0;
+    const uint64_t first = offset - offset % reader->fault_around_bytes;
+    const uint64_t rest = reader->header.size_bytes - first;
+    const uint64_t last = first + (rest < reader->fault_around_bytes ? rest : reader->fault_around_bytes);
+    uint64_t start = offset, end = offset + TORPOR_PAGE_SIZE;
+    while (start > first && is_missing(base, start - TORPOR_PAGE_SIZE))
+        start -= TORPOR_PAGE_SIZE;
+    while (end < last && is_missing(base, end))
+        end += TORPOR_PAGE_SIZE;
+    int error = torpor_pager_read(reader, start, end - start);
+    if (!error)
+        error = install(base, start, end - start);
+    if (!error)
+        *pages = (end - start) / TORPOR_PAGE_SIZE;
+    return error;
+}
+
+bool torpor_base_prefetch(struct torpor_base *base, int *status) {
+    struct torpor_pager *reader = &base->reader;
+    *status = 0;
+    while (!base->sealed && reader->prefetch_next < reader->prefetch.count) {
+        const uint64_t offset = reader->prefetch.pages[reader->prefetch_next++] * TORPOR_PAGE_SIZE;
+        if (!is_missing(base, offset))
+            continue;
+        uint64_t pages;
+        *status = torpor_base_fill(base, offset, &pages);
+        add(&reader->stats->prefetched_pages, pages);
+        return true;
+    }
+    if (reader->prefetch.count && !reader->stats->prefetch_end_ns)
+        reader->stats->prefetch_end_ns = now_ns();
+    return false;
+}

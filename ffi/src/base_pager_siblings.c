@@ -1,0 +1,180 @@
+// Siblings come and go. What one of them does wrong is its own end, never that of the pager: others depend on it.
+#include "base_control.h"
+#include "base_pager.h"
+#include "descriptor_passing.h"
+#include "kernel_compat.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum { JOIN_SOCKET, JOIN_STATS, JOIN_REPLY, JOIN_PIDFD, JOIN_DESCRIPTORS };
+
+static void close_descriptor(int *fd) {
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+static int watch(struct torpor_base *base, int fd, struct torpor_watch *what) {
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = what};
+    return fd >= 0 && epoll_ctl(base->epoll, EPOLL_CTL_ADD, fd, &event) ? errno : 0;
+}
+
+static void release(struct torpor_sibling *sibling) {
+    close_descriptor(&sibling->uffd);
+    close_descriptor(&sibling->socket);
+    close_descriptor(&sibling->vmm_pidfd);
+    close_descriptor(&sibling->stats_fd);
+    if (sibling->stats)
+        munmap(sibling->stats, sibling->stats->total_bytes);
+    sibling->stats = NULL;
+}
+
+// Takes over the descriptors. Returns 0 or an errno.
+static int join(struct torpor_base *base, const int *descriptors, uint32_t count, struct torpor_sibling **joined) {
+    struct torpor_sibling *sibling = calloc(1, sizeof *sibling);
+    if (!sibling)
+        return ENOMEM;
+    *sibling = (struct torpor_sibling){.stats_fd = descriptors[JOIN_STATS],
+                                       .socket = descriptors[JOIN_SOCKET],
+                                       .vmm_pidfd = count > JOIN_PIDFD ? descriptors[JOIN_PIDFD] : -1,
+                                       .uffd = -1,
+                                       .on_socket = {TORPOR_WATCH_SOCKET, sibling},
+                                       .on_vmm = {TORPOR_WATCH_VMM, sibling},
+                                       .on_faults = {TORPOR_WATCH_FAULTS, sibling}};
+    int error = base->sibling_count >= TORPOR_MAX_SIBLINGS ? EMFILE : 0;
+    if (!error && !(sibling->stats = torpor_pager_stats_open(sibling->stats_fd, base->reader.header.size_bytes)))
+        error = errno;
+    if (!error)
+        error = watch(base, sibling->socket, &sibling->on_socket);
+    if (!error)
+        error = watch(base, sibling->vmm_pidfd, &sibling->on_vmm);
+    if (error) {
+        release(sibling);
+        free(sibling);
+        return error;
+    }
+    atomic_store(&sibling->stats->pid, (uint32_t)getpid());
+    atomic_store(&sibling->stats->state, TORPOR_PAGER_WAITING);
+    sibling->next = base->siblings;
+    base->siblings = sibling;
+    base->sibling_count++;
+    *joined = sibling;
+    return 0;
+}
+
+int torpor_base_take_message(struct torpor_base *base) {
+    struct torpor_base_message message = {0};
+    int descriptors[TORPOR_MAX_PASSED_DESCRIPTORS];
+    uint32_t count;
+    const int64_t length = torpor_receive_descriptors(base->control, &message, sizeof message, descriptors, &count, 0, 0);
+    if (length < 0)
+        return torpor_pager_fail(&base->reader, TORPOR_PAGER_USAGE, "receiving a message of the agent", (int)-length);
+    if (length != sizeof message || message.magic != TORPOR_BASE_MAGIC || message.kind != TORPOR_BASE_JOIN ||
+        (count != JOIN_PIDFD && count != JOIN_DESCRIPTORS))
+        return torpor_pager_fail(&base->reader, TORPOR_PAGER_USAGE, "message of the agent is malformed", 0);
+    struct torpor_sibling *sibling = NULL;
+    const int error = join(base, descriptors, count, &sibling);
+    const struct torpor_base_reply reply = {error, sibling ? sibling->stats_fd : -1};
+    // An agent that did not wait for the answer loses nothing but its sibling: the VMM's socket closes with it.
+    (void)torpor_send_descriptors(descriptors[JOIN_REPLY], &reply, sizeof reply, NULL, 0);
+    close(descriptors[JOIN_REPLY]);
+    return 0;
+}
+
+// A VMM that was taken over could send any descriptor.
+static bool is_userfaultfd(int fd) {
+    char path[32], target[64];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    const ssize_t length = readlink(path, target, sizeof target);
+    static const char wanted[] = "anon_inode:[userfaultfd]";
+    return length == sizeof wanted - 1 && !memcmp(target, wanted, sizeof wanted - 1);
+}
+
+static const char *check_handshake(const struct torpor_base *base, const struct torpor_handshake *handshake, const int *descriptors,
+                                   uint32_t count) {
+    if (count != 1 || !is_userfaultfd(descriptors[0]))
+        return "handshake does not carry exactly one userfaultfd";
+    if (handshake->region_count != 1 || !torpor_handshake_covers(handshake, base->reader.header.size_bytes))
+        return "handshake is not about one region of the snapshot's size";
+    return NULL;
+}
+
+static void begin(struct torpor_base *base, struct torpor_sibling *sibling, const struct torpor_handshake *handshake) {
+    const struct torpor_region *region = &handshake->regions[0];
+    const int flags = fcntl(sibling->uffd, F_GETFL); // epoll of a blocking userfaultfd only reports an error
+    if (flags < 0 || fcntl(sibling->uffd, F_SETFL, flags | O_NONBLOCK))
+        return torpor_sibling_leave(base, sibling, "O_NONBLOCK", errno);
+    sibling->address = region->base_host_virt_addr;
+    sibling->stats->base_host_virt_addr = region->base_host_virt_addr;
+    sibling->stats->region_count = 1;
+    sibling->stats->tracking = 0;
+    sibling->stats->uffd_fd = handshake->uffd_fd;
+    const int error = watch(base, sibling->uffd, &sibling->on_faults);
+    if (error)
+        return torpor_sibling_leave(base, sibling, "epoll_ctl", error);
+    atomic_store(&sibling->stats->state, TORPOR_PAGER_SERVING);
+    // Faults that an earlier pager had read, but not answered, are delivered again.
+    struct uffdio_range range = {region->base_host_virt_addr, region->size};
+    if (ioctl(sibling->uffd, UFFDIO_WAKE, &range))
+        torpor_sibling_leave(base, sibling, errno == ESRCH ? NULL : "UFFDIO_WAKE", errno);
+}
+
+void torpor_sibling_take_handshake(struct torpor_base *base, struct torpor_sibling *sibling) {
+    char text[TORPOR_HANDSHAKE_BYTES];
+    int descriptors[TORPOR_MAX_PASSED_DESCRIPTORS];
+    uint32_t count;
+    const int64_t length = torpor_receive_descriptors(sibling->socket, text, sizeof text, descriptors, &count, 0, 0);
+    const char *wrong = NULL;
+    struct torpor_handshake handshake = {0};
+    if (length > 0 && sibling->uffd < 0) {
+        wrong = torpor_handshake_parse(text, (size_t)length, &handshake);
+        if (!wrong)
+            wrong = check_handshake(base, &handshake, descriptors, count);
+    } else if (length > 0) {
+        wrong = "a second message of the VMM";
+    }
+    if (length > 0 && !wrong) {
+        sibling->uffd = descriptors[0];
+        return begin(base, sibling, &handshake);
+    }
+    for (uint32_t i = 0; i < count; i++)
+        close(descriptors[i]);
+    if (wrong || length < 0)
+        return torpor_sibling_leave(base, sibling, wrong ? wrong : "receiving the handshake", length < 0 ? (int)-length : 0);
+    if (sibling->vmm_pidfd < 0)
+        return torpor_sibling_leave(base, sibling, NULL, 0);
+    close_descriptor(&sibling->socket); // the agent that handed over the userfaultfd has said all it had to
+}
+
+void torpor_sibling_leave(struct torpor_base *base, struct torpor_sibling *sibling, const char *failure, int error) {
+    if (sibling->left)
+        return;
+    sibling->left = true;
+    atomic_store(&sibling->stats->error, failure ? TORPOR_PAGER_USERFAULTFD : 0);
+    atomic_store(&sibling->stats->error_number, failure ? error : 0);
+    atomic_store(&sibling->stats->state, failure ? TORPOR_PAGER_FAILED : TORPOR_PAGER_STOPPED);
+    if (failure)
+        dprintf(STDERR_FILENO, "torpor-base-pager: a sibling is served no more: %s%s%s\n", failure, error ? ": " : "",
+                error ? strerrorname_np(error) : "");
+    release(sibling); // closing removes the descriptors from the epoll set
+    base->sibling_count--;
+}
+
+void torpor_base_free_left(struct torpor_base *base) {
+    for (struct torpor_sibling **at = &base->siblings; *at;) {
+        struct torpor_sibling *sibling = *at;
+        if (!sibling->left) {
+            at = &sibling->next;
+            continue;
+        }
+        *at = sibling->next;
+        free(sibling);
+    }
+}
