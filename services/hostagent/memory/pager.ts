@@ -10,6 +10,8 @@ import {
   readFaultOrder,
   readPagerStats,
   readRemovedPages,
+  sendDescriptors,
+  socketPair,
   spawn,
 } from "@torpor/ffi";
 import type { ProcessRecord } from "../sandbox/record.ts";
@@ -19,7 +21,8 @@ const HANDSHAKE_FD = 3;
 const HEADER_FD = 4;
 const STATS_FD = 5;
 const PREFETCH_FD = 6;
-const FIRST_SOURCE_FD = 7;
+const VMM_PIDFD_FD = 7;
+const FIRST_SOURCE_FD = 8;
 /** Four to five times faster streaming than single pages for 10 MiB more resident memory (measured). */
 const FAULT_AROUND_BYTES = 65_536;
 
@@ -57,6 +60,27 @@ export class Pager implements AsyncDisposable {
       stats.close();
       throw error;
     }
+  }
+
+  /**
+   * Starts a pager that goes on where a dead one has stopped: with its statistics, and so with the pages that the guest
+   * gave back. Faults that the dead one had read, but not answered, are delivered again.
+   * @param vmm the process that both serve. @throws NativeError; then `dead` is as it was.
+   */
+  static succeed(dead: Pager, vmm: Process, source: Omit<PagerSource, "handshakeFd">): Pager {
+    const { baseHostVirtAddr, uffdFd, tracking } = dead.stats();
+    using opened = new DisposableStack();
+    const userfaultfd = opened.use(vmm.duplicateDescriptor(uffdFd ?? -1));
+    const [receiving, sending] = socketPair();
+    opened.use(receiving);
+    opened.use(sending);
+    // Descriptors and addresses as the VMM told them (ffi/include/handshake.h).
+    const region =
+      `{"base_host_virt_addr":${baseHostVirtAddr},"size":${source.memoryBytes},"offset":0,"page_size":4096,` +
+      `"page_size_kib":4096,"tracking":${tracking},"uffd_fd":${uffdFd}}`;
+    sendDescriptors(sending.fd, new TextEncoder().encode(`[${region}]`), [userfaultfd.fd]);
+    const process = spawnPager({ ...source, handshakeFd: receiving.fd }, dead.#stats.fd, vmm.pidfd);
+    return new Pager(process, dead.#stats);
   }
 
   /** Finds the pager of an earlier agent again; undefined when it has ended. */
@@ -97,7 +121,7 @@ export class Pager implements AsyncDisposable {
   }
 }
 
-function spawnPager(source: PagerSource, statsFd: number): Process {
+function spawnPager(source: PagerSource, statsFd: number, vmmPidfd?: number): Process {
   const path = nativeFiles(source.nativeDirectory).pager;
   const sources = source.sourceFds.map((fd, index) => ({ childFd: FIRST_SOURCE_FD + index, fd }));
   using errors = openFile(source.logPath, { write: true, create: true, truncate: true });
@@ -108,6 +132,7 @@ function spawnPager(source: PagerSource, statsFd: number): Process {
       ...["--handshake-fd", String(HANDSHAKE_FD), "--header-fd", String(HEADER_FD), "--stats-fd", String(STATS_FD)],
       ...["--fault-around-bytes", String(FAULT_AROUND_BYTES)],
       ...(source.prefetchFd === undefined ? [] : ["--prefetch-fd", String(PREFETCH_FD)]),
+      ...(vmmPidfd === undefined ? [] : ["--vmm-pidfd", String(VMM_PIDFD_FD)]),
       ...sources.flatMap(({ childFd }) => ["--source-fd", String(childFd)]),
     ],
     env: {},
@@ -117,6 +142,7 @@ function spawnPager(source: PagerSource, statsFd: number): Process {
       { childFd: HEADER_FD, fd: source.headerFd },
       { childFd: STATS_FD, fd: statsFd },
       ...(source.prefetchFd === undefined ? [] : [{ childFd: PREFETCH_FD, fd: source.prefetchFd }]),
+      ...(vmmPidfd === undefined ? [] : [{ childFd: VMM_PIDFD_FD, fd: vmmPidfd }]),
       ...sources,
     ],
     stderrFd: errors.fd,

@@ -20,7 +20,9 @@ import { resumeSandbox } from "./resume_sandbox.ts";
 import type { Sandbox } from "./sandbox.ts";
 import { settleLostVm } from "./settle_lost_vm.ts";
 import { spawnSandbox, type SpawnSpec } from "./spawn_sandbox.ts";
-import { watchVm } from "./vm_watch.ts";
+import { succeedPager } from "./succeed_pager.ts";
+import type { RunningVm } from "./running_vm.ts";
+import { type PagerCare, watchVm } from "./vm_watch.ts";
 
 /** What every lifecycle call carries. */
 export interface LifecycleCall {
@@ -357,16 +359,33 @@ export class SandboxManager implements SandboxAccess, AsyncDisposable {
     const { vm } = sandbox;
     if (!vm) return;
     this.#idle.start(sandbox);
-    const watching = watchVm(sandbox.id, vm).then(async (lost) => {
-      if (!lost) return;
-      using _lock = await this.#locks.acquire(sandbox.id);
-      // An operation may have noticed it before.
-      if (sandbox.vm !== vm) return;
-      await settleLostVm(this.#context, sandbox);
-      await this.#saveOutcome(sandbox);
-    });
-    this.#background.add(watching);
-    watching.finally(() => this.#background.delete(watching));
+    const care = {
+      succeed: () => succeedPager(this.#context, sandbox.id, vm),
+      succeeded: () => this.#inBackground(this.#noteSuccessor(sandbox, vm)),
+    };
+    this.#inBackground(this.#settleWhenLost(sandbox, vm, care));
+  }
+
+  async #settleWhenLost(sandbox: Sandbox, vm: RunningVm, care: PagerCare): Promise<void> {
+    if (!await watchVm(sandbox.id, vm, care)) return;
+    using _lock = await this.#locks.acquire(sandbox.id);
+    // An operation may have noticed it before.
+    if (sandbox.vm !== vm) return;
+    await settleLostVm(this.#context, sandbox);
+    await this.#saveOutcome(sandbox);
+  }
+
+  /** The next agent must find the pager that serves now. */
+  async #noteSuccessor(sandbox: Sandbox, vm: RunningVm): Promise<void> {
+    using _lock = await this.#locks.acquire(sandbox.id);
+    if (sandbox.vm !== vm || !sandbox.record.vm) return;
+    sandbox.record.vm = vm.record;
+    await this.#saveOutcome(sandbox);
+  }
+
+  #inBackground(work: Promise<void>): void {
+    this.#background.add(work);
+    work.finally(() => this.#background.delete(work));
   }
 
   async #pauseIdle(sandbox: Sandbox): Promise<void> {

@@ -136,18 +136,52 @@ Deno.test("a VM that is killed is reported: failed without a snapshot, else paus
   assertEquals(await codeOf(host.client.getSandbox({ sandboxId: other })), "sandbox_not_found");
 });
 
-Deno.test("a VM whose pager is killed is ended loudly, never left with a fault that waits", async () => {
+Deno.test("a pager that is killed gets a successor: no byte is wrong, no fault waits for ever", async () => {
   await using host = await startTestHostAgent();
   const id = await host.create();
+  const digest = await host.run(id, "head -c 40M /dev/urandom > /dev/shm/data; sha256sum < /dev/shm/data");
   await host.client.pauseSandbox({ sandboxId: id });
   await host.client.resumeSandbox({ sandboxId: id });
-  host.agent.manager.get(id).vm!.pager!.process.signal(9);
+  const { vm } = host.agent.manager.get(id);
+  for (let killed = 1; killed <= 3; killed++) {
+    const reading = host.run(id, "sha256sum < /dev/shm/data");
+    const dead = vm!.pager!;
+    dead.process.signal(9);
+    await eventually(async () => vm!.pager !== dead ? true : undefined, "a successor");
+    assertEquals(await reading, digest);
+    assertEquals(vm!.pager!.stats().adoptions, killed);
+  }
+  // A restarted agent would find the last one.
+  await eventually(async () => {
+    const record = JSON.parse(await Deno.readTextFile(host.layout.sandbox(id).runningRecord));
+    return record.vm.pager.pid === vm!.pager!.process.pid ? true : undefined;
+  }, "the last pager in the record");
+  await host.client.pauseSandbox({ sandboxId: id });
+  await host.client.resumeSandbox({ sandboxId: id });
+  assertEquals(await host.run(id, "sha256sum < /dev/shm/data"), digest);
+});
+
+Deno.test("a VM whose pager gives up is ended loudly, never left with a fault that waits", async () => {
+  await using host = await startTestHostAgent();
+  const id = await host.create();
+  await host.run(id, "head -c 40M /dev/urandom > /dev/shm/data");
+  const { snapshot } = await host.client.pauseSandbox({ sandboxId: id });
+  const data = host.layout.snapshot(snapshot!.snapshotId).memoryData;
+  const whole = await Deno.readFile(data);
+  await host.client.resumeSandbox({ sandboxId: id });
+  await Deno.truncate(data, 4096);
+  const reading = host.run(id, "sha256sum < /dev/shm/data").catch((error) => error.code);
   const gone = await eventually(async () => {
     const info = await infoOf(host, id);
     return info.status === "paused" ? info : undefined;
   }, "the sandbox as paused");
   assertEquals(gone.reason, "pager_failed");
+  // The pager may have read ahead before the command could begin.
+  const refusal = await reading;
+  assert(["guest_unreachable", "conflict"].includes(refusal), refusal);
   assertEquals(await processesWith(host.layout.home), []);
+  assertEquals(await codeOf(host.client.resumeSandbox({ sandboxId: id })), "snapshot_corrupt");
+  await Deno.writeFile(data, whole);
   await host.client.resumeSandbox({ sandboxId: id });
   assertEquals(await host.run(id, "echo alive"), "alive");
 });
