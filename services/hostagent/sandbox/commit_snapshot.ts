@@ -51,7 +51,9 @@ export async function commitSnapshot(
 ): Promise<ParentSnapshot> {
   const { parent, memory } = parts;
   const { snapshotId } = staged;
-  const generation = (parent?.manifest.generation ?? 0) + 1;
+  // A sandbox that was spawned from another one's snapshot counts from 1.
+  const own = parent?.manifest.sandbox_id === record.sandbox_id ? parent.manifest.generation : 0;
+  const generation = own + 1;
   const { sizeBytes, runs } = memory;
   const table = overlayTable(parent?.table, { snapshotId, kind: "memory", generation, sizeBytes, runs });
   const header = await staged.writeHeader(table);
