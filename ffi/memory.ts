@@ -5,7 +5,8 @@ import { keepingAlive, native } from "./library.ts";
 /** Bytes of a page. */
 export const PAGE_SIZE = 4096;
 
-function pageBitmap(operation: string, sizeBytes: number): Uint8Array<ArrayBuffer> {
+/** An empty bitmap for memory of this size. @internal */
+export function pageBitmap(operation: string, sizeBytes: number): Uint8Array<ArrayBuffer> {
   if (!Number.isSafeInteger(sizeBytes) || sizeBytes <= 0 || sizeBytes % PAGE_SIZE) {
     throw invalidArgument(operation, "sizeBytes is no positive multiple of the page size");
   }
@@ -117,6 +118,18 @@ export interface ExportResult {
 
 const RUN_FIELDS = 4;
 
+/** The six fields of a native result, whose runs are freed. @internal */
+export function takeExportResult(fields: BigUint64Array): ExportResult {
+  const [runs, runCount, bytesWritten, dataPages, zeroPages, crc32c] = fields;
+  return {
+    runs: takeRuns(runs!, Number(runCount!)),
+    bytesWritten: Number(bytesWritten!),
+    dataPages: Number(dataPages!),
+    zeroPages: Number(zeroPages!),
+    crc32c: Number(crc32c!),
+  };
+}
+
 /** The runs of a native result, which is freed. */
 export function takeRuns(address: bigint, count: number): MemoryRun[] {
   const pointer = Deno.UnsafePointer.create(address);
@@ -155,12 +168,5 @@ export async function exportMemory(options: ExportOptions): Promise<ExportResult
     result,
   );
   check("exportMemory", await keepingAlive(call, options.dirty, result));
-  const [runs, runCount, bytesWritten, dataPages, zeroPages, crc32c] = result;
-  return {
-    runs: takeRuns(runs!, Number(runCount!)),
-    bytesWritten: Number(bytesWritten!),
-    dataPages: Number(dataPages!),
-    zeroPages: Number(zeroPages!),
-    crc32c: Number(crc32c!),
-  };
+  return takeExportResult(result);
 }
