@@ -14,6 +14,7 @@ import { judge, type Verdict } from "./judge.ts";
 import { loseHost } from "./lost_host.ts";
 import type { PassContext } from "./pass.ts";
 import type { Repair } from "./repairs.ts";
+import { reconcileSnapshots } from "./snapshots.ts";
 
 /** A host agent lists from memory, ms. */
 const LIST_TIMEOUT_MS = 5_000;
@@ -54,6 +55,7 @@ export async function reconcileHost(context: PassContext, host: HostRow, takenAt
     const verdict = judge(row, info, { hostId: host.id, takenAt, graceMs: context.graceMs });
     if (verdict.do !== "nothing") repairs.push(await repair(context, client, host, id, row, verdict));
   }
+  repairs.push(...await reconcileSnapshots(context, client, host, takenAt));
   await refreshActivity(context, rows, inventory);
   await acknowledge(context, client, host, list);
   return { repairs: repairs.filter((one) => one !== undefined), reached: true };

@@ -1,5 +1,5 @@
 import { getOperation, type HostRow, listSandboxesToReconcile, type SandboxRow, setHostUnreachable } from "@torpor/db";
-import { finishOperation, markLost } from "@torpor/lifecycle";
+import { finishOperation, isLive, markLost } from "@torpor/lifecycle";
 import type { PassContext } from "./pass.ts";
 import type { Repair } from "./repairs.ts";
 
@@ -28,6 +28,8 @@ async function loseSandbox({ database, repairs }: PassContext, row: SandboxRow):
     case "running":
     case "pausing":
     case "snapshotting":
+      // The checkpoint of a paused sandbox goes on when the host is back, as what it is made of does.
+      if (row.state === "snapshotting" && !isLive(row)) return undefined;
       return await repairs.carryOut({ ...about, toState: "lost", reason }, () => markLost(database, row));
     case "starting":
       return await repairs.carryOut({ ...about, toState: "failed", reason }, async () => {

@@ -7,7 +7,7 @@ import {
   type HostRow,
   listHosts,
 } from "@torpor/db";
-import type { HostClient, Lifecycle, Settled } from "@torpor/lifecycle";
+import type { HostClient, Lifecycle, Settled, SettledFork } from "@torpor/lifecycle";
 import { newTrace } from "@torpor/telemetry";
 import { reconcileHost } from "./host.ts";
 import type { Repair, RepairLog } from "./repairs.ts";
@@ -47,7 +47,8 @@ const IDLE_MARGIN_MS = 10_000;
  */
 export async function runPass(context: PassContext): Promise<PassResult> {
   const settled = await context.lifecycle.settleAbandoned(SWEEP_LIMIT);
-  const repairs = settled.map((one) => context.repairs.record(repairOf(one)));
+  const forks = await context.lifecycle.settleForks(SWEEP_LIMIT);
+  const repairs = [...settled.map(repairOf), ...forks.map(repairOfFork)].map((one) => context.repairs.record(one));
 
   const hosts = await listHosts(context.database.sql);
   const takenAt = await databaseTime(context.database.sql);
@@ -75,6 +76,11 @@ function repairOf({ operation, sandbox, fromState }: Settled): Repair {
     toState: sandbox.state,
     reason: operation.errorCode,
   };
+}
+
+function repairOfFork({ fork, error }: SettledFork): Repair {
+  const { sandboxId, snapshotId } = fork;
+  return { kind: error ? "fork_rolled_back" : "fork_finished", sandboxId, snapshotId, reason: error?.code };
 }
 
 async function sweep({ database, lifecycle, repairs, intervalMs }: PassContext): Promise<Repair[]> {

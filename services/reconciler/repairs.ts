@@ -14,12 +14,20 @@ export type RepairKind =
   | "snapshot_missing"
   | "delete_repeated"
   | "idle_paused"
-  | "reservation_expired";
+  | "reservation_expired"
+  | "snapshot_adopted"
+  | "snapshot_failed"
+  | "snapshot_delete_repeated"
+  | "snapshot_orphan_deleted"
+  | "fork_finished"
+  | "fork_rolled_back";
 
 /** One repair, as the RPC returns it. */
 export interface Repair {
   kind: RepairKind;
   sandboxId?: string;
+  /** Of a snapshot that belongs to no sandbox. */
+  snapshotId?: string;
   hostId?: string;
   fromState?: string;
   toState?: string;
@@ -64,6 +72,7 @@ function attributes(repair: Repair): Record<string, string> {
   return {
     "torpor.repair": repair.kind,
     "torpor.sandbox_id": repair.sandboxId ?? "",
+    "torpor.snapshot_id": repair.snapshotId ?? "",
     "torpor.host_id": repair.hostId ?? "",
   };
 }

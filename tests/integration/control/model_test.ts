@@ -1,7 +1,8 @@
 import { assert, assertEquals } from "@std/assert";
-import { listSandboxes, lockSandbox, type SandboxRow } from "@torpor/db";
+import { listKeptSnapshots, listSandboxes, lockSandbox, type SandboxRow, sandboxRows } from "@torpor/db";
 import { asTorporError } from "@torpor/errors";
-import { beginOperation, canTransition, isTransitional } from "@torpor/lifecycle";
+import { newId } from "@torpor/ids";
+import { beginOperation, beginSnapshot, canTransition, isTransitional } from "@torpor/lifecycle";
 import type { FakeMethod } from "@torpor/testing/fake_host";
 import fc from "fast-check";
 import { ControlPlane, SPEC, TEAM } from "./control_plane.ts";
@@ -11,8 +12,19 @@ import { ControlPlane, SPEC, TEAM } from "./control_plane.ts";
 
 const SANDBOXES = 3;
 
+/** What a service can die in the middle of, and the state in which that leaves the sandbox. */
+const TRANSITIONAL = { pause: "pausing", resume: "resuming", delete: "deleting", snapshot: "snapshotting" } as const;
+type AbandonedVerb = keyof typeof TRANSITIONAL;
+
 const sandbox = fc.nat({ max: SANDBOXES - 1 });
-const method = fc.constantFrom<FakeMethod>("createSandbox", "pauseSandbox", "resumeSandbox", "destroySandbox");
+const method = fc.constantFrom<FakeMethod>(
+  "createSandbox",
+  "pauseSandbox",
+  "resumeSandbox",
+  "destroySandbox",
+  "createSnapshot",
+  "deleteSnapshot",
+);
 const code = fc.constantFrom("unavailable", "deadline_exceeded", "internal", "no_space", "vm_gone");
 
 const action = fc.oneof(
@@ -21,13 +33,22 @@ const action = fc.oneof(
     weight: 10,
     arbitrary: fc.record({ do: fc.constantFrom("pause" as const, "resume" as const, "delete" as const), sandbox }),
   },
+  {
+    weight: 4,
+    arbitrary: fc.record({ do: fc.constant("snapshot" as const), sandbox, name: fc.constantFrom("a", "b") }),
+  },
+  { weight: 2, arbitrary: fc.record({ do: fc.constantFrom("spawn" as const, "delete snapshot" as const) }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({ do: fc.constant("fork" as const), sandbox, count: fc.integer({ min: 1, max: 3 }) }),
+  },
   { weight: 3, arbitrary: fc.record({ do: fc.constant("inject" as const), method, code, afterWork: fc.boolean() }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constantFrom("vm dies" as const, "agent pauses" as const), sandbox }) },
   {
     weight: 2,
     arbitrary: fc.record({
       do: fc.constant("service dies" as const),
-      verb: fc.constantFrom("pause", "resume", "delete"),
+      verb: fc.constantFrom("pause", "resume", "delete", "snapshot"),
       sandbox,
     }),
   },
@@ -66,7 +87,7 @@ Deno.test("any history comes to rest with the database and the host in agreement
 async function startOver({ database, host }: ControlPlane): Promise<void> {
   host.reset();
   await database.sql`delete from reservations`;
-  await database.sql`truncate sandboxes cascade`;
+  await database.sql`truncate sandboxes, snapshots cascade`;
 }
 
 class Run {
@@ -90,6 +111,10 @@ class Run {
         return await tolerate(this.create());
       case "inject":
         return plane.host.inject(action.method, { code: action.code as "internal", afterWork: action.afterWork });
+      case "spawn":
+        return await tolerate(this.#spawn());
+      case "delete snapshot":
+        return await this.#deleteSnapshot();
       case "reconcile":
         return void await this.pass();
       case "host vanishes":
@@ -108,14 +133,43 @@ class Run {
         return await tolerate(plane.lifecycle.resumeSandbox(TEAM, id));
       case "delete":
         return await tolerate(plane.lifecycle.deleteSandbox(TEAM, id));
+      case "snapshot":
+        return await tolerate(this.#snapshot(id, action.name));
+      case "fork":
+        return await tolerate(this.#fork(id, action.count));
       case "vm dies":
         return this.#killVm(id);
       case "agent pauses":
         if (plane.host.sandboxes.get(id)?.status === "running") plane.host.pause(id);
         return;
       case "service dies":
-        return await tolerate(this.#abandon(id, action.verb as "pause"));
+        return await tolerate(this.#abandon(id, action.verb as AbandonedVerb));
     }
+  }
+
+  async #snapshot(sandboxId: string, name: string): Promise<void> {
+    await (await this.plane.lifecycle.startSnapshot(TEAM, { sandboxId, name })).done;
+  }
+
+  async #spawn(): Promise<void> {
+    const [snapshot] = (await listKeptSnapshots(this.plane.database.sql, TEAM)).snapshots;
+    if (!snapshot) return;
+    const spec = { ...SPEC, sourceSnapshotId: snapshot.id };
+    const { sandbox, done } = await this.plane.lifecycle.startCreate(TEAM, spec);
+    this.#ids.push(sandbox.id);
+    await done;
+  }
+
+  async #deleteSnapshot(): Promise<void> {
+    const [snapshot] = (await listKeptSnapshots(this.plane.database.sql, TEAM)).snapshots;
+    if (snapshot) await this.plane.lifecycle.deleteSnapshot(snapshot.id);
+  }
+
+  /** A fork that is answered has all its children; whatever one that failed has made is found by {@linkcode check}. */
+  async #fork(id: string, count: number): Promise<void> {
+    const { children } = await this.plane.lifecycle.forkSandbox(TEAM, id, { count });
+    assertEquals(children.length, count);
+    this.#ids.push(...children.map((child) => child.id));
   }
 
   async create(): Promise<void> {
@@ -144,12 +198,16 @@ class Run {
   }
 
   /** A service journals an operation and dies; half of the time the host was called before. */
-  async #abandon(id: string, kind: "pause" | "resume" | "delete"): Promise<void> {
+  async #abandon(id: string, kind: AbandonedVerb): Promise<void> {
     const { database, hosts, host } = this.plane;
+    const snapshotId = newId();
     const held = await database.transaction("test", async (sql) => {
       const row = (await lockSandbox(sql, TEAM, id))!;
-      const to = { pause: "pausing", resume: "resuming", delete: "deleting" } as const;
-      return canTransition(row.state, to[kind]) ? await beginOperation(sql, row, kind, { owner: 42n }) : undefined;
+      if (!canTransition(row.state, TRANSITIONAL[kind])) return undefined;
+      const initiator = { owner: 42n };
+      const snapshot = { id: snapshotId, name: snapshotId, kind: "checkpoint", platform: false } as const;
+      if (kind === "snapshot") return await beginSnapshot(sql, row, snapshot, initiator);
+      return await beginOperation(sql, row, kind, initiator);
     });
     if (!held || held.operation.id < "m") return;
     const request = { sandboxId: id, operationId: held.operation.id, version: held.operation.version };
@@ -157,6 +215,7 @@ class Run {
     if (kind === "pause") await client.pauseSandbox(request);
     if (kind === "resume") await client.resumeSandbox(request);
     if (kind === "delete") await client.destroySandbox(request);
+    if (kind === "snapshot") await client.createSnapshot({ ...request, snapshotId, keepSandbox: true });
   }
 
   async rest(): Promise<void> {
@@ -166,13 +225,16 @@ class Run {
       assert(passes < 40, `no rest: ${(await this.#rows()).map((row) => `${row.id} ${row.state}`).join(", ")}`);
       const repairs = await this.pass();
       const moving = (await this.#rows()).some((row) => isTransitional(row.state));
-      quiet = repairs.length === 0 && !moving ? quiet + 1 : 0;
+      const unsettled = await this.plane.database.sql`
+        select from snapshots where state in ('creating', 'deleting')
+        union all select from forks where state = 'running'`;
+      quiet = repairs.length === 0 && !moving && unsettled.length === 0 ? quiet + 1 : 0;
     }
   }
 
+  /** All of them: also the children of forks that failed. */
   async #rows(): Promise<SandboxRow[]> {
-    const rows = await Promise.all(this.#ids.map((id) => this.plane.sandbox(id)));
-    return rows.filter((row) => row !== undefined);
+    return await sandboxRows("test", () => this.plane.database.sql`select * from sandboxes`);
   }
 
   async check(): Promise<void> {
@@ -190,6 +252,13 @@ class Run {
       assert(["running", "paused", "deleted", "failed"].includes(row.state), about);
     }
     assertEquals((await database.sql`select from operations where state = 'running'`).length, 0);
+    const ready = await database.sql<{ id: string }[]>`select id from snapshots where state = 'ready'`;
+    assertEquals(ready.map(({ id }) => id).sort(), [...host.kept.keys()].sort());
+    assertEquals((await database.sql`select from snapshots where state = 'ready' and kind = 'fork'`).length, 0);
+    const halves = await database.sql`
+      select from forks where state = 'failed' and exists (
+        select from sandboxes where id = any(child_ids) and state <> 'deleted')`;
+    assertEquals(halves.length, 0, "a fork that failed has no children");
     const [sums] = await database.sql`
       select (select count(*) from sandboxes where state = 'running') as running, reserved_vcpus,
         (select coalesce(sum(vcpus), 0)::int8 from reservations) as summed_vcpus, reserved_memory_mb,
@@ -202,10 +271,12 @@ class Run {
 
   /** Delete always succeeds: of every sandbox, in whatever state it came to rest. */
   async cleanUp(): Promise<void> {
-    for (const id of this.#ids) await this.plane.lifecycle.deleteSandbox(TEAM, id);
+    const { lifecycle, database } = this.plane;
+    for (const { id } of await this.#rows()) await lifecycle.deleteSandbox(TEAM, id);
+    for (const { id } of (await listKeptSnapshots(database.sql, TEAM)).snapshots) await lifecycle.deleteSnapshot(id);
     await this.rest();
     assertEquals((await listSandboxes(this.plane.database.sql, TEAM)).sandboxes, []);
-    assertEquals(this.plane.host.sandboxes.size, 0);
+    assertEquals([this.plane.host.sandboxes.size, this.plane.host.kept.size], [0, 0]);
   }
 }
 

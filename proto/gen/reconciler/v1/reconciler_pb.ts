@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file reconciler/v1/reconciler.proto.
  */
 export const file_reconciler_v1_reconciler: GenFile = /*@__PURE__*/
-  fileDesc("Ch5yZWNvbmNpbGVyL3YxL3JlY29uY2lsZXIucHJvdG8SDXJlY29uY2lsZXIudjEiEgoQUmVjb25jaWxlUmVxdWVzdCJtChFSZWNvbmNpbGVSZXNwb25zZRImCgdyZXBhaXJzGAEgAygLMhUucmVjb25jaWxlci52MS5SZXBhaXISFQoNaG9zdHNfY2hlY2tlZBgCIAEoBRIZChFob3N0c191bnJlYWNoYWJsZRgDIAEoBSJxCgZSZXBhaXISDAoEa2luZBgBIAEoCRISCgpzYW5kYm94X2lkGAIgASgJEg8KB2hvc3RfaWQYAyABKAkSEgoKZnJvbV9zdGF0ZRgEIAEoCRIQCgh0b19zdGF0ZRgFIAEoCRIOCgZyZWFzb24YBiABKAkiEgoQR2V0U3RhdHVzUmVxdWVzdCLoAQoRR2V0U3RhdHVzUmVzcG9uc2USDgoGbGVhZGVyGAEgASgIEg4KBnBhc3NlcxgCIAEoAxIZChFsYXN0X3Bhc3NfdW5peF9tcxgDIAEoAxIUCgxsYXN0X3Bhc3NfbXMYBCABKAMSTAoPcmVwYWlyc19ieV9raW5kGAUgAygLMjMucmVjb25jaWxlci52MS5HZXRTdGF0dXNSZXNwb25zZS5SZXBhaXJzQnlLaW5kRW50cnkaNAoSUmVwYWlyc0J5S2luZEVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAzoCOAEyswEKEVJlY29uY2lsZXJTZXJ2aWNlEk4KCVJlY29uY2lsZRIfLnJlY29uY2lsZXIudjEuUmVjb25jaWxlUmVxdWVzdBogLnJlY29uY2lsZXIudjEuUmVjb25jaWxlUmVzcG9uc2USTgoJR2V0U3RhdHVzEh8ucmVjb25jaWxlci52MS5HZXRTdGF0dXNSZXF1ZXN0GiAucmVjb25jaWxlci52MS5HZXRTdGF0dXNSZXNwb25zZWIGcHJvdG8z");
+  fileDesc("Ch5yZWNvbmNpbGVyL3YxL3JlY29uY2lsZXIucHJvdG8SDXJlY29uY2lsZXIudjEiEgoQUmVjb25jaWxlUmVxdWVzdCJtChFSZWNvbmNpbGVSZXNwb25zZRImCgdyZXBhaXJzGAEgAygLMhUucmVjb25jaWxlci52MS5SZXBhaXISFQoNaG9zdHNfY2hlY2tlZBgCIAEoBRIZChFob3N0c191bnJlYWNoYWJsZRgDIAEoBSKGAQoGUmVwYWlyEgwKBGtpbmQYASABKAkSEgoKc2FuZGJveF9pZBgCIAEoCRIPCgdob3N0X2lkGAMgASgJEhIKCmZyb21fc3RhdGUYBCABKAkSEAoIdG9fc3RhdGUYBSABKAkSDgoGcmVhc29uGAYgASgJEhMKC3NuYXBzaG90X2lkGAcgASgJIhIKEEdldFN0YXR1c1JlcXVlc3Qi6AEKEUdldFN0YXR1c1Jlc3BvbnNlEg4KBmxlYWRlchgBIAEoCBIOCgZwYXNzZXMYAiABKAMSGQoRbGFzdF9wYXNzX3VuaXhfbXMYAyABKAMSFAoMbGFzdF9wYXNzX21zGAQgASgDEkwKD3JlcGFpcnNfYnlfa2luZBgFIAMoCzIzLnJlY29uY2lsZXIudjEuR2V0U3RhdHVzUmVzcG9uc2UuUmVwYWlyc0J5S2luZEVudHJ5GjQKElJlcGFpcnNCeUtpbmRFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAM6AjgBMrMBChFSZWNvbmNpbGVyU2VydmljZRJOCglSZWNvbmNpbGUSHy5yZWNvbmNpbGVyLnYxLlJlY29uY2lsZVJlcXVlc3QaIC5yZWNvbmNpbGVyLnYxLlJlY29uY2lsZVJlc3BvbnNlEk4KCUdldFN0YXR1cxIfLnJlY29uY2lsZXIudjEuR2V0U3RhdHVzUmVxdWVzdBogLnJlY29uY2lsZXIudjEuR2V0U3RhdHVzUmVzcG9uc2ViBnByb3RvMw");
 
 /**
  * @generated from message reconciler.v1.ReconcileRequest
@@ -61,7 +61,8 @@ export type Repair = Message<"reconciler.v1.Repair"> & {
   /**
    * Stable name: "adopted_pause", "adopted_resume", "vm_gone", "orphan_destroyed", "operation_finished",
    * "operation_rolled_back", "host_lost", "host_returned", "snapshot_missing", "delete_repeated", "idle_paused",
-   * "stale_deleted", "ttl_expired", "reservation_expired".
+   * "stale_deleted", "ttl_expired", "reservation_expired", "snapshot_adopted", "snapshot_failed",
+   * "snapshot_delete_repeated", "snapshot_orphan_deleted", "fork_finished", "fork_rolled_back".
    *
    * @generated from field: string kind = 1;
    */
@@ -91,6 +92,13 @@ export type Repair = Message<"reconciler.v1.Repair"> & {
    * @generated from field: string reason = 6;
    */
   reason: string;
+
+  /**
+   * Of a snapshot that belongs to no sandbox.
+   *
+   * @generated from field: string snapshot_id = 7;
+   */
+  snapshotId: string;
 };
 
 /**
