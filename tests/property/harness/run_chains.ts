@@ -1,0 +1,59 @@
+import { Chain } from "./chain.ts";
+import { PropertyHost } from "./property_host.ts";
+import { Random } from "./random.ts";
+
+/** Two processors; a chain waits for processes and files most of the time. */
+const CHAINS_AT_ONCE = 3;
+
+/** Which chains to run. */
+export interface ChainsOptions {
+  /** The compiled user_vmm. */
+  program: string;
+  /** The seed of the first chain; each further one has the next number. */
+  first: number;
+  count: number;
+  /** Prints what each chain does. */
+  steps: boolean;
+}
+
+/** More failures than these only repeat the first ones. */
+const MAX_WRONG = 5;
+
+/** How they went. */
+export interface ChainsResult {
+  checked: number;
+  /** For each failed chain its seed, what was wrong and the steps that led there. */
+  wrong: string[];
+}
+
+/** Runs chains, a few at once, each on a host of its own, and prints each seed. */
+export async function runChains({ program, first, count, steps }: ChainsOptions): Promise<ChainsResult> {
+  const result: ChainsResult = { checked: 0, wrong: [] };
+  let next = first;
+  const lane = async () => {
+    while (next < first + count && result.wrong.length < MAX_WRONG) {
+      const seed = next++ >>> 0;
+      const failure = await runChain(program, seed, steps);
+      console.log(`chain TORPOR_PROPERTY_SEED=${seed} ${failure ? "WRONG" : "right"}`);
+      if (failure) result.wrong.push(failure);
+      result.checked++;
+    }
+  };
+  await Promise.all(Array.from({ length: CHAINS_AT_ONCE }, lane));
+  return result;
+}
+
+/** Runs the chain of one seed. @returns what went wrong and how it came to that, or undefined. */
+async function runChain(program: string, seed: number, steps: boolean): Promise<string | undefined> {
+  const random = new Random(seed);
+  await using host = await PropertyHost.start({ program, tracking: random.chance(0.7) });
+  const chain = new Chain(host, random);
+  try {
+    await chain.run();
+    return undefined;
+  } catch (error) {
+    return `seed ${seed}:\n  ${chain.steps.join("\n  ")}\n${Deno.inspect(error)}`;
+  } finally {
+    if (steps) console.log(chain.steps.join("\n"));
+  }
+}
