@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { homePaths, readConfig, torporHome } from "@torpor/config";
 import { formatAddress, parseAddress } from "@torpor/rpc";
+import { MAX_RECLAIM_CAP_MS, type ReclaimCaps } from "./sandbox/reclaim_caps.ts";
 
 /** Configuration of a host agent. */
 export interface HostAgentConfig {
@@ -19,6 +20,8 @@ export interface HostAgentConfig {
   heartbeatIntervalMs: number;
   /** Forces an accelerator instead of probing. */
   accelerator?: "kvm" | "tcg";
+  /** What a pause lets the guest do first, for sandboxes that were created without saying so. Default: nothing. */
+  reclaim?: ReclaimCaps;
   /** Keeps one VMM started ahead for the next resume. */
   spareVmm: boolean;
   /** Fetches a resumed guest's working set ahead. */
@@ -39,6 +42,10 @@ export function readHostAgentConfig(): HostAgentConfig {
     TORPOR_HEARTBEAT_INTERVAL_MS: z.coerce.number().int().min(100).max(60_000).default(2000),
     TORPOR_ACCEL: z.enum(["kvm", "tcg"]).optional(),
     TORPOR_PREFETCH: z.enum(["on", "off"]).default("on"),
+    TORPOR_RECLAIM_FSTRIM_MS: reclaimCap(),
+    TORPOR_RECLAIM_SYNC_MS: reclaimCap(),
+    TORPOR_RECLAIM_DROP_CACHES_MS: reclaimCap(),
+    TORPOR_RECLAIM_COMPACT_MEMORY_MS: reclaimCap(),
     TORPOR_SPARE_VMM: z.enum(["on", "off"]).default("on"),
   });
   const home = torporHome();
@@ -54,6 +61,16 @@ export function readHostAgentConfig(): HostAgentConfig {
     heartbeatIntervalMs: env.TORPOR_HEARTBEAT_INTERVAL_MS,
     accelerator: env.TORPOR_ACCEL,
     prefetch: env.TORPOR_PREFETCH === "on",
+    reclaim: {
+      fstrim_ms: env.TORPOR_RECLAIM_FSTRIM_MS,
+      sync_ms: env.TORPOR_RECLAIM_SYNC_MS,
+      drop_caches_ms: env.TORPOR_RECLAIM_DROP_CACHES_MS,
+      compact_memory_ms: env.TORPOR_RECLAIM_COMPACT_MEMORY_MS,
+    },
     spareVmm: env.TORPOR_SPARE_VMM === "on",
   };
+}
+
+function reclaimCap() {
+  return z.coerce.number().int().min(0).max(MAX_RECLAIM_CAP_MS).default(0);
 }

@@ -14,6 +14,7 @@ import { laterHandlers } from "./rpc/later_handlers.ts";
 import { lifecycleHandlers } from "./rpc/lifecycle_handlers.ts";
 import { snapshotHandlers } from "./rpc/snapshot_handlers.ts";
 import type { HostContext } from "./sandbox/context.ts";
+import { NO_RECLAIM } from "./sandbox/reclaim_caps.ts";
 import { SandboxManager } from "./sandbox/manager.ts";
 import { recoverSandboxes } from "./sandbox/recover.ts";
 import { Semaphore } from "./sandbox/semaphore.ts";
@@ -39,7 +40,7 @@ export interface RunningHostAgent extends AsyncDisposable {
 }
 
 /** What tests change of a host. */
-export type HostOverrides = Partial<Pick<HostContext, "onStep" | "tracking" | "driver">>;
+export type HostOverrides = Partial<Pick<HostContext, "onStep" | "tracking" | "driver" | "reclaim">>;
 
 /**
  * Starts a host agent: takes over what an earlier one left, then serves, then registers.
@@ -112,6 +113,7 @@ async function openHost(config: HostAgentConfig, given: VmmDriver | undefined): 
     tracking,
     copySlots: new Semaphore(COPY_SLOTS),
     prefetch: config.prefetch,
+    reclaim: config.reclaim ?? NO_RECLAIM,
   };
 }
 

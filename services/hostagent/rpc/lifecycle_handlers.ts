@@ -4,8 +4,8 @@ import { newId } from "@torpor/ids";
 import type { HostAgentService } from "@torpor/proto/hostagent";
 import type { SandboxManager } from "../sandbox/manager.ts";
 import { memoryStats } from "./memory_stats.ts";
-import { sandboxInfo, snapshotInfo } from "./sandbox_info.ts";
-import { createSpec, lifecycleCall, timeoutSec } from "./validate.ts";
+import { hookOutcome, sandboxInfo, snapshotInfo } from "./sandbox_info.ts";
+import { createSpec, lifecycleCall, reclaimCaps, timeoutSec } from "./validate.ts";
 
 type LifecycleMethods =
   | "createSandbox"
@@ -36,8 +36,8 @@ export function lifecycleHandlers(
     },
 
     async pauseSandbox(request) {
-      const { newest } = await manager.pause(lifecycleCall(request));
-      return { snapshot: newest && snapshotInfo(newest.manifest) };
+      const { newest, hooks } = await manager.pause(lifecycleCall(request), "pause", reclaimCaps(request.reclaim));
+      return { snapshot: newest && snapshotInfo(newest.manifest), hooks: hooks.map(hookOutcome) };
     },
 
     async resumeSandbox(request) {

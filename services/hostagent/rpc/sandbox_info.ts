@@ -1,5 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import {
+  type HookOutcome as HookOutcomeMessage,
+  HookOutcomeSchema,
   type KeptSnapshot,
   KeptSnapshotSchema,
   type SandboxInfo,
@@ -8,6 +10,7 @@ import {
   SnapshotInfoSchema,
 } from "@torpor/proto/hostagent";
 import { type Manifest, storedBytes } from "@torpor/snapshot";
+import type { HookOutcome } from "../sandbox/guest_hooks.ts";
 import type { Sandbox } from "../sandbox/sandbox.ts";
 
 /** A sandbox as the contract has it. */
@@ -62,4 +65,17 @@ export function keptSnapshot(manifest: Manifest): KeptSnapshot {
 
 function seconds(ms: number): bigint {
   return BigInt(Math.floor(ms / 1000));
+}
+
+/** A hook around a pause as the contract shows it. */
+export function hookOutcome(hook: HookOutcome): HookOutcomeMessage {
+  return create(HookOutcomeSchema, {
+    step: hook.step,
+    outcome: hook.outcome,
+    errorNumber: hook.errno,
+    durationUs: BigInt(hook.durationUs),
+    bytesTrimmed: BigInt(hook.bytesTrimmed),
+    freeBytesBefore: BigInt(hook.freeBytesBefore),
+    freeBytesAfter: BigInt(hook.freeBytesAfter),
+  });
 }

@@ -1,9 +1,10 @@
 import { TorporError } from "@torpor/errors";
 import { newId, requireId, requireTemplateName } from "@torpor/ids";
-import type { CreateSandboxRequest, CreateSnapshotRequest } from "@torpor/proto/hostagent";
+import type { CreateSandboxRequest, CreateSnapshotRequest, ReclaimCaps as CapsMessage } from "@torpor/proto/hostagent";
 import { MAX_SNAPSHOT_NAME } from "@torpor/snapshot";
 import type { BootSpec } from "../sandbox/create_sandbox.ts";
 import type { CreateSpec, LifecycleCall, SnapshotRequest } from "../sandbox/manager.ts";
+import { MAX_RECLAIM_CAP_MS, type ReclaimCaps } from "../sandbox/reclaim_caps.ts";
 import type { SpawnSpec } from "../sandbox/spawn_sandbox.ts";
 
 /** Values that 0 or an empty string stands for (proto/hostagent/v1). */
@@ -18,6 +19,7 @@ export function createSpec(request: CreateSandboxRequest): CreateSpec {
     from: request.snapshotId === "" ? bootSpec(request) : spawnSpec(request),
     timeoutSec: timeoutSec(request.timeoutSec),
     env: environment(request.env),
+    reclaim: reclaimCaps(request.reclaim),
   };
 }
 
@@ -54,6 +56,18 @@ export function lifecycleCall(request: { sandboxId: string; operationId: string;
   if (!Number.isSafeInteger(version) || version < 0) throw invalid("version", "must not be negative");
   const operationId = request.operationId === "" ? newId() : requireId(request.operationId, "operation_id");
   return { sandboxId: requireId(request.sandboxId, "sandbox_id"), operationId, version };
+}
+
+/** Absent: undefined. @throws TorporError `invalid_argument` that names the field. */
+export function reclaimCaps(caps: CapsMessage | undefined): ReclaimCaps | undefined {
+  if (!caps) return undefined;
+  const cap = (ms: number, field: string) => inRange(ms, 0, MAX_RECLAIM_CAP_MS, `reclaim.${field}`);
+  return {
+    fstrim_ms: cap(caps.fstrimMs, "fstrim_ms"),
+    sync_ms: cap(caps.syncMs, "sync_ms"),
+    drop_caches_ms: cap(caps.dropCachesMs, "drop_caches_ms"),
+    compact_memory_ms: cap(caps.compactMemoryMs, "compact_memory_ms"),
+  };
 }
 
 function environment(env: Record<string, string>): Record<string, string> {

@@ -3,7 +3,7 @@ import { GuestMemory } from "../memory/guest_memory.ts";
 import { createWritableDisk } from "../storage/disk.ts";
 import type { Image } from "../storage/images.ts";
 import { type HostContext, step } from "./context.ts";
-import { greetGuest } from "./greet_guest.ts";
+import { greetGuest, newIdentity } from "./greet_guest.ts";
 import type { SandboxRecord } from "./record.ts";
 import { RunningVm } from "./running_vm.ts";
 
@@ -46,7 +46,7 @@ export async function bootVm(
     await onStarted(vm);
     await step(context, id, "create.start_vcpus", () => vmm.startVcpus());
     vm.startedAtMs = Date.now();
-    await step(context, id, "create.boot", () => greetGuest(vm, deadline));
+    await step(context, id, "create.boot", () => greetGuest(vm, deadline, { identity: newIdentity(id), boots: true }));
     return vm;
   } catch (error) {
     await vm[Symbol.asyncDispose]();

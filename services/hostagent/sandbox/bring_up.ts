@@ -3,6 +3,7 @@ import { removeIfPresent } from "../storage/durable_file.ts";
 import type { HostContext } from "./context.ts";
 import { hostError } from "./host_error.ts";
 import { type OperationRecord, RECORD_SCHEMA, type SandboxRecord } from "./record.ts";
+import type { ReclaimCaps } from "./reclaim_caps.ts";
 import type { RunningVm } from "./running_vm.ts";
 import { Sandbox } from "./sandbox.ts";
 
@@ -22,6 +23,7 @@ export interface NewSandbox {
   version: number;
   timeoutSec: number;
   env: Record<string, string>;
+  reclaim: ReclaimCaps;
   operation: OperationRecord;
 }
 
@@ -86,6 +88,7 @@ function newRecord(wanted: NewSandbox, shape: SandboxShape): SandboxRecord {
     disk_size_mb: shape.diskSizeMb,
     timeout_sec: wanted.timeoutSec,
     env: wanted.env,
+    reclaim: wanted.reclaim,
     base_image: shape.baseImage,
     created_at_ms: Date.now(),
     last_active_at_ms: Date.now(),

@@ -6,6 +6,7 @@ import type { SparePool } from "../spare/spare_pool.ts";
 import type { Images } from "../storage/images.ts";
 import type { Layout } from "../storage/layout.ts";
 import type { VmmDriver } from "../vmm/driver.ts";
+import type { ReclaimCaps } from "./reclaim_caps.ts";
 import type { Semaphore } from "./semaphore.ts";
 
 /** What every lifecycle operation needs of its host. */
@@ -16,6 +17,8 @@ export interface HostContext {
   /** Who needs which snapshot: asked before anything of one is removed. */
   references: SnapshotReferences;
   kept: KeptSnapshots;
+  /** What a pause lets the guest do first, for sandboxes that were created without saying so. */
+  reclaim: ReclaimCaps;
   /** Directory of the compiled native files. */
   nativeDirectory: string;
   /** The kernel tells written pages exactly (PAGEMAP_SCAN); otherwise a pause compares memory with the parent. */

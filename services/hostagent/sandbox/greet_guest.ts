@@ -9,6 +9,8 @@ const ENTROPY_BYTES = 32;
 export interface Greeting {
   /** Absent: the guest goes on as who it was. */
   identity?: GuestIdentity;
+  /** Its agent does not listen yet, and will work through each Hello: it is woken when it has answered, by the right time. */
+  boots?: boolean;
 }
 
 /** Who a sandbox is from now on; a new machine id and generation with each call. */
@@ -18,18 +20,20 @@ export function newIdentity(sandboxId: string): GuestIdentity {
 
 /**
  * Waits for the guest's agent, sets the guest's clock, reseeds its random numbers, makes it who it is to be, and lets its
- * user's processes go on: all in one message that goes out together with the first Hello.
+ * user's processes go on: all in one message, which goes out together with the first Hello.
  * @returns how far the guest's clock was behind, milliseconds.
  * @throws TorporError `vm_gone` when the VM ends meanwhile, `guest_unreachable`, `guest_protocol`, `internal` when the guest
  *   could not do it (its user's processes are then still frozen); the signal's reason.
  */
-export async function greetGuest(vm: RunningVm, signal: AbortSignal, { identity }: Greeting = {}): Promise<number> {
+export async function greetGuest(vm: RunningVm, signal: AbortSignal, greeting: Greeting = {}): Promise<number> {
   const ended = new AbortController();
   vm.vmm.process.exited.then(() => ended.abort(new TorporError("vm_gone", "the VM ended before its agent answered")));
+  const limit = AbortSignal.any([signal, ended.signal]);
+  if (greeting.boots) await vm.channel(limit);
   const entropy = crypto.getRandomValues(new Uint8Array(ENTROPY_BYTES));
   const unixNs = () => BigInt(Date.now()) * 1_000_000n;
-  const woken = await vm.wake({ unixNs, entropy, identity, thaw: true }, AbortSignal.any([signal, ended.signal]));
-  return woken.behindMs;
+  const { behindMs } = await vm.wake({ unixNs, entropy, identity: greeting.identity, thaw: true }, limit);
+  return behindMs;
 }
 
 /** 32 digits. */

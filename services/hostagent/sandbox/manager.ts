@@ -6,7 +6,7 @@ import { releaseSnapshots } from "../snapshot/release.ts";
 import type { FoundSnapshot } from "../snapshot/sweep.ts";
 import { removeIfPresent } from "../storage/durable_file.ts";
 import type { SandboxAccess } from "./access.ts";
-import type { HostContext } from "./context.ts";
+import { type HostContext, step } from "./context.ts";
 import type { NewSandbox } from "./bring_up.ts";
 import { type BootSpec, createSandbox } from "./create_sandbox.ts";
 import { createSnapshot, findMade, type MadeSnapshot } from "./create_snapshot.ts";
@@ -16,6 +16,7 @@ import { KeyedLocks } from "./keyed_locks.ts";
 import { Operations, recordedError } from "./operations.ts";
 import { pauseSandbox } from "./pause_sandbox.ts";
 import type { OperationKind, OperationRecord } from "./record.ts";
+import type { ReclaimCaps } from "./reclaim_caps.ts";
 import { resumeSandbox } from "./resume_sandbox.ts";
 import type { Sandbox } from "./sandbox.ts";
 import { settleLostVm } from "./settle_lost_vm.ts";
@@ -34,7 +35,11 @@ export interface LifecycleCall {
 }
 
 /** What a new sandbox is to be: booted from a template, or spawned from a kept snapshot. */
-export type CreateSpec = Pick<NewSandbox, "timeoutSec" | "env"> & { from: BootSpec | SpawnSpec };
+export type CreateSpec = Pick<NewSandbox, "timeoutSec" | "env"> & {
+  from: BootSpec | SpawnSpec;
+  /** Absent: the deployment's default. */
+  reclaim?: ReclaimCaps;
+};
 
 /** A kept snapshot that is to be made of a sandbox. */
 export interface SnapshotRequest {
@@ -102,7 +107,8 @@ export class SandboxManager implements SandboxAccess, AsyncDisposable {
       const interrupt = new AbortController();
       const { sandboxId, version } = call;
       const { timeoutSec, env, from } = spec;
-      const wanted = { sandboxId, version, timeoutSec, env, operation };
+      const reclaim = spec.reclaim ?? this.#context.reclaim;
+      const wanted = { sandboxId, version, timeoutSec, env, reclaim, operation };
       const events = {
         began: (sandbox: Sandbox) => {
           sandbox.interrupt = interrupt;
@@ -119,14 +125,19 @@ export class SandboxManager implements SandboxAccess, AsyncDisposable {
 
   /**
    * Saves a running sandbox and frees its VM. A paused one is returned as it is.
+   * @param reclaim what the guest does first; absent: what the sandbox was created with.
    * @throws TorporError `sandbox_not_found`, `fenced`, `conflict`, `pause_failed`, `no_space` (it runs on), `vm_gone`.
    */
-  async pause(call: LifecycleCall, kind: "pause" | "auto_pause" = "pause"): Promise<Sandbox> {
+  async pause(
+    call: LifecycleCall,
+    kind: "pause" | "auto_pause" = "pause",
+    reclaim?: ReclaimCaps,
+  ): Promise<Sandbox> {
     return await this.#change(kind, call, async (sandbox, signal) => {
       // Used meanwhile, or paused by somebody else.
       if (kind === "auto_pause" && !this.#closing && !(sandbox.vm && idleAtMs(sandbox) <= Date.now())) return sandbox;
       // Who pauses often resumes soon; a sandbox that was idle, or that stops with its host, is not expected back.
-      await pauseSandbox(this.#context, sandbox, { expectResume: kind === "pause" }, signal);
+      await pauseSandbox(this.#context, sandbox, { expectResume: kind === "pause", reclaim }, signal);
       sandbox.record.auto_paused = kind === "auto_pause";
       return sandbox;
     });
@@ -166,7 +177,7 @@ export class SandboxManager implements SandboxAccess, AsyncDisposable {
       const result = await createSnapshot(this.#context, sandbox, spec, signal);
       if (!keepSandbox) {
         this.#idle.stop(sandbox);
-        await destroySandbox(this.#context, sandbox, operation);
+        await step(this.#context, sandbox.id, "snapshot.destroy", () => destroySandbox(this.#context, sandbox, operation));
         this.#sandboxes.delete(sandbox.id);
       }
       return result;

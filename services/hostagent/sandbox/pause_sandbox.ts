@@ -3,8 +3,10 @@ import { log } from "@torpor/telemetry";
 import { releaseSnapshots } from "../snapshot/release.ts";
 import type { FoundSnapshot } from "../snapshot/sweep.ts";
 import { type HostContext, step } from "./context.ts";
+import { prepareGuest, thawGuest } from "./guest_hooks.ts";
 import { hostError } from "./host_error.ts";
 import { pauseVm } from "./pause_vm.ts";
+import type { ReclaimCaps } from "./reclaim_caps.ts";
 import type { RunningVm } from "./running_vm.ts";
 import { removeLiveFiles } from "./live_files.ts";
 import { vmShape } from "./resume_vm.ts";
@@ -15,13 +17,14 @@ import { rememberWorkingSet } from "./working_set.ts";
  * Pauses a sandbox: snapshot, commit, release of everything that the VM held, release of replaced generations. A paused
  * sandbox stays as it is. Lock held by the caller.
  * @param options.expectResume starts a VMM for the next resume meanwhile.
+ * @param options.reclaim what the guest does first; absent: what the sandbox was created with.
  * @throws TorporError `pause_failed`, `no_space` and what the VMM reports (the VM runs on); `vm_gone` or `pager_failed`
  *   when the VM vanished before: the newest snapshot is then older than what the caller wants to keep.
  */
 export async function pauseSandbox(
   context: HostContext,
   sandbox: Sandbox,
-  options: { expectResume: boolean },
+  options: { expectResume: boolean; reclaim?: ReclaimCaps },
   signal: AbortSignal,
 ): Promise<void> {
   const { vm, record } = sandbox;
@@ -29,8 +32,10 @@ export async function pauseSandbox(
   if (options.expectResume) context.spares?.prepare(vmShape(context, record));
   let snapshot: FoundSnapshot;
   try {
+    sandbox.hooks = await prepareGuest(context, sandbox.id, vm, options.reclaim ?? record.reclaim, signal);
     snapshot = await pauseVm(context, record, vm, signal);
   } catch (thrown) {
+    await thawGuest(context, sandbox.id, vm);
     throw hostError(thrown, "pause_failed", "the sandbox could not be paused");
   }
   // Committed: from here on nothing may fail the pause, and the VM must not run again.

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { TorporError } from "@torpor/errors";
 import { ID_PATTERN } from "@torpor/ids";
+import { NO_RECLAIM, reclaimCapsSchema } from "./reclaim_caps.ts";
 
 /** The schema that this version writes and reads. */
 export const RECORD_SCHEMA = 1;
@@ -76,6 +77,8 @@ export const recordSchema = z.strictObject({
   disk_size_mb: z.number().int().min(1),
   timeout_sec: count,
   env: z.record(z.string(), z.string()),
+  /** What a pause lets the guest do first, unless the pause says otherwise. */
+  reclaim: reclaimCapsSchema.default(NO_RECLAIM),
   /** Content hash of the read-only base image: the same one for as long as the sandbox lives. */
   base_image: z.string().regex(/^[0-9a-f]{8,64}$/),
   created_at_ms: count,

@@ -10,7 +10,7 @@ import { createEmptyDisk, fillDisk } from "../storage/disk.ts";
 import { removeIfPresent } from "../storage/durable_file.ts";
 import type { Vmm } from "../vmm/driver.ts";
 import { type HostContext, step } from "./context.ts";
-import { greetGuest } from "./greet_guest.ts";
+import { greetGuest, newIdentity } from "./greet_guest.ts";
 import type { SandboxRecord } from "./record.ts";
 import { RunningVm } from "./running_vm.ts";
 
@@ -47,7 +47,9 @@ export async function resumeVm(
     await step(context, id, "resume.start_vcpus", () => vm.vmm.startVcpus());
     vm.startedAtMs = Date.now();
     const clockBehindMs = await step(context, id, "resume.guest_hello", async (span) => {
-      const behindMs = await greetGuest(vm, deadline);
+      // What goes on from a kept snapshot is not who was there when it was taken.
+      const identity = snapshot.manifest.kind === "kept" ? newIdentity(id) : undefined;
+      const behindMs = await greetGuest(vm, deadline, { identity });
       span.setAttribute("torpor.clock_behind_ms", behindMs);
       return behindMs;
     });

@@ -2,6 +2,7 @@ import type { ErrorCode } from "@torpor/errors";
 import type { FoundSnapshot } from "../snapshot/sweep.ts";
 import { removeIfPresent, replaceUnsynced, writeDurably } from "../storage/durable_file.ts";
 import type { Layout } from "../storage/layout.ts";
+import type { HookOutcome } from "./guest_hooks.ts";
 import type { OperationKind, SandboxRecord } from "./record.ts";
 import type { RunningVm } from "./running_vm.ts";
 
@@ -35,6 +36,8 @@ export class Sandbox {
   /** Ends the operation in flight early, where that is safe: delete does not wait for a slow boot. */
   interrupt: AbortController | undefined;
   lastActiveAtMs: number;
+  /** What the guest did before the last pause that this agent began. */
+  hooks: HookOutcome[] = [];
   /** Requests that use the sandbox now: while there are any, it is not idle. */
   uses = 0;
 

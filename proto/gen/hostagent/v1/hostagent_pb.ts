@@ -124,6 +124,9 @@ export type ReclaimCaps = Message<"hostagent.v1.ReclaimCaps"> & {
   dropCachesMs: number;
 
   /**
+   * What is left of it after the compaction is for the wait until the guest has given its free memory back to the host, two
+   * seconds after it was freed ("report_free"); where less is left, nobody waits.
+   *
    * @generated from field: int32 compact_memory_ms = 4;
    */
   compactMemoryMs: number;
@@ -143,7 +146,7 @@ export const ReclaimCapsSchema: GenMessage<ReclaimCaps> = /*@__PURE__*/
  */
 export type HookOutcome = Message<"hostagent.v1.HookOutcome"> & {
   /**
-   * "fstrim", "sync", "drop_caches", "compact_memory", "freeze", "thaw".
+   * "fstrim", "sync", "drop_caches", "compact_memory", "report_free", "freeze".
    *
    * @generated from field: string step = 1;
    */
