@@ -177,7 +177,12 @@ export class SandboxManager implements SandboxAccess, AsyncDisposable {
       const result = await createSnapshot(this.#context, sandbox, spec, signal);
       if (!keepSandbox) {
         this.#idle.stop(sandbox);
-        await step(this.#context, sandbox.id, "snapshot.destroy", () => destroySandbox(this.#context, sandbox, operation));
+        await step(
+          this.#context,
+          sandbox.id,
+          "snapshot.destroy",
+          () => destroySandbox(this.#context, sandbox, operation),
+        );
         this.#sandboxes.delete(sandbox.id);
       }
       return result;
