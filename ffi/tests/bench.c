@@ -1,10 +1,14 @@
 // Speed of the native layer on this machine: one line per measurement.
 #include "crc32c.h"
+#include "kernel_compat.h"
 #include "rig.h"
 #include "test.h"
 #include "torpor.h"
 
+#include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
@@ -27,14 +31,17 @@ static double now_ms(void) {
     return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
 }
 
-// Upper bound of the bucket below which `share` of the faults were answered.
+// The time within which `share` of the faults were answered: interpolated inside of its bucket, which spans a power of two.
 static double latency_us(const struct rig *rig, double share) {
-    uint64_t total = 0, seen = 0;
+    double total = 0, before = 0;
     for (int k = 0; k < TORPOR_PAGER_LATENCY_BUCKETS; k++)
-        total += rig->stats->latency[k];
-    for (int k = 0; k < TORPOR_PAGER_LATENCY_BUCKETS; k++)
-        if ((double)(seen += rig->stats->latency[k]) >= share * (double)total)
-            return (double)(2ull << k) / 1e3;
+        total += (double)rig->stats->latency[k];
+    for (int k = 0; k < TORPOR_PAGER_LATENCY_BUCKETS; k++) {
+        const double count = (double)rig->stats->latency[k];
+        if (count > 0 && before + count >= share * total)
+            return (double)(1ull << k) * (1 + (share * total - before) / count) / 1e3;
+        before += count;
+    }
     return 0;
 }
 
@@ -46,9 +53,112 @@ static void stream(const char *around, enum vmm_operation operation, bool tracki
     const double start = now_ms();
     tell(&rig, operation, 0, rig.snapshot.size, 1);
     const double ms = now_ms() - start;
-    printf("load 512 MiB, fault-around %s, %s%s: %.0f ms, %.0f MiB/s, %lu faults, %.0f faults/s, p50 < %.1f us, p99 < %.1f us\n", around,
+    printf("load 512 MiB, fault-around %s, %s%s: %.0f ms, %.0f MiB/s, %lu faults, %.0f faults/s, p50 %.1f us, p99 %.1f us\n", around,
            operation == VMM_READ ? "in order" : "scattered", tracking ? ", tracked" : "", ms, 512e3 / ms, rig.stats->faults,
            (double)rig.stats->faults * 1e3 / ms, latency_us(&rig, 0.5), latency_us(&rig, 0.99));
+    stop_rig(&rig);
+}
+
+struct bare {
+    int uffd;
+    unsigned char *memory;
+};
+
+static void *answer_bare(void *argument) {
+    const struct bare *bare = argument;
+    static unsigned char page[PAGE] __attribute__((aligned(4096))) = {1};
+    for (uint64_t answered = 0; answered < PAGES;) {
+        struct uffd_msg event;
+        if (read(bare->uffd, &event, sizeof event) != sizeof event)
+            continue;
+        struct uffdio_copy copy = {.dst = event.arg.pagefault.address & ~(PAGE - 1), .src = (uintptr_t)page, .len = PAGE};
+        CHECK_EQ(ioctl(bare->uffd, UFFDIO_COPY, &copy), 0);
+        answered++;
+    }
+    return NULL;
+}
+
+// Faults per second of the shortest possible loop: what this machine lets any pager reach with single pages of a memfd.
+static double bare_faults_per_second(void) {
+    const int memfd = memfd_create("bare", MFD_CLOEXEC);
+    CHECK_EQ(ftruncate(memfd, (off_t)(PAGES * PAGE)), 0);
+    struct bare bare = {.memory = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0)};
+    const int device = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+    CHECK(device >= 0 && (bare.uffd = ioctl(device, USERFAULTFD_IOC_NEW, O_CLOEXEC)) >= 0);
+    struct uffdio_api api = {.api = UFFD_API};
+    CHECK_EQ(ioctl(bare.uffd, UFFDIO_API, &api), 0);
+    struct uffdio_register range = {.range = {(uintptr_t)bare.memory, PAGES * PAGE}, .mode = UFFDIO_REGISTER_MODE_MISSING};
+    CHECK_EQ(ioctl(bare.uffd, UFFDIO_REGISTER, &range), 0);
+    pthread_t thread;
+    CHECK_EQ(pthread_create(&thread, NULL, answer_bare, &bare), 0);
+    const double start = now_ms();
+    uint64_t sum = 0;
+    for (uint64_t page = 0; page < PAGES; page++)
+        sum += *(volatile unsigned char *)(bare.memory + page * PAGE);
+    const double ms = now_ms() - start;
+    CHECK_EQ(sum, PAGES);
+    pthread_join(thread, NULL);
+    munmap(bare.memory, PAGES * PAGE);
+    close(memfd);
+    close(device);
+    close(bare.uffd);
+    return PAGES * 1e3 / ms;
+}
+
+struct pager_run {
+    double rate, p50_us, p99_us;
+};
+
+// Single pages in order, data everywhere.
+static struct pager_run run_pager(void) {
+    struct rig rig = start_rig(make_snapshot(3, PAGES, 1, PAGES), &(struct rig_options){.fault_around = "4096"});
+    tell(&rig, VMM_ADDRESS, 0, 0, 0);
+    while (rig.stats->state != TORPOR_PAGER_SERVING)
+        sched_yield();
+    const double start = now_ms();
+    tell(&rig, VMM_READ, 0, rig.snapshot.size, 0);
+    const double rate = (double)rig.stats->faults * 1e3 / (now_ms() - start);
+    const struct pager_run run = {rate, latency_us(&rig, 0.5), latency_us(&rig, 0.99)};
+    stop_rig(&rig);
+    return run;
+}
+
+static int compare_numbers(const void *left, const void *right) {
+    const double a = *(const double *)left, b = *(const double *)right;
+    return (a > b) - (a < b);
+}
+
+static double median(double *values, size_t count) {
+    qsort(values, count, sizeof *values, compare_numbers);
+    return values[count / 2];
+}
+
+static void rate_over_ceiling(void) {
+    enum { RUNS = 5 };
+    double ratios[RUNS], p50[RUNS], p99[RUNS];
+    for (int i = 0; i < RUNS; i++) {
+        const struct pager_run run = run_pager();
+        ratios[i] = run.rate / bare_faults_per_second();
+        p50[i] = run.p50_us;
+        p99[i] = run.p99_us;
+    }
+    printf("pager_rate_over_ceiling: %.2f\npager_p50_us: %.1f\npager_p99_us: %.1f\n", median(ratios, RUNS), median(p50, RUNS),
+           median(p99, RUNS));
+}
+
+// 20,000 written pages among 262,144.
+static void scan_of_a_gibibyte(void) {
+    const uint64_t pages = 262144;
+    struct rig rig = start_rig(make_snapshot(4, pages, 1, pages), &(struct rig_options){.tracking = true, .fault_around = "2097152"});
+    const uint64_t address = tell(&rig, VMM_ADDRESS, 0, 0, 0);
+    tell(&rig, VMM_READ, 0, rig.snapshot.size, 0);
+    for (uint64_t page = 0; page < 20000; page++)
+        tell(&rig, VMM_WRITE, page * 13 * PAGE, PAGE, page & 0xff);
+    uint8_t *bitmap = calloc(1, pages / 8);
+    const double start = now_ms();
+    CHECK_EQ(torpor_scan_dirty(rig.vmm, address, rig.snapshot.size, 0, bitmap), 20000);
+    printf("dirty_scan_ms_1024: %.2f\n", now_ms() - start);
+    free(bitmap);
     stop_rig(&rig);
 }
 
@@ -113,7 +223,14 @@ static void lookups(void) {
     free(extents);
 }
 
-int main(void) {
+// With an argument: only the figures that `torpor bench snapshots` reports, as "name: value".
+int main(int argc, char **argv) {
+    (void)argv;
+    scan_of_a_gibibyte();
+    rate_over_ceiling();
+    lookups();
+    if (argc > 1)
+        return 0;
     static const char *const arounds[] = {"4096", "65536", "2097152"};
     for (int i = 0; i < 3; i++) {
         stream(arounds[i], VMM_READ, false);
@@ -122,5 +239,4 @@ int main(void) {
     stream("65536", VMM_READ, true);
     scan_and_compare();
     checksums();
-    lookups();
 }
