@@ -15,7 +15,12 @@ export interface PropertyHostOptions {
   program: string;
   /** Written pages are told by the kernel; otherwise memory is compared with the parent. */
   tracking: boolean;
+  /** Damages something at the begin of each step, to see that the chain notices. */
+  sabotage?: Sabotage;
 }
+
+/** See {@linkcode PropertyHostOptions.sabotage}. @param step as in `HostContext.onStep`. */
+export type Sabotage = (host: PropertyHost, step: string, sandboxId: string) => Promise<void>;
 
 /** A real host agent with a data directory of its own, whose VMs are {@linkcode UserDriver}'s. */
 export class PropertyHost implements AsyncDisposable {
@@ -101,7 +106,8 @@ export class PropertyHost implements AsyncDisposable {
     this.#agent = await startHostAgent(config, {
       driver: this.driver,
       tracking: this.#options.tracking,
-      onStep: (step) => {
+      onStep: async (step, sandboxId) => {
+        await this.#options.sabotage?.(this, step, sandboxId);
         if (step === this.failAt) throw new Deno.errors.PermissionDenied(`injected at ${step}`);
       },
     });

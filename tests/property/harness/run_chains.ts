@@ -1,5 +1,5 @@
 import { Chain } from "./chain.ts";
-import { PropertyHost } from "./property_host.ts";
+import { PropertyHost, type Sabotage } from "./property_host.ts";
 import { Random } from "./random.ts";
 
 /** Two processors; a chain waits for processes and files most of the time. */
@@ -13,11 +13,16 @@ export interface ChainsOptions {
   first: number;
   count: number;
   /** Prints what each chain does. */
-  steps: boolean;
+  steps?: boolean;
+  /** How written pages are found; by default the seed decides. */
+  tracking?: boolean;
+  sabotage?: Sabotage;
+  /** Ends after so many failures. */
+  maxWrong?: number;
 }
 
 /** More failures than these only repeat the first ones. */
-const MAX_WRONG = 5;
+const DEFAULT_MAX_WRONG = 5;
 
 /** How they went. */
 export interface ChainsResult {
@@ -27,13 +32,14 @@ export interface ChainsResult {
 }
 
 /** Runs chains, a few at once, each on a host of its own, and prints each seed. */
-export async function runChains({ program, first, count, steps }: ChainsOptions): Promise<ChainsResult> {
+export async function runChains(options: ChainsOptions): Promise<ChainsResult> {
+  const { first, count, maxWrong = DEFAULT_MAX_WRONG } = options;
   const result: ChainsResult = { checked: 0, wrong: [] };
   let next = first;
   const lane = async () => {
-    while (next < first + count && result.wrong.length < MAX_WRONG) {
+    while (next < first + count && result.wrong.length < maxWrong) {
       const seed = next++ >>> 0;
-      const failure = await runChain(program, seed, steps);
+      const failure = await runChain(seed, options);
       console.log(`chain TORPOR_PROPERTY_SEED=${seed} ${failure ? "WRONG" : "right"}`);
       if (failure) result.wrong.push(failure);
       result.checked++;
@@ -44,9 +50,11 @@ export async function runChains({ program, first, count, steps }: ChainsOptions)
 }
 
 /** Runs the chain of one seed. @returns what went wrong and how it came to that, or undefined. */
-async function runChain(program: string, seed: number, steps: boolean): Promise<string | undefined> {
+async function runChain(seed: number, options: ChainsOptions): Promise<string | undefined> {
+  const { program, steps, sabotage } = options;
   const random = new Random(seed);
-  await using host = await PropertyHost.start({ program, tracking: random.chance(0.7) });
+  const tracked = random.chance(0.7);
+  await using host = await PropertyHost.start({ program, tracking: options.tracking ?? tracked, sabotage });
   const chain = new Chain(host, random);
   try {
     await chain.run();
