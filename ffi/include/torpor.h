@@ -104,6 +104,13 @@ int torpor_pagemap_scan_supported(void); // 1, 0, or -errno when userfaultfd can
 // [address, address + size) that were written since they were armed; with `protect` they are armed again in the same step.
 // Returns their number, or -EPERM when the range is not under asynchronous write protection.
 int64_t torpor_scan_dirty(int pid, uint64_t address, uint64_t size, int protect, uint8_t *bitmap);
+// Clears the bits of `bitmap` whose pages are holes of the memfd, and returns how many are left. [blocking]
+int64_t torpor_keep_present(int memfd, uint64_t size, uint8_t *bitmap);
+
+int torpor_soft_dirty_supported(void); // 1, 0, or -errno
+int torpor_clear_soft_dirty(int pid);  // [blocking]
+// [blocking] Sets the pages that were written or loaded since torpor_clear_soft_dirty; more are possible. Returns their number.
+int64_t torpor_soft_dirty_pages(int pid, uint64_t address, uint64_t size, uint8_t *bitmap);
 // [blocking] Sets the pages that are present in the memfd and differ from what the extent header says; source k = sources[k].
 // Returns their number, -EBADMSG when the header breaks a rule, -ENODATA when a source is shorter than its extents.
 int64_t torpor_compare_dirty(int memfd, uint64_t size, const void *header, uint64_t header_length, const int32_t *sources,
@@ -137,6 +144,10 @@ struct torpor_export_result {
 // [blocking] Writes the pages of `bitmap` (NULL: all) from the memfd to `output` from its start, packed; pages of zeros and holes
 // are not written, but listed. Runs are sorted and merged. On failure there is nothing to free; `output` holds a part.
 int torpor_export_memory(int memfd, uint64_t size, const uint8_t *bitmap, int output, struct torpor_export_result *result);
+// [blocking] The same for the memory of process `pid` from `address` on; `bitmap` (needed) may name only pages that torpor_private_pages
+// has found: reading any other could wait for a pager. Needs the right to trace the process.
+int torpor_export_process(int pid, uint64_t address, uint64_t size, const uint8_t *bitmap, int output,
+                          struct torpor_export_result *result);
 
 // Copies pages while the guest runs, and those written after their copy again (precopy.c).
 struct torpor_precopy;

@@ -26,10 +26,17 @@ static int watch(struct torpor_base *base, int fd, struct torpor_watch *what) {
     return fd >= 0 && epoll_ctl(base->epoll, EPOLL_CTL_ADD, fd, &event) ? errno : 0;
 }
 
-static void release(struct torpor_sibling *sibling) {
-    close_descriptor(&sibling->uffd);
-    close_descriptor(&sibling->socket);
-    close_descriptor(&sibling->vmm_pidfd);
+// Closing alone would not do: the VMM has the userfaultfd open as well, and the agent may have the others.
+static void unwatch(struct torpor_base *base, int *fd) {
+    if (*fd >= 0)
+        (void)epoll_ctl(base->epoll, EPOLL_CTL_DEL, *fd, NULL); // ENOENT when it was never watched
+    close_descriptor(fd);
+}
+
+static void release(struct torpor_base *base, struct torpor_sibling *sibling) {
+    unwatch(base, &sibling->uffd);
+    unwatch(base, &sibling->socket);
+    unwatch(base, &sibling->vmm_pidfd);
     close_descriptor(&sibling->stats_fd);
     if (sibling->stats)
         munmap(sibling->stats, sibling->stats->total_bytes);
@@ -56,7 +63,7 @@ static int join(struct torpor_base *base, const int *descriptors, uint32_t count
     if (!error)
         error = watch(base, sibling->vmm_pidfd, &sibling->on_vmm);
     if (error) {
-        release(sibling);
+        release(base, sibling);
         free(sibling);
         return error;
     }
@@ -150,7 +157,7 @@ void torpor_sibling_take_handshake(struct torpor_base *base, struct torpor_sibli
         return torpor_sibling_leave(base, sibling, wrong ? wrong : "receiving the handshake", length < 0 ? (int)-length : 0);
     if (sibling->vmm_pidfd < 0)
         return torpor_sibling_leave(base, sibling, NULL, 0);
-    close_descriptor(&sibling->socket); // the agent that handed over the userfaultfd has said all it had to
+    unwatch(base, &sibling->socket); // the agent that handed over the userfaultfd has said all it had to
 }
 
 void torpor_sibling_leave(struct torpor_base *base, struct torpor_sibling *sibling, const char *failure, int error) {
@@ -163,7 +170,7 @@ void torpor_sibling_leave(struct torpor_base *base, struct torpor_sibling *sibli
     if (failure)
         dprintf(STDERR_FILENO, "torpor-base-pager: a sibling is served no more: %s%s%s\n", failure, error ? ": " : "",
                 error ? strerrorname_np(error) : "");
-    release(sibling); // closing removes the descriptors from the epoll set
+    release(base, sibling);
     base->sibling_count--;
 }
 

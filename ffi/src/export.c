@@ -1,6 +1,6 @@
 // Writing guest memory to a packed file.
-// The memfd is read with pread along SEEK_DATA only: reading a hole through a mapping would allocate it, and a hole that the pager
-// has yet to fill would become a page of zeros.
+// A memfd is read with pread along SEEK_DATA only: reading a hole through a mapping would allocate it, and a hole that the pager
+// has yet to fill would become a page of zeros. Of a process only the pages that are its own are read: any other might wait for a pager.
 #include "torpor.h"
 
 #include "crc32c.h"
@@ -9,13 +9,18 @@
 #include "memory_extent.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define BUFFER_BYTES (1ull << 20)
 
 struct exporter {
-    struct data_walk walk;
+    struct data_walk walk;  // of a memfd; .fd -1 when a process is read
+    int memory;             // the memfd, or /proc/pid/mem
+    uint64_t memory_offset; // of the guest's first byte in it
     int output;
     unsigned char *buffer;
     uint64_t filled;
@@ -84,7 +89,7 @@ static int export_data(struct exporter *exporter, uint64_t offset, uint64_t end)
     while (offset < end) {
         const uint64_t room = BUFFER_BYTES - exporter->filled;
         const uint64_t length = end - offset < room ? end - offset : room;
-        const int64_t got = torpor_pread(exporter->walk.fd, exporter->buffer + exporter->filled, length, offset);
+        const int64_t got = torpor_pread(exporter->memory, exporter->buffer + exporter->filled, length, exporter->memory_offset + offset);
         int error = got < 0 ? (int)got : (uint64_t)got == length ? 0 : -ENODATA;
         if (!error)
             error = keep_data(exporter, offset, length);
@@ -98,6 +103,8 @@ static int export_data(struct exporter *exporter, uint64_t offset, uint64_t end)
 }
 
 static int export_range(struct exporter *exporter, uint64_t offset, uint64_t end) {
+    if (exporter->walk.fd < 0)
+        return export_data(exporter, offset, end);
     while (offset < end) {
         int error = data_walk_to(&exporter->walk, offset);
         if (error)
@@ -138,22 +145,40 @@ static int export_pages(struct exporter *exporter, const uint8_t *bitmap, uint64
     return 0;
 }
 
-TORPOR_EXPORT int torpor_export_memory(int memfd, uint64_t size, const uint8_t *bitmap, int output,
-                                       struct torpor_export_result *result) {
+static int export_all(struct exporter *exporter, const uint8_t *bitmap, uint64_t size) {
+    struct torpor_export_result *result = exporter->result;
     *result = (struct torpor_export_result){0};
     if (!size || size % TORPOR_PAGE_SIZE)
         return -EINVAL;
-    struct exporter exporter = {.walk = {.fd = memfd, .size = size}, .output = output, .result = result};
-    exporter.buffer = aligned_alloc(TORPOR_PAGE_SIZE, BUFFER_BYTES);
-    if (!exporter.buffer)
+    exporter->buffer = aligned_alloc(TORPOR_PAGE_SIZE, BUFFER_BYTES);
+    if (!exporter->buffer)
         return -ENOMEM;
-    int error = export_pages(&exporter, bitmap, size / TORPOR_PAGE_SIZE);
+    int error = export_pages(exporter, bitmap, size / TORPOR_PAGE_SIZE);
     if (!error)
-        error = flush(&exporter);
-    free(exporter.buffer);
+        error = flush(exporter);
+    free(exporter->buffer);
     if (error) {
         free(result->runs);
         *result = (struct torpor_export_result){0};
     }
+    return error;
+}
+
+TORPOR_EXPORT int torpor_export_memory(int memfd, uint64_t size, const uint8_t *bitmap, int output,
+                                       struct torpor_export_result *result) {
+    struct exporter exporter = {.walk = {.fd = memfd, .size = size}, .memory = memfd, .output = output, .result = result};
+    return export_all(&exporter, bitmap, size);
+}
+
+TORPOR_EXPORT int torpor_export_process(int pid, uint64_t address, uint64_t size, const uint8_t *bitmap, int output,
+                                        struct torpor_export_result *result) {
+    char path[32];
+    snprintf(path, sizeof path, "/proc/%d/mem", pid);
+    struct exporter exporter = {.walk = {.fd = -1}, .memory_offset = address, .output = output, .result = result};
+    exporter.memory = open(path, O_RDONLY | O_CLOEXEC);
+    if (exporter.memory < 0)
+        return -errno;
+    const int error = export_all(&exporter, bitmap, size);
+    close(exporter.memory);
     return error;
 }

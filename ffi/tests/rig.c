@@ -65,9 +65,12 @@ struct rig start_vmm(struct snapshot snapshot, const struct rig_options *options
     snprintf(size_argument, sizeof size_argument, "%lu", snapshot.size);
     const char *arguments[] = {"vmm", "run", "3", "4", size_argument, "5", NULL};
     const char *environment[] = {preload, inode, number, size, "TORPOR_SHIM_UFFD_DEVICE_FD=7", "TORPOR_SHIM_SOCKET_FD=6",
-                                 options->tracking ? "TORPOR_SHIM_TRACK=1" : "TORPOR_SHIM_TRACK=0", NULL};
-    const int32_t descriptors[] = {2, 2, 3, rig.memfd, 4, rig.result_fd, 5, control[1], 6, rig.vmm_socket, 7, device};
-    rig.vmm = start_process(built_file("tests/vmm"), arguments, environment, descriptors, 6, options->user, &rig.vmm_pidfd);
+                                 options->tracking ? "TORPOR_SHIM_TRACK=1" : "TORPOR_SHIM_TRACK=0",
+                                 options->base_fd ? "TORPOR_SHIM_BASE_FD=8" : NULL, NULL};
+    const int32_t descriptors[] = {2, 2, 3, rig.memfd, 4, rig.result_fd, 5, control[1], 6, rig.vmm_socket, 7, device,
+                                   8, options->base_fd};
+    rig.vmm = start_process(built_file("tests/vmm"), arguments, environment, descriptors, options->base_fd ? 7 : 6, options->user,
+                            &rig.vmm_pidfd);
     close(control[1]);
     close(device);
     close(rig.vmm_socket);

@@ -25,6 +25,7 @@ struct rig_options {
     bool tracking;
     const char *fault_around; // NULL: the default
     int user;                 // of the VMM; 0: root
+    int base_fd;              // a base to map instead of the memfd; 0: none
     int working_set;          // descriptor of the file; 0: none
 };
 
