@@ -10,7 +10,7 @@ import { printJson } from "./print.ts";
 export const runTests = defineAction({
   name: "test",
   description: "Run all tests from nothing, or those that the filters choose: names of suites (format, lint, types, " +
-    "ffi, guest, unit, integration) or parts of test files' paths",
+    "ffi, guest, unit, integration, property) or parts of test files' paths",
   rest: "FILTER…",
   async run({ args, rest }) {
     const results = await runSuites(deploymentPaths(), rest, new Progress());

@@ -59,13 +59,18 @@ export async function runSuites(
 
 async function runSuite(
   suite: Suite,
-  context: Omit<SuiteContext, "onLine">,
+  context: Omit<SuiteContext, "onLine" | "onFact">,
   progress: Progress,
 ): Promise<SuiteResult> {
   const started = performance.now();
   const outcome = await progress.step(
     `tests: ${suite.name}`,
-    (report) => suite.run({ ...context, onLine: (line) => line.trim() && report(line) }),
+    (report) =>
+      suite.run({
+        ...context,
+        onLine: (line) => line.trim() && report(line),
+        onFact: (line) => progress.note(`  ${line}`),
+      }),
   );
   for (const { name, message } of outcome.failures) progress.note(`FAILED ${suite.name}: ${name}\n${indent(message)}`);
   const ms = performance.now() - started;

@@ -5,7 +5,7 @@ import { runLines } from "../tool/run_tool.ts";
 import { readCSummary } from "./c_summary.ts";
 import { readJunit } from "./junit.ts";
 import { addOutcomes, NOTHING, type Outcome, single } from "./outcome.ts";
-import { testFiles } from "./test_files.ts";
+import { TEST_KINDS, testFiles } from "./test_files.ts";
 
 /** Where and with what the suites run. */
 export interface SuiteContext {
@@ -15,7 +15,12 @@ export interface SuiteContext {
   buildDirectory: string;
   env: Record<string, string>;
   onLine: (line: string) => void;
+  /** For lines that are to stay. */
+  onFact: (line: string) => void;
 }
+
+/** What a test prints for whoever reads the run: how many chains were checked, and with which seeds. */
+const FACT = /^(guest_)?chains?_/;
 
 /** A part of the tests. */
 export interface Suite {
@@ -28,8 +33,7 @@ export interface Suite {
  * path.
  */
 export async function chooseSuites(filters: readonly string[]): Promise<Suite[]> {
-  const unit = await testFiles("unit");
-  const integration = await testFiles("integration");
+  const files = await Promise.all(TEST_KINDS.map(async (kind) => [kind, await testFiles(kind)] as const));
   const fixed: Suite[] = [
     {
       name: "format",
@@ -40,18 +44,15 @@ export async function chooseSuites(filters: readonly string[]): Promise<Suite[]>
     { name: "ffi", run: (context) => cTests("ffi", context) },
     { name: "guest", run: (context) => cTests("services/guest", context) },
   ];
-  const denoSuites = (chosen: (file: string) => boolean): Suite[] => [
-    { name: "unit", run: (context) => denoTests("unit", unit.filter(chosen), context) },
-    { name: "integration", run: (context) => denoTests("integration", integration.filter(chosen), context) },
-  ];
-  if (filters.length === 0) return [...fixed, ...denoSuites(() => true)];
+  const denoSuites = (chosen: (file: string) => boolean): Suite[] =>
+    files.map(([name, all]) => ({ name, run: (context) => denoTests(name, all.filter(chosen), context) }));
   const all = [...fixed, ...denoSuites(() => true)];
+  if (filters.length === 0) return all;
   const named = all.filter(({ name }) => filters.includes(name));
   const parts = filters.filter((filter) => !all.some(({ name }) => name === filter));
   if (parts.length === 0) return named;
   const chosen = (file: string) => parts.some((part) => file.includes(part));
-  const kinds = [["unit", unit], ["integration", integration]] as const;
-  const present = kinds.filter(([, files]) => files.some(chosen)).map(([name]) => name as string);
+  const present = files.filter(([, all]) => all.some(chosen)).map(([name]) => name as string);
   return [...named, ...denoSuites(chosen).filter(({ name }) => present.includes(name))];
 }
 
@@ -81,7 +82,8 @@ async function denoTests(name: string, files: readonly string[], context: SuiteC
   const lines: string[] = [];
   const { success } = await run([Deno.execPath(), "test", ...options, ...files], context, (line) => {
     lines.push(line);
-    context.onLine(line);
+    if (FACT.test(line)) context.onFact(line);
+    else context.onLine(line);
   });
   const xml = await readTextIfThere(report);
   const outcome = xml === undefined ? NOTHING : readJunit(xml);

@@ -1,15 +1,26 @@
 import { join, relative } from "@std/path";
 import { REPOSITORY } from "../deployment/repository.ts";
 
-/** Below these are the tests that lie beside what they test. */
-const UNIT_ROOTS = ["libs", "ffi", "proto", "services", "infra"];
-/** Here are the tests that cross processes: real database, real virtual machines. */
-const INTEGRATION_ROOTS = ["tests"];
+/** The kinds of test files that Deno runs, and the folders that they are in. */
+const ROOTS = {
+  /** Beside what they test. */
+  unit: ["libs", "ffi", "proto", "services", "infra"],
+  /** What crosses processes: real database, real virtual machines. */
+  integration: ["tests/integration"],
+  /** Random chains of operations against a model of every byte. */
+  property: ["tests/property"],
+} as const;
+
+/** See {@linkcode ROOTS}. */
+export type TestKind = keyof typeof ROOTS;
+
+/** All kinds, cheap ones first. */
+export const TEST_KINDS = Object.keys(ROOTS) as TestKind[];
 
 /** The paths of test files, relative to the repository and sorted. */
-export async function testFiles(kind: "unit" | "integration"): Promise<string[]> {
+export async function testFiles(kind: TestKind): Promise<string[]> {
   const files: string[] = [];
-  for (const root of kind === "unit" ? UNIT_ROOTS : INTEGRATION_ROOTS) await collect(join(REPOSITORY, root), files);
+  for (const root of ROOTS[kind]) await collect(join(REPOSITORY, root), files);
   return files.sort();
 }
 

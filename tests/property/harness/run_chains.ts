@@ -31,17 +31,20 @@ export interface ChainsResult {
   wrong: string[];
 }
 
-/** Runs chains, a few at once, each on a host of its own, and prints each seed. */
+/** Runs chains, a few at once, each on a host of its own, and prints their seeds: TORPOR_PROPERTY_SEED repeats one. */
 export async function runChains(options: ChainsOptions): Promise<ChainsResult> {
   const { first, count, maxWrong = DEFAULT_MAX_WRONG } = options;
   const result: ChainsResult = { checked: 0, wrong: [] };
+  console.log(`chain_seeds ${first} … ${first + count - 1}`);
   let next = first;
   const lane = async () => {
     while (next < first + count && result.wrong.length < maxWrong) {
-      const seed = next++ >>> 0;
+      const seed = next++;
       const failure = await runChain(seed, options);
-      console.log(`chain TORPOR_PROPERTY_SEED=${seed} ${failure ? "WRONG" : "right"}`);
-      if (failure) result.wrong.push(failure);
+      if (failure) {
+        console.log(`chain_wrong ${seed}`);
+        result.wrong.push(failure);
+      }
       result.checked++;
     }
   };
