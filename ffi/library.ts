@@ -37,6 +37,10 @@ const symbols = {
   torpor_pagemap_scan_supported: { parameters: [], result: "i32" },
   torpor_scan_dirty: { parameters: ["i32", "u64", "u64", "i32", "buffer"], result: "i64", nonblocking: true },
   torpor_present_pages: { parameters: ["i32", "u64", "buffer"], result: "i64", nonblocking: true },
+  torpor_keep_present: { parameters: ["i32", "u64", "buffer"], result: "i64", nonblocking: true },
+  torpor_soft_dirty_supported: { parameters: [], result: "i32" },
+  torpor_clear_soft_dirty: { parameters: ["i32"], result: "i32", nonblocking: true },
+  torpor_soft_dirty_pages: { parameters: ["i32", "u64", "u64", "buffer"], result: "i64", nonblocking: true },
   torpor_compare_dirty: {
     parameters: ["i32", "u64", "buffer", "u64", "buffer", "u32", "buffer"],
     result: "i64",

@@ -54,6 +54,35 @@ export async function presentPages(memfd: number, sizeBytes: number): Promise<Ui
   return bitmap;
 }
 
+/** Clears the bits of `pages` that are holes of the memfd. Faster than {@linkcode presentPages} when there are few. */
+export async function keepPresent(memfd: number, sizeBytes: number, pages: Uint8Array<ArrayBuffer>): Promise<void> {
+  if (pages.byteLength < pageBitmap("keepPresent", sizeBytes).byteLength) {
+    throw invalidArgument("keepPresent", `pages has only ${pages.byteLength} bytes`);
+  }
+  check("keepPresent", await keepingAlive(native().torpor_keep_present(memfd, BigInt(sizeBytes), pages), pages));
+}
+
+/**
+ * Whether this kernel marks written pages in page tables (CONFIG_MEM_SOFT_DIRTY). Tried in a child: a kernel without it reports
+ * nothing and no error.
+ */
+export function softDirtySupported(): boolean {
+  return check("softDirtySupported", native().torpor_soft_dirty_supported()) === 1;
+}
+
+/** Clears the marks of a process. */
+export async function clearSoftDirty(pid: number): Promise<void> {
+  check("clearSoftDirty", await native().torpor_clear_soft_dirty(pid));
+}
+
+/** Pages that were written or loaded since {@linkcode clearSoftDirty}, and pages whose marks the kernel may have dropped. */
+export async function softDirtyPages(range: Omit<TrackedRange, "protect">): Promise<Uint8Array<ArrayBuffer>> {
+  const bitmap = pageBitmap("softDirtyPages", range.sizeBytes);
+  const call = native().torpor_soft_dirty_pages(range.pid, range.address, BigInt(range.sizeBytes), bitmap);
+  check("softDirtyPages", await keepingAlive(call, bitmap));
+  return bitmap;
+}
+
 /** A memfd and the snapshot that it was lazily loaded from. Descriptors are borrowed until the call settles. */
 export interface Comparison {
   readonly memfd: number;

@@ -30,16 +30,20 @@ export { spawn, type SpawnOptions } from "./spawn.ts";
 export { adoptProcess, Process, type ProcessIdentity, processStartTime } from "./process.ts";
 export type { ExitStatus } from "./watcher.ts";
 export {
+  clearSoftDirty,
   compareDirty,
   type Comparison,
   exportMemory,
   type ExportOptions,
   type ExportResult,
+  keepPresent,
   type MemoryRun,
   PAGE_SIZE,
   pagemapScanSupported,
   presentPages,
   scanDirty,
+  softDirtyPages,
+  softDirtySupported,
   type TrackedRange,
 } from "./memory.ts";
 export { type CopyRange, copyRanges, dataRuns, diffDisk, type DiskDiff, type DiskDiffOptions } from "./disk.ts";

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #define CHUNK_PAGES 256u
 #define CHUNK_BYTES (CHUNK_PAGES * TORPOR_PAGE_SIZE)
@@ -134,6 +135,27 @@ static int write_held(struct torpor_precopy *copy) {
     return 0;
 }
 
+// Holes are zero, and need not be read: of a balloon there may be many. /proc/pid/mem cannot tell.
+static uint64_t skip_hole(struct torpor_precopy *copy, uint64_t first, uint64_t end) {
+    const off_t data = copy->memory_offset ? 0 : lseek(copy->memory, (off_t)(first * TORPOR_PAGE_SIZE), SEEK_DATA);
+    uint64_t next = data < 0 ? (errno == ENXIO ? end : first) : (uint64_t)data / TORPOR_PAGE_SIZE;
+    next = next > end ? end : next;
+    for (; first < next; first++)
+        copy->states[first] = ZERO;
+    return first;
+}
+
+static int copy_pages(struct torpor_precopy *copy, uint64_t first, uint64_t end, int hold) {
+    while ((first = skip_hole(copy, first, end)) < end) {
+        const uint64_t count = end - first < CHUNK_PAGES ? end - first : CHUNK_PAGES;
+        const int error = (hold ? hold_run : copy_run)(copy, first, count);
+        if (error)
+            return error;
+        first += count;
+    }
+    return 0;
+}
+
 static int is_set(const uint8_t *bitmap, uint64_t page) {
     return bitmap[page / 8] >> (page % 8) & 1;
 }
@@ -148,7 +170,7 @@ TORPOR_EXPORT int64_t torpor_precopy_round(struct torpor_precopy *copy, const ui
         const uint64_t first = page;
         while (page < copy->pages && is_set(bitmap, page))
             page++;
-        const int error = (hold ? hold_run : copy_run)(copy, first, page - first);
+        const int error = copy_pages(copy, first, page, hold);
         if (error)
             return error;
         copied += (int64_t)(page - first);
