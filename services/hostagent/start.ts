@@ -10,6 +10,7 @@ import { hostCapabilities } from "./host/capabilities.ts";
 import { hostIdentity } from "./host/identity.ts";
 import { machineCapacity } from "./host/machine.ts";
 import { Registration } from "./host/registration.ts";
+import { collectionHandlers } from "./rpc/collection_handlers.ts";
 import { laterHandlers } from "./rpc/later_handlers.ts";
 import { lifecycleHandlers } from "./rpc/lifecycle_handlers.ts";
 import { snapshotHandlers } from "./rpc/snapshot_handlers.ts";
@@ -18,6 +19,7 @@ import { NO_RECLAIM } from "./sandbox/reclaim_caps.ts";
 import { SandboxManager } from "./sandbox/manager.ts";
 import { recoverSandboxes } from "./sandbox/recover.ts";
 import { Semaphore } from "./sandbox/semaphore.ts";
+import { Collector } from "./snapshot/collector.ts";
 import { KeptSnapshots } from "./snapshot/kept.ts";
 import { SnapshotReferences } from "./snapshot/references.ts";
 import { SparePool } from "./spare/spare_pool.ts";
@@ -40,7 +42,7 @@ export interface RunningHostAgent extends AsyncDisposable {
 }
 
 /** What tests change of a host. */
-export type HostOverrides = Partial<Pick<HostContext, "onStep" | "tracking" | "driver" | "reclaim">>;
+export type HostOverrides = Partial<Pick<HostContext, "onStep" | "tracking" | "driver" | "prefetch" | "reclaim">>;
 
 /**
  * Starts a host agent: takes over what an earlier one left, then serves, then registers.
@@ -57,6 +59,8 @@ export async function startHostAgent(
   await using resources = new AsyncDisposableStack();
   if (context.spares) resources.use(context.spares);
   const manager = new SandboxManager(context, sandboxes, orphans);
+  const collector = resources.use(host.collector);
+  collector.start();
   const terminated = Promise.withResolvers<void>();
   const http = dataRoutes(manager);
   const service = await serve({
@@ -69,6 +73,7 @@ export async function startHostAgent(
         ...execHandlers(manager),
         ...fileHandlers(manager),
         ...snapshotHandlers(manager, context.kept),
+        ...collectionHandlers(manager, context.layout, collector),
         ...laterHandlers(),
         terminate: async () => {
           log("warn", "terminating", { host_id: hostId });
@@ -94,7 +99,10 @@ export async function startHostAgent(
   };
 }
 
-async function openHost(config: HostAgentConfig, given: VmmDriver | undefined): Promise<HostContext> {
+async function openHost(
+  config: HostAgentConfig,
+  given: VmmDriver | undefined,
+): Promise<HostContext & { collector: Collector }> {
   openLibrary(nativeFiles(config.nativeDirectory).library);
   const layout = new Layout(config.home, config.cache);
   await Deno.mkdir(layout.home, { recursive: true, mode: 0o700 });
@@ -103,6 +111,7 @@ async function openHost(config: HostAgentConfig, given: VmmDriver | undefined): 
   const tracking = pagemapScanSupported();
   log("info", "host_ready", { ...driver.identity, tracking });
   const references = new SnapshotReferences();
+  const copySlots = new Semaphore(COPY_SLOTS);
   return {
     layout,
     driver,
@@ -111,7 +120,8 @@ async function openHost(config: HostAgentConfig, given: VmmDriver | undefined): 
     kept: new KeptSnapshots(layout, references),
     nativeDirectory: config.nativeDirectory,
     tracking,
-    copySlots: new Semaphore(COPY_SLOTS),
+    copySlots,
+    collector: new Collector({ layout, references, copySlots, intervalMs: config.collectIntervalMs ?? 0 }),
     prefetch: config.prefetch,
     reclaim: config.reclaim ?? NO_RECLAIM,
   };
