@@ -2,8 +2,8 @@ import { TorporError } from "@torpor/errors";
 import { newId, requireId, requireTemplateName } from "@torpor/ids";
 import type { CreateSandboxRequest, CreateSnapshotRequest, ReclaimCaps as CapsMessage } from "@torpor/proto/hostagent";
 import { MAX_SNAPSHOT_NAME } from "@torpor/snapshot";
+import type { CreateSpec, LifecycleCall, SnapshotRequest } from "../sandbox/calls.ts";
 import type { BootSpec } from "../sandbox/create_sandbox.ts";
-import type { CreateSpec, LifecycleCall, SnapshotRequest } from "../sandbox/manager.ts";
 import { MAX_RECLAIM_CAP_MS, type ReclaimCaps } from "../sandbox/reclaim_caps.ts";
 import type { SpawnSpec } from "../sandbox/spawn_sandbox.ts";
 

@@ -7,8 +7,8 @@ import type { FoundSnapshot } from "../snapshot/sweep.ts";
 import { removeIfPresent } from "../storage/durable_file.ts";
 import type { SandboxAccess } from "./access.ts";
 import { type HostContext, step } from "./context.ts";
-import type { NewSandbox } from "./bring_up.ts";
-import { type BootSpec, createSandbox } from "./create_sandbox.ts";
+import type { CreateSpec, LifecycleCall, SnapshotRequest } from "./calls.ts";
+import { createSandbox } from "./create_sandbox.ts";
 import { createSnapshot, findMade, type MadeSnapshot } from "./create_snapshot.ts";
 import { destroySandbox } from "./destroy_sandbox.ts";
 import { idleAtMs, IdleTimers } from "./idle_timers.ts";
@@ -20,35 +20,10 @@ import type { ReclaimCaps } from "./reclaim_caps.ts";
 import { resumeSandbox } from "./resume_sandbox.ts";
 import type { Sandbox } from "./sandbox.ts";
 import { settleLostVm } from "./settle_lost_vm.ts";
-import { spawnSandbox, type SpawnSpec } from "./spawn_sandbox.ts";
+import { spawnSandbox } from "./spawn_sandbox.ts";
 import { succeedPager } from "./succeed_pager.ts";
 import type { RunningVm } from "./running_vm.ts";
 import { type PagerCare, watchVm } from "./vm_watch.ts";
-
-/** What every lifecycle call carries. */
-export interface LifecycleCall {
-  sandboxId: string;
-  /** Empty: an operation of its own. */
-  operationId: string;
-  /** Fencing token; 0 skips the check. */
-  version: number;
-}
-
-/** What a new sandbox is to be: booted from a template, or spawned from a kept snapshot. */
-export type CreateSpec = Pick<NewSandbox, "timeoutSec" | "env"> & {
-  from: BootSpec | SpawnSpec;
-  /** Absent: the deployment's default. */
-  reclaim?: ReclaimCaps;
-};
-
-/** A kept snapshot that is to be made of a sandbox. */
-export interface SnapshotRequest {
-  /** Empty: an id of its own. */
-  snapshotId: string;
-  name: string;
-  /** Otherwise the sandbox is paused, and destroyed when the snapshot is there. */
-  keepSandbox: boolean;
-}
 
 /** Work under the sandbox's lock; the signal asks it to stop where that is safe. */
 type Work<T> = (sandbox: Sandbox, signal: AbortSignal, operation: OperationRecord) => Promise<T>;

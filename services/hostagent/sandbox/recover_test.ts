@@ -4,11 +4,13 @@ import { Images } from "../storage/images.ts";
 import { Layout } from "../storage/layout.ts";
 import { KeptSnapshots } from "../snapshot/kept.ts";
 import { SnapshotReferences } from "../snapshot/references.ts";
+import { writeSnapshot } from "../snapshot/testing/write_snapshot.ts";
 import { namesIn } from "../storage/durable_file.ts";
 import { QemuDriver } from "../vmm/qemu/driver.ts";
 import type { HostContext } from "./context.ts";
 import { SandboxManager } from "./manager.ts";
-import { RECORD_SCHEMA, type SandboxRecord } from "./record.ts";
+import { type OperationKind, type OperationRecord, RECORD_SCHEMA, type SandboxRecord } from "./record.ts";
+import { NO_RECLAIM } from "./reclaim_caps.ts";
 import { recoverSandboxes } from "./recover.ts";
 import { Semaphore } from "./semaphore.ts";
 
@@ -36,6 +38,7 @@ async function withHost(work: (context: HostContext) => Promise<void>): Promise<
     nativeDirectory: "/nowhere",
     tracking: true,
     prefetch: false,
+    reclaim: NO_RECLAIM,
     copySlots: new Semaphore(1),
   });
   await Deno.remove(home, { recursive: true });
@@ -62,8 +65,13 @@ function recordOf(sandboxId: string, changes: Partial<SandboxRecord>): SandboxRe
     snapshot_id: null,
     auto_paused: false,
     vm: null,
+    reclaim: NO_RECLAIM,
     ...changes,
   };
+}
+
+function cutShort(kind: OperationKind): OperationRecord {
+  return { operation_id: newId(), kind, state: "running", error_code: "", error_message: "", snapshot_id: null };
 }
 
 async function writeRecord(layout: Layout, text: string, id = newId()): Promise<string> {
@@ -112,19 +120,39 @@ Deno.test("a record that cannot be read stops nobody, keeps its files, and can b
 Deno.test("a deletion that was cut short is finished, an empty directory is removed", async () => {
   await withHost(async (context) => {
     const { layout } = context;
-    const operation = {
-      operation_id: newId(),
-      kind: "destroy" as const,
-      state: "running" as const,
-      error_code: "",
-      error_message: "",
-      snapshot_id: null,
-    };
+    const operation = cutShort("destroy");
     const id = newId();
     await writeRecord(layout, JSON.stringify(recordOf(id, { operation })), id);
     await Deno.mkdir(layout.sandbox(newId()).directory);
     assertEquals((await recoverSandboxes(context)).sandboxes, []);
     assertEquals(await namesIn(layout.sandboxes), []);
+  });
+});
+
+Deno.test("a snapshot operation that was cut short is judged by whether the snapshot is there", async () => {
+  await withHost(async (context) => {
+    const { layout } = context;
+    const made = newId();
+    await writeSnapshot(layout, { id: made, sandboxId: newId(), sources: [made], kind: "kept" });
+    const cases = [
+      { kind: "snapshot", snapshot_id: made, state: "succeeded" },
+      { kind: "snapshot", snapshot_id: newId(), state: "failed" },
+      { kind: "snapshot_and_destroy", snapshot_id: newId(), state: "failed" },
+      // The snapshot was the point; what is left of the sandbox goes.
+      { kind: "snapshot_and_destroy", snapshot_id: made, state: undefined },
+    ] as const;
+    for (const { kind, snapshot_id, state } of cases) {
+      const [id, newest] = [newId(), newId()];
+      await writeSnapshot(layout, { id: newest, sandboxId: id, sources: [newest, made] });
+      const operation = { ...cutShort(kind), snapshot_id };
+      await writeRecord(layout, JSON.stringify(recordOf(id, { state: "paused", snapshot_id: newest, operation })), id);
+      const { sandboxes } = await recoverSandboxes(context);
+      const sandbox = sandboxes.find((sandbox) => sandbox.id === id);
+      assertEquals(sandbox?.status, state && "paused");
+      assertEquals(sandbox?.record.operation?.state, state);
+      assertEquals((await namesIn(layout.snapshots)).includes(newest), state !== undefined);
+      assertEquals((await namesIn(layout.snapshots)).includes(made), true);
+    }
   });
 });
 

@@ -52,9 +52,7 @@ export class Sandbox {
 
   get status(): SandboxStatus {
     const { operation, state } = this.record;
-    if (operation?.state === "running" && !(operation.kind === "snapshot" && state === "paused")) {
-      return STATUS_DURING[operation.kind];
-    }
+    if (operation?.state === "running") return STATUS_DURING[operation.kind];
     return state === "new" ? "starting" : state;
   }
 
