@@ -22,6 +22,8 @@ export interface HostAgentConfig {
   accelerator?: "kvm" | "tcg";
   /** What a pause lets the guest do first, for sandboxes that were created without saying so. Default: nothing. */
   reclaim?: ReclaimCaps;
+  /** Between two collections of snapshot data in the background. Default: only when asked. */
+  collectIntervalMs?: number;
   /** Keeps one VMM started ahead for the next resume. */
   spareVmm: boolean;
   /** Fetches a resumed guest's working set ahead. */
@@ -46,6 +48,7 @@ export function readHostAgentConfig(): HostAgentConfig {
     TORPOR_RECLAIM_SYNC_MS: reclaimCap(),
     TORPOR_RECLAIM_DROP_CACHES_MS: reclaimCap(),
     TORPOR_RECLAIM_COMPACT_MEMORY_MS: reclaimCap(),
+    TORPOR_COLLECT_INTERVAL_MS: z.coerce.number().int().min(0).max(86_400_000).default(600_000),
     TORPOR_SPARE_VMM: z.enum(["on", "off"]).default("on"),
   });
   const home = torporHome();
@@ -67,6 +70,7 @@ export function readHostAgentConfig(): HostAgentConfig {
       drop_caches_ms: env.TORPOR_RECLAIM_DROP_CACHES_MS,
       compact_memory_ms: env.TORPOR_RECLAIM_COMPACT_MEMORY_MS,
     },
+    collectIntervalMs: env.TORPOR_COLLECT_INTERVAL_MS,
     spareVmm: env.TORPOR_SPARE_VMM === "on",
   };
 }

@@ -12,7 +12,7 @@ export async function hostCapabilities(context: HostContext): Promise<string[]> 
 }
 
 /** Whether the data directory's file system can share blocks between files: then a resume copies no disk bytes. */
-async function hasReflinks(directory: string): Promise<boolean> {
+export async function hasReflinks(directory: string): Promise<boolean> {
   const paths = ["a", "b"].map((name) => `${directory}/reflink-probe-${name}`) as [string, string];
   try {
     await Deno.writeFile(paths[0], new Uint8Array(4096).fill(1));

@@ -3,8 +3,6 @@ import { TorporError } from "@torpor/errors";
 import type { HostAgentService } from "@torpor/proto/hostagent";
 
 type LaterMethods =
-  | "inspectSnapshot"
-  | "collectSnapshots"
   | "getSandboxMetrics"
   | "flushSandboxMetrics"
   | "flattenRootfs";
@@ -15,8 +13,6 @@ export function laterHandlers(): Pick<ServiceImpl<typeof HostAgentService>, Late
     throw new TorporError("unimplemented", `this host agent does not have ${what} yet`);
   };
   return {
-    inspectSnapshot: unimplemented("named snapshots"),
-    collectSnapshots: unimplemented("named snapshots"),
     getSandboxMetrics: unimplemented("sandbox metrics"),
     flushSandboxMetrics: unimplemented("sandbox metrics"),
     flattenRootfs: unimplemented("flattened root file systems"),

@@ -1,5 +1,6 @@
 import type { Span } from "@opentelemetry/api";
 import { withSpan } from "@torpor/telemetry";
+import type { Collector } from "../snapshot/collector.ts";
 import type { KeptSnapshots } from "../snapshot/kept.ts";
 import type { SnapshotReferences } from "../snapshot/references.ts";
 import type { SparePool } from "../spare/spare_pool.ts";
@@ -17,6 +18,8 @@ export interface HostContext {
   /** Who needs which snapshot: asked before anything of one is removed. */
   references: SnapshotReferences;
   kept: KeptSnapshots;
+  /** Gives back space that nothing refers to. */
+  collector?: Collector;
   /** What a pause lets the guest do first, for sandboxes that were created without saying so. */
   reclaim: ReclaimCaps;
   /** Directory of the compiled native files. */

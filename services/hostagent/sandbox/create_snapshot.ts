@@ -1,4 +1,5 @@
 import { TorporError } from "@torpor/errors";
+import type { Manifest } from "@torpor/snapshot";
 import { verifySnapshot } from "../snapshot/committed.ts";
 import { StagedSnapshot } from "../snapshot/staging.ts";
 import type { FoundSnapshot } from "../snapshot/sweep.ts";
@@ -67,6 +68,7 @@ async function keepNewest(context: HostContext, sandbox: Sandbox, spec: Snapshot
   }
   return await step(context, sandbox.id, "snapshot.link", async () => {
     const { layout } = context;
+    using _pin = context.references.pin(newest);
     const { manifest, table } = await verifySnapshot(layout, newest.manifest.snapshot_id);
     await using staged = await StagedSnapshot.create(layout, spec.snapshotId);
     await staged.linkSnapshot(layout.snapshot(manifest.snapshot_id));
@@ -78,12 +80,21 @@ async function keepNewest(context: HostContext, sandbox: Sandbox, spec: Snapshot
         snapshot_id: spec.snapshotId,
         parent_id: manifest.snapshot_id,
         created_at: new Date().toISOString(),
-        files: { ...manifest.files, memory_data: { bytes: 0, crc32c: 0 } },
+        files: withoutOwnData(manifest.files),
         pages: { ...manifest.pages, dirty: 0 },
       },
       sources: table.sources,
+      diskSources: newest.diskSources,
     };
     await staged.commit(kept.manifest);
     return kept;
   });
+}
+
+/** What the new snapshot has in common with the one that it links to is read there. */
+function withoutOwnData(files: Manifest["files"]): Manifest["files"] {
+  const empty = { bytes: 0, crc32c: 0 };
+  const { header } = files.disk.difference ?? {};
+  const disk = header ? { ...files.disk, allocated_bytes: 0, difference: { header, data: empty } } : files.disk;
+  return { ...files, memory_data: empty, disk };
 }

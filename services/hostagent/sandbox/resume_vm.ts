@@ -5,8 +5,9 @@ import { Pager } from "../memory/pager.ts";
 import { findWorkingSet } from "../memory/working_sets.ts";
 import { reportPager } from "../memory/report_pager.ts";
 import { type VerifiedSnapshot, verifySnapshot } from "../snapshot/committed.ts";
+import { composeDisk } from "../snapshot/disk_image.ts";
 import type { SpareVm, VmShape } from "../spare/spare_vm.ts";
-import { createEmptyDisk, fillDisk } from "../storage/disk.ts";
+import { createEmptyDisk } from "../storage/disk.ts";
 import { removeIfPresent } from "../storage/durable_file.ts";
 import type { Vmm } from "../vmm/driver.ts";
 import { type HostContext, step } from "./context.ts";
@@ -138,10 +139,9 @@ export function vmShape({ images }: HostContext, record: SandboxRecord): VmShape
 }
 
 async function copyDisk(context: HostContext, id: string, snapshot: VerifiedSnapshot): Promise<void> {
-  const from = context.layout.snapshot(snapshot.manifest.snapshot_id).disk;
   const to = context.layout.sandbox(id).disk;
   await step(context, id, "resume.disk", async (span) => {
-    const copy = await context.copySlots.with(() => fillDisk(from, to, snapshot.manifest.files.disk.bytes));
+    const copy = await context.copySlots.with(() => composeDisk(context.layout, snapshot.manifest, to));
     span.setAttributes({ "torpor.method": copy.method, "torpor.bytes": copy.bytesCopied });
   });
 }

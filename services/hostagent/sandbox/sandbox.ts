@@ -52,7 +52,9 @@ export class Sandbox {
 
   get status(): SandboxStatus {
     const { operation, state } = this.record;
-    if (operation?.state === "running") return STATUS_DURING[operation.kind];
+    if (operation?.state === "running" && !(operation.kind === "snapshot" && state === "paused")) {
+      return STATUS_DURING[operation.kind];
+    }
     return state === "new" ? "starting" : state;
   }
 
@@ -60,6 +62,12 @@ export class Sandbox {
   get snapshots(): FoundSnapshot[] {
     const parent = this.vm?.parent && { manifest: this.vm.parent.manifest, sources: this.vm.parent.table.sources };
     return [this.newest, parent].filter((snapshot) => snapshot !== undefined);
+  }
+
+  /** Ids of the snapshots that its VM runs from or that an operation has in hand. */
+  get snapshotsInUse(): string[] {
+    const atRest = !this.vm && this.record.operation?.state !== "running";
+    return atRest ? [] : this.snapshots.map(({ manifest }) => manifest.snapshot_id);
   }
 
   /** Notes that the sandbox is being used. */

@@ -9,7 +9,7 @@ import {
   storedBytes,
   ZERO_SOURCE,
 } from "@torpor/snapshot";
-import { readIfPresent } from "../storage/durable_file.ts";
+import { isPresent, readIfPresent } from "../storage/durable_file.ts";
 import type { Layout } from "../storage/layout.ts";
 
 /** A snapshot on disk whose manifest was read. */
@@ -71,12 +71,50 @@ export async function verifySnapshot(layout: Layout, snapshotId: string): Promis
   const table = await readTable(layout, manifest);
   requireFile("state", await readBytes(paths.state), manifest.files.state);
   requireLength("memory.data", paths.memoryData, manifest.files.memory_data.bytes, "exactly");
-  requireLength("disk.raw", paths.disk, manifest.files.disk.bytes, "exactly");
+  await verifyDisk(layout, manifest);
   sourceLengths(table).forEach((bytes, index) => {
     const source = table.sources[index]!;
     requireLength(`memory.data of ${source}`, layout.snapshot(source).memoryData, bytes, "at least");
   });
   return { manifest, table };
+}
+
+/**
+ * Reads the extent table of a snapshot's disk and checks it against the manifest.
+ * @returns undefined when the disk is whole.
+ * @throws TorporError `snapshot_missing`, `snapshot_corrupt`.
+ */
+export async function readDiskTable(layout: Layout, manifest: Manifest): Promise<ExtentTable | undefined> {
+  const { bytes: sizeBytes, difference } = manifest.files.disk;
+  if (!difference) return undefined;
+  const bytes = await readBytes(layout.snapshot(manifest.snapshot_id).diskHeader);
+  requireFile("disk.header", bytes, difference.header);
+  const table = decodeHeader(bytes);
+  const fits = table.kind === "disk" && table.generation === manifest.generation && table.sizeBytes === sizeBytes;
+  if (!fits) throw corrupt("disk.header does not fit the manifest");
+  return table;
+}
+
+async function verifyDisk(layout: Layout, manifest: Manifest): Promise<void> {
+  const { disk } = manifest.files;
+  const paths = layout.snapshot(manifest.snapshot_id);
+  const table = await readDiskTable(layout, manifest);
+  if (!table) return requireLength("disk.raw", paths.disk, disk.bytes, "exactly");
+  requireLength("disk.data", paths.diskData, disk.difference!.data.bytes, "exactly");
+  const files = await diskFiles(layout, table.sources);
+  sourceLengths(table).forEach((bytes, index) => {
+    requireLength(`the disk of ${table.sources[index]!}`, files[index]!, bytes, "at least");
+  });
+}
+
+/** Where the bytes of each source of a disk table are: a whole disk, or what a difference stores. It has one of them. */
+export async function diskFiles(layout: Layout, sources: Iterable<string>): Promise<string[]> {
+  const files: string[] = [];
+  for (const source of sources) {
+    const { disk, diskData } = layout.snapshot(source);
+    files.push(await isPresent(disk) ? disk : diskData);
+  }
+  return files;
 }
 
 /** What callers are told of a snapshot (SnapshotInfo in proto/hostagent/v1). */

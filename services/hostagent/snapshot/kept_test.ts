@@ -21,7 +21,7 @@ Deno.test("a kept snapshot is deleted with the data that only it reads", async (
     await kept.delete(snapshotId);
     assertEquals(kept.list(), []);
     assertEquals(await namesIn(layout.snapshots), [idOf("b"), idOf("c")]);
-    assertEquals(await namesIn(layout.snapshot(idOf("b")).directory), ["memory.data"]);
+    assertEquals(await namesIn(layout.snapshot(idOf("b")).directory), ["memory.data", "origin.json"]);
     assertEquals((await namesIn(layout.snapshot(idOf("c")).directory)).length, 5);
   });
 });

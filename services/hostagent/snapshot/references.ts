@@ -4,8 +4,10 @@ import type { FoundSnapshot } from "./sweep.ts";
 export interface References {
   /** Snapshots of which every file stays. */
   whole: ReadonlySet<string>;
-  /** Snapshots whose data is read by the table of one that stays. */
+  /** Snapshots whose `memory.data` is read by the table of one that stays. */
   data: ReadonlySet<string>;
+  /** Snapshots whose disk is read by the disk table of one that stays. */
+  disks: ReadonlySet<string>;
   /** False: somebody's table cannot be read, so what it needs is not known. */
   complete: boolean;
 }
@@ -17,6 +19,7 @@ export interface References {
  */
 export class SnapshotReferences {
   readonly #roots = new Set<() => Iterable<FoundSnapshot>>();
+  readonly #users = new Set<() => Iterable<string>>();
 
   /** Adds roots until the result is disposed. */
   watch(roots: () => Iterable<FoundSnapshot>): Disposable {
@@ -24,22 +27,56 @@ export class SnapshotReferences {
     return { [Symbol.dispose]: () => void this.#roots.delete(roots) };
   }
 
-  /** Keeps a snapshot, and what its table reads, until the result is disposed. */
+  /** Adds snapshots that somebody works with: their files must not be exchanged for others that say the same. */
+  watchUse(ids: () => Iterable<string>): Disposable {
+    this.#users.add(ids);
+    return { [Symbol.dispose]: () => void this.#users.delete(ids) };
+  }
+
+  /** Keeps a snapshot, and what its table reads, until the result is disposed; it counts as being used. */
   pin(snapshot: FoundSnapshot): Disposable {
-    return this.watch(() => [snapshot]);
+    const stack = new DisposableStack();
+    stack.use(this.watch(() => [snapshot]));
+    stack.use(this.watchUse(() => [snapshot.manifest.snapshot_id]));
+    return stack;
+  }
+
+  /** All roots; a snapshot that is one for several reasons comes several times. */
+  *roots(): Generator<FoundSnapshot> {
+    for (const roots of this.#roots) yield* roots();
+  }
+
+  /** Whether a VM runs from a snapshot, or an operation has it in hand. */
+  inUse(snapshotId: string): boolean {
+    for (const ids of this.#users) {
+      for (const id of ids()) if (id === snapshotId) return true;
+    }
+    return false;
+  }
+
+  /** Everybody who knows the snapshot knows from now on that it was written anew. */
+  replace(replaced: FoundSnapshot): void {
+    for (const root of this.roots()) {
+      if (root.manifest.snapshot_id === replaced.manifest.snapshot_id) Object.assign(root, replaced);
+    }
   }
 
   current(): References {
-    const whole = new Set<string>();
-    const data = new Set<string>();
-    let complete = true;
-    for (const roots of this.#roots) {
-      for (const { manifest, sources } of roots()) {
-        whole.add(manifest.snapshot_id);
-        for (const source of sources ?? []) data.add(source);
-        complete &&= sources !== undefined;
-      }
-    }
-    return { whole, data, complete };
+    return referencesOf(this.roots());
   }
+}
+
+/** What some roots need. */
+export function referencesOf(roots: Iterable<FoundSnapshot>): References {
+  const whole = new Set<string>();
+  const data = new Set<string>();
+  const disks = new Set<string>();
+  let complete = true;
+  for (const { manifest, sources, diskSources } of roots) {
+    whole.add(manifest.snapshot_id);
+    for (const source of sources ?? []) data.add(source);
+    for (const source of diskSources ?? []) disks.add(source);
+    complete &&= sources !== undefined;
+  }
+  return { whole, data, disks, complete };
 }

@@ -1,12 +1,15 @@
-import { removeIfPresent } from "../storage/durable_file.ts";
-import type { Layout } from "../storage/layout.ts";
+import { newId } from "@torpor/ids";
+import { formatOrigin, originOf, parseManifest } from "@torpor/snapshot";
+import { log } from "@torpor/telemetry";
+import { readIfPresent, removeIfPresent } from "../storage/durable_file.ts";
+import type { Layout, SnapshotPaths } from "../storage/layout.ts";
 import type { References, SnapshotReferences } from "./references.ts";
 import type { FoundSnapshot } from "./sweep.ts";
 
 /**
  * Gives back the disk of snapshots that something has just stopped referring to, and of the data that they read: all of
- * what nothing refers to any more, and all but `memory.data` of what some other table still reads.
- * @throws the first failure, after trying everything: call again, or leave it to the sweep at the next start.
+ * what nothing refers to any more, and all but the data of what some other table still reads.
+ * @throws the first failure, after trying everything: call again, or leave it to a later collection.
  */
 export async function releaseSnapshots(
   layout: Layout,
@@ -17,7 +20,7 @@ export async function releaseSnapshots(
   for (const snapshot of dropped) {
     if (!snapshot) continue;
     candidates.add(snapshot.manifest.snapshot_id);
-    for (const source of snapshot.sources ?? []) candidates.add(source);
+    for (const source of [...snapshot.sources ?? [], ...snapshot.diskSources ?? []]) candidates.add(source);
   }
   await releaseUnreferenced(layout, candidates, references.current());
 }
@@ -36,13 +39,48 @@ export async function releaseUnreferenced(
   if (failures.length > 0) throw failures[0];
 }
 
+/** The files of a snapshot without a manifest that nothing reads, by the references. */
+export function unreadFiles(paths: SnapshotPaths, snapshotId: string, { data, disks }: References): string[] {
+  const files = [paths.deletedManifest, paths.state, paths.memoryHeader, paths.workingSet, paths.diskHeader];
+  if (!data.has(snapshotId)) files.push(paths.memoryData);
+  if (!disks.has(snapshotId)) files.push(paths.disk, paths.diskData);
+  return files;
+}
+
 /** The manifest goes first: what has none can never be taken for a sandbox's newest generation, whatever is left of it. */
-async function release(layout: Layout, snapshotId: string, { data, complete }: References): Promise<void> {
+async function release(layout: Layout, snapshotId: string, references: References): Promise<void> {
   const paths = layout.snapshot(snapshotId);
+  const { data, disks, complete } = references;
+  const isRead = data.has(snapshotId) || disks.has(snapshotId);
+  if (isRead) await keepOrigin(paths);
   await removeIfPresent(paths.manifest);
   // Some damaged table may still read it.
   if (!complete) return;
-  if (!data.has(snapshotId)) return await removeIfPresent(paths.directory);
-  const rest = [paths.deletedManifest, paths.disk, paths.state, paths.memoryHeader, paths.workingSet];
-  for (const path of rest) await removeIfPresent(path);
+  if (!isRead) return await discard(layout, snapshotId);
+  for (const path of unreadFiles(paths, snapshotId, references)) await removeIfPresent(path);
+}
+
+/** By another name first: whoever looks finds the directory whole or not at all. The next start empties `staging`. */
+async function discard(layout: Layout, snapshotId: string): Promise<void> {
+  const discarded = `${layout.staging}/discarded-${newId()}`;
+  try {
+    await Deno.mkdir(layout.staging, { recursive: true, mode: 0o700 });
+    await Deno.rename(layout.snapshot(snapshotId).directory, discarded);
+  } catch (error) {
+    // Somebody else was faster.
+    if (error instanceof Deno.errors.NotFound) return;
+    throw error;
+  }
+  await removeIfPresent(discarded);
+}
+
+/** Notes where data is from whose manifest goes. Nothing depends on it, so a full disk does not keep anything. */
+async function keepOrigin(paths: SnapshotPaths): Promise<void> {
+  try {
+    const text = await readIfPresent(paths.manifest) ?? await readIfPresent(paths.deletedManifest);
+    if (text === undefined || await readIfPresent(paths.origin) !== undefined) return;
+    await Deno.writeTextFile(paths.origin, formatOrigin(originOf(parseManifest(text))), { mode: 0o600 });
+  } catch (error) {
+    log("warn", "origin_not_kept", { directory: paths.directory }, error);
+  }
 }

@@ -9,6 +9,16 @@ export interface CheckedFile {
   crc32c: number;
 }
 
+async function linkIfPresent(from: string, to: string): Promise<boolean> {
+  try {
+    await Deno.link(from, to);
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
+}
+
 /**
  * A snapshot that is being written. Until `commit` renames it into place it does not exist for anybody; disposing it
  * before that removes every trace.
@@ -70,13 +80,13 @@ export class StagedSnapshot implements AsyncDisposable {
   async linkSnapshot(from: SnapshotPaths): Promise<void> {
     await Deno.link(from.state, this.paths.state);
     await Deno.link(from.memoryHeader, this.paths.memoryHeader);
-    await Deno.link(from.disk, this.paths.disk);
     await writeAndSync(this.paths.memoryData, new Uint8Array());
-    try {
-      await Deno.link(from.workingSet, this.paths.workingSet);
-    } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound)) throw error;
+    if (await linkIfPresent(from.diskHeader, this.paths.diskHeader)) {
+      await writeAndSync(this.paths.diskData, new Uint8Array());
+    } else {
+      await Deno.link(from.disk, this.paths.disk);
     }
+    await linkIfPresent(from.workingSet, this.paths.workingSet);
   }
 
   /** Makes the snapshot real: manifest, fsync of everything, rename, fsync of the parent directory. */

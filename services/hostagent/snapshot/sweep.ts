@@ -3,7 +3,7 @@ import type { Manifest } from "@torpor/snapshot";
 import { log } from "@torpor/telemetry";
 import { namesIn, readIfPresent, removeIfPresent } from "../storage/durable_file.ts";
 import type { Layout } from "../storage/layout.ts";
-import { readManifest, readParentManifest, readTable } from "./committed.ts";
+import { readDiskTable, readManifest, readParentManifest, readTable } from "./committed.ts";
 import { SnapshotReferences } from "./references.ts";
 import { releaseUnreferenced } from "./release.ts";
 
@@ -12,6 +12,8 @@ export interface FoundSnapshot {
   manifest: Manifest;
   /** Snapshots that its table reads; undefined when the table is damaged. */
   sources: string[] | undefined;
+  /** Snapshots whose disks its disk table reads; absent when its disk is whole. */
+  diskSources?: string[];
 }
 
 /** What a sweep found. */
@@ -81,9 +83,12 @@ function newestOf(manifests: Iterable<Manifest>): Manifest[] {
   return [...newest.values()];
 }
 
-async function found(layout: Layout, manifest: Manifest): Promise<FoundSnapshot> {
+/** A snapshot on disk with what its tables read; a damaged table is logged, and its sources are unknown. */
+export async function found(layout: Layout, manifest: Manifest): Promise<FoundSnapshot> {
   try {
-    return { manifest, sources: (await readTable(layout, manifest)).sources };
+    const { sources } = await readTable(layout, manifest);
+    const disk = await readDiskTable(layout, manifest);
+    return disk ? { manifest, sources, diskSources: disk.sources } : { manifest, sources };
   } catch (error) {
     log("error", "snapshot_unreadable", { snapshot_id: manifest.snapshot_id }, error);
     return { manifest, sources: undefined };

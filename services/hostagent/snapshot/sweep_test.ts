@@ -20,7 +20,7 @@ Deno.test("a sweep drops staged snapshots and finishes the release of replaced g
     assertEquals(newest.get(sandboxId)?.sources, [idOf("c"), idOf("a")]);
     assertEquals(await namesIn(layout.staging), []);
     assertEquals(await namesIn(layout.snapshots), [idOf("a"), idOf("c"), idOf("z")]);
-    assertEquals(await namesIn(layout.snapshot(idOf("a")).directory), ["memory.data"]);
+    assertEquals(await namesIn(layout.snapshot(idOf("a")).directory), ["memory.data", "origin.json"]);
     assertEquals((await namesIn(layout.snapshot(idOf("c")).directory)).length, 5);
   });
 });
@@ -34,7 +34,7 @@ Deno.test("a kept snapshot is never a sandbox's newest generation, and keeps wha
     const swept = await sweepSnapshots(layout);
     assertEquals(swept.newest.get(sandboxId)?.manifest.snapshot_id, idOf("b"));
     assertEquals(swept.kept.get(idOf("k"))?.sources, [idOf("a"), idOf("k")]);
-    assertEquals(await namesIn(layout.snapshot(idOf("a")).directory), ["memory.data"]);
+    assertEquals(await namesIn(layout.snapshot(idOf("a")).directory), ["memory.data", "origin.json"]);
     assertEquals((await namesIn(layout.snapshot(idOf("k")).directory)).length, 5);
   });
 });

@@ -47,6 +47,17 @@ export async function readIfPresent(path: string): Promise<string | undefined> {
   }
 }
 
+/** Whether there is something with that name. */
+export async function isPresent(path: string): Promise<boolean> {
+  try {
+    await Deno.lstat(path);
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
+}
+
 /** The names in a directory, or none when it does not exist. */
 export async function namesIn(directory: string): Promise<string[]> {
   try {

@@ -29,7 +29,13 @@ export interface SnapshotPaths {
   memoryData: string;
   /** Pages to fetch ahead at a resume; may be missing. */
   workingSet: string;
+  /** The whole disk; absent when it is stored as a difference. */
   disk: string;
+  /** The disk as a difference: its extent table, and what it stores itself. */
+  diskHeader: string;
+  diskData: string;
+  /** What is known of data whose snapshot is gone. */
+  origin: string;
 }
 
 /** All paths of a host agent. No other module joins paths below the data directory. */
@@ -110,5 +116,8 @@ function snapshotPaths(directory: string): SnapshotPaths {
     memoryData: join(directory, "memory.data"),
     workingSet: join(directory, "working-set"),
     disk: join(directory, "disk.raw"),
+    diskHeader: join(directory, "disk.header"),
+    diskData: join(directory, "disk.data"),
+    origin: join(directory, "origin.json"),
   };
 }

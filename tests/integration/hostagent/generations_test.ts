@@ -123,7 +123,7 @@ Deno.test("paused, a sandbox holds no process and no live disk, and its parents 
   assert(!names(paths.directory).includes("disk.raw"));
   assertEquals(names(host.layout.staging), []);
   const parents = names(host.layout.snapshots).filter((name) => name !== snapshot!.snapshotId);
-  assertEquals(parents.map((parent) => names(`${host.layout.snapshots}/${parent}`)), [["memory.data"]]);
+  assertEquals(parents.map((parent) => names(`${host.layout.snapshots}/${parent}`)), [["memory.data", "origin.json"]]);
   await host.client.destroySandbox({ sandboxId: id });
   assertEquals([names(host.layout.snapshots), names(host.layout.sandboxes)], [[], []]);
 });

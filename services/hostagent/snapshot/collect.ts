@@ -1,0 +1,112 @@
+import { TorporError } from "@torpor/errors";
+import { isId } from "@torpor/ids";
+import type { Manifest } from "@torpor/snapshot";
+import { log } from "@torpor/telemetry";
+import { isPresent, namesIn } from "../storage/durable_file.ts";
+import type { Layout } from "../storage/layout.ts";
+import { readManifest } from "./committed.ts";
+import { type References, referencesOf } from "./references.ts";
+import { releaseUnreferenced, unreadFiles } from "./release.ts";
+import type { SnapshotStore } from "./rewrite.ts";
+import { found, type FoundSnapshot } from "./sweep.ts";
+
+/** Data that was given back, or would be. */
+export interface CollectedData {
+  snapshotId: string;
+  action: "unreferenced" | "compacted";
+  bytes: number;
+}
+
+/**
+ * Marks what the snapshots that stay need, and releases the rest. It may run beside any operation: what an operation is
+ * making is staged or has a manifest, and what it reads is referred to.
+ * @param dryRun tells what would go, and changes nothing.
+ * @throws TorporError `snapshot_corrupt` while somebody's table cannot be read: what it needs is not known, so nothing goes.
+ */
+export async function collectUnreferenced(store: SnapshotStore, dryRun: boolean): Promise<CollectedData[]> {
+  const { layout, references } = store;
+  // What is needed now stays in this round, even if it is replaced meanwhile by something committed after the listing.
+  const before = [...references.roots()];
+  const ids = (await namesIn(layout.snapshots)).filter(isId);
+  const unregistered = await unregisteredRoots(layout, ids, before);
+  const needed = referencesOf([...before, ...unregistered, ...references.roots()]);
+  if (!needed.complete) throw unknown("a table");
+  const collected: CollectedData[] = [];
+  for (const snapshotId of ids) {
+    if (needed.whole.has(snapshotId)) continue;
+    const bytes = await unreadBytes(layout, snapshotId, needed);
+    if (bytes === undefined) continue;
+    if (!dryRun) await releaseUnreferenced(layout, [snapshotId], needed);
+    collected.push({ snapshotId, action: "unreferenced", bytes });
+  }
+  return collected;
+}
+
+/**
+ * Snapshots that are committed, but that nobody has registered yet: their operation is between the two. One that is older
+ * than what its sandbox has is a rest of a release that was interrupted.
+ */
+async function unregisteredRoots(layout: Layout, ids: string[], roots: FoundSnapshot[]): Promise<FoundSnapshot[]> {
+  const whole = new Set(roots.map(({ manifest }) => manifest.snapshot_id));
+  const newest = new Map<string, number>();
+  for (const { manifest } of roots) {
+    if (manifest.kind !== "generation") continue;
+    newest.set(manifest.sandbox_id, Math.max(manifest.generation, newest.get(manifest.sandbox_id) ?? 0));
+  }
+  const result: FoundSnapshot[] = [];
+  for (const id of ids) {
+    if (whole.has(id) || !await isPresent(layout.snapshot(id).manifest)) continue;
+    const manifest = await readable(layout, id);
+    if (!manifest) continue;
+    const replaced = manifest.kind === "generation" && manifest.generation <= (newest.get(manifest.sandbox_id) ?? 0);
+    if (!replaced) result.push(await found(layout, manifest));
+  }
+  return result;
+}
+
+/** Undefined when it has gone meanwhile. */
+async function readable(layout: Layout, snapshotId: string): Promise<Manifest | undefined> {
+  try {
+    return await readManifest(layout, snapshotId);
+  } catch (error) {
+    if (error instanceof TorporError && error.code === "snapshot_missing") return undefined;
+    log("error", "snapshot_unreadable", { snapshot_id: snapshotId }, error);
+    throw unknown(`the manifest of ${snapshotId}`, error);
+  }
+}
+
+/** Bytes on disk of what nothing reads; undefined when there is nothing of the kind. */
+async function unreadBytes(layout: Layout, snapshotId: string, needed: References): Promise<number | undefined> {
+  const paths = layout.snapshot(snapshotId);
+  const isRead = needed.data.has(snapshotId) || needed.disks.has(snapshotId);
+  const names = isRead ? unreadFiles(paths, snapshotId, needed) : await filesOf(paths.directory);
+  if (isRead) names.push(paths.manifest);
+  let bytes: number | undefined = isRead ? undefined : 0;
+  for (const path of names) {
+    const size = await freedBytes(path);
+    if (size !== undefined) bytes = (bytes ?? 0) + size;
+  }
+  return bytes;
+}
+
+async function filesOf(directory: string): Promise<string[]> {
+  return (await namesIn(directory)).map((name) => `${directory}/${name}`);
+}
+
+/** What removing a name gives back: nothing while the file has another one. Undefined when there is no such name. */
+async function freedBytes(path: string): Promise<number | undefined> {
+  try {
+    const { blocks, nlink } = await Deno.lstat(path);
+    return nlink === 1 ? (blocks ?? 0) * 512 : 0;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  }
+}
+
+function unknown(what: string, cause?: unknown): TorporError {
+  return new TorporError("snapshot_corrupt", `${what} cannot be read, so nothing is collected`, {
+    cause,
+    hint: "delete the sandbox or the snapshot that is damaged",
+  });
+}

@@ -1,0 +1,146 @@
+import { log, withSpan } from "@torpor/telemetry";
+import { hasReflinks } from "../host/capabilities.ts";
+import type { Semaphore } from "../sandbox/semaphore.ts";
+import type { Layout } from "../storage/layout.ts";
+import { type CollectedData, collectUnreferenced } from "./collect.ts";
+import { compact, findCompactions } from "./compact.ts";
+import { COMPACTION_LIMITS, type CompactionGroup, type CompactionLimits } from "./compaction_choice.ts";
+import { findDiskPairs, storeAsDifference } from "./disk_difference.ts";
+import type { SnapshotReferences } from "./references.ts";
+
+/** After a change: long enough that a resume right after a pause finds its snapshot at rest. */
+const DELAY_MS = 30_000;
+
+/** What a collector works with. */
+export interface CollectorOptions {
+  layout: Layout;
+  references: SnapshotReferences;
+  /** Limits what copies much at once. */
+  copySlots: Semaphore;
+  /** Between two collections in the background; 0: only when asked. */
+  intervalMs: number;
+  limits?: CompactionLimits;
+}
+
+/**
+ * Gives disk space back: removes what nothing refers to, copies together what is mostly dead, and stores disks as
+ * differences. One collection at a time, beside the operations of sandboxes; what those use is left alone.
+ */
+export class Collector implements AsyncDisposable {
+  readonly #options: CollectorOptions;
+  readonly #stop = new AbortController();
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #dueAtMs = Infinity;
+  #started = false;
+  #last: Promise<unknown> = Promise.resolve();
+  #reflinks: boolean | undefined;
+  /** Disks that are not worth being differences: a snapshot's disk never changes. */
+  readonly #wholeDisks = new Set<string>();
+
+  constructor(options: CollectorOptions) {
+    this.#options = options;
+  }
+
+  /** Collects in the background from now on: everybody who needs a snapshot has registered that. */
+  start(): void {
+    this.#started = this.#options.intervalMs > 0;
+    this.soon();
+  }
+
+  /** Something has changed: a collection in the background will come soon. */
+  soon(): void {
+    if (this.#started && Date.now() + DELAY_MS < this.#dueAtMs) this.#arm(DELAY_MS);
+  }
+
+  /**
+   * Collects now, after the collection that is under way.
+   * @param dryRun tells what would go, and changes nothing.
+   * @throws TorporError `snapshot_corrupt` while a table cannot be read, `no_space`; NativeError, Deno.errors.
+   */
+  async collect(dryRun = false): Promise<CollectedData[]> {
+    const run = this.#last.then(() =>
+      withSpan("snapshots.collect", { "torpor.dry_run": dryRun }, async (span) => {
+        const collected = dryRun ? await this.#preview() : await this.#run();
+        span.setAttribute("torpor.bytes", collected.reduce((sum, { bytes }) => sum + bytes, 0));
+        return collected;
+      })
+    );
+    this.#last = run.catch(() => {});
+    return await run;
+  }
+
+  async #preview(): Promise<CollectedData[]> {
+    const unreferenced = await collectUnreferenced(this.#options, true);
+    const groups = await findCompactions(this.#options, this.#limits);
+    return [...unreferenced, ...groups.flatMap(describe)];
+  }
+
+  async #run(): Promise<CollectedData[]> {
+    const collected = await collectUnreferenced(this.#options, false);
+    collected.push(...await this.#compact());
+    await this.#storeDifferences();
+    return collected;
+  }
+
+  async #compact(): Promise<CollectedData[]> {
+    const groups = await findCompactions(this.#options, this.#limits);
+    const { signal } = this.#stop;
+    for (const group of groups) {
+      signal.throwIfAborted();
+      await this.#options.copySlots.with(() => compact(this.#options, group, signal));
+    }
+    if (groups.length === 0) return [];
+    // The victims, and files that no reader could be given.
+    await collectUnreferenced(this.#options, false);
+    return groups.flatMap(describe);
+  }
+
+  async #storeDifferences(): Promise<void> {
+    // A resumed disk shares its blocks with the snapshot's there already.
+    this.#reflinks ??= await hasReflinks(this.#options.layout.staging);
+    if (this.#reflinks) return;
+    for (const pair of await findDiskPairs(this.#options)) {
+      const { snapshot_id } = pair.snapshot.manifest;
+      if (this.#wholeDisks.has(snapshot_id)) continue;
+      this.#stop.signal.throwIfAborted();
+      const saved = await this.#options.copySlots.with(() => storeAsDifference(this.#options, pair));
+      if (saved > 0) log("info", "disk_difference_stored", { snapshot_id, bytes: saved });
+      else this.#wholeDisks.add(snapshot_id);
+    }
+  }
+
+  get #limits(): CompactionLimits {
+    return this.#options.limits ?? COMPACTION_LIMITS;
+  }
+
+  #arm(delayMs: number): void {
+    if (this.#stop.signal.aborted) return;
+    clearTimeout(this.#timer);
+    this.#dueAtMs = Date.now() + delayMs;
+    this.#timer = setTimeout(() => this.#background(), delayMs);
+  }
+
+  async #background(): Promise<void> {
+    try {
+      const collected = await this.collect();
+      for (const { snapshotId, action, bytes } of collected) {
+        log("info", "snapshot_data_collected", { snapshot_id: snapshotId, action, bytes });
+      }
+    } catch (error) {
+      // Space is lost until the next time, nothing else.
+      if (!this.#stop.signal.aborted) log("error", "collection_failed", {}, error);
+    }
+    this.#arm(this.#options.intervalMs);
+  }
+
+  /** Ends what runs where that is safe. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort();
+    clearTimeout(this.#timer);
+    await this.#last;
+  }
+}
+
+function describe({ savedBytes }: CompactionGroup): CollectedData[] {
+  return [...savedBytes].map(([snapshotId, bytes]) => ({ snapshotId, action: "compacted", bytes }));
+}

@@ -1,0 +1,150 @@
+import { copyRanges, fileCrc32c, fsync, openFile } from "@torpor/ffi";
+import { newId } from "@torpor/ids";
+import {
+  compactionOrigin,
+  type ExtentKind,
+  type ExtentTable,
+  formatOrigin,
+  type LiveRange,
+  planCompaction,
+} from "@torpor/snapshot";
+import { removeIfPresent, syncPath, writeAndSync } from "../storage/durable_file.ts";
+import type { Layout } from "../storage/layout.ts";
+import { diskFiles, readDiskTable, readTable } from "./committed.ts";
+import { chooseCompactions, type CompactionGroup, type CompactionLimits, type Reader } from "./compaction_choice.ts";
+import { rewriteSnapshot, type Rewriting, type SnapshotStore } from "./rewrite.ts";
+import type { FoundSnapshot } from "./sweep.ts";
+
+/**
+ * What is worth being copied together now. Snapshots in use, and what they read, are left out.
+ * @throws TorporError `snapshot_corrupt`, `snapshot_missing` when the table of a snapshot at rest cannot be read.
+ */
+export async function findCompactions(store: SnapshotStore, limits: CompactionLimits): Promise<CompactionGroup[]> {
+  const roots = [...store.references.roots()];
+  const atRest = new Map<string, FoundSnapshot>();
+  for (const root of roots) {
+    const { snapshot_id } = root.manifest;
+    if (!store.references.inUse(snapshot_id)) atRest.set(snapshot_id, root);
+  }
+  const busy = roots.filter(({ manifest }) => !atRest.has(manifest.snapshot_id));
+  const found: CompactionGroup[] = [];
+  for (const kind of ["memory", "disk"] as const) {
+    const readers = await readersOf(store.layout, kind, atRest.values());
+    const untouchable = new Set(
+      busy.flatMap(({ sources, diskSources }) => (kind === "memory" ? sources : diskSources) ?? []),
+    );
+    if (kind === "disk") {
+      // A whole disk is read by its own snapshot in full, which has no table that would say so.
+      for (const { manifest } of roots) if (!manifest.files.disk.difference) untouchable.add(manifest.snapshot_id);
+    }
+    const sources = new Set(readers.flatMap(({ table }) => table.sources));
+    const stored = await storedBytes(store.layout, kind, sources);
+    found.push(...chooseCompactions(kind, readers, stored, untouchable, limits));
+  }
+  return found;
+}
+
+async function readersOf(layout: Layout, kind: ExtentKind, snapshots: Iterable<FoundSnapshot>): Promise<Reader[]> {
+  const readers: Reader[] = [];
+  for (const snapshot of snapshots) {
+    const table = kind === "memory"
+      ? await readTable(layout, snapshot.manifest)
+      : await readDiskTable(layout, snapshot.manifest);
+    if (table) readers.push({ snapshot, table });
+  }
+  return readers;
+}
+
+async function dataFiles(layout: Layout, kind: ExtentKind, sources: Iterable<string>): Promise<string[]> {
+  if (kind === "disk") return await diskFiles(layout, sources);
+  return [...sources].map((source) => layout.snapshot(source).memoryData);
+}
+
+async function storedBytes(layout: Layout, kind: ExtentKind, sources: Set<string>): Promise<Map<string, number>> {
+  const files = await dataFiles(layout, kind, sources);
+  const stored = new Map<string, number>();
+  for (const [index, source] of [...sources].entries()) {
+    const { size, blocks } = await Deno.stat(files[index]!);
+    stored.set(source, Math.min(size, (blocks ?? 0) * 512));
+  }
+  return stored;
+}
+
+/**
+ * Copies the live bytes of a group's victims into one file, and lets all readers read that. The victims themselves are left
+ * for the next collection, which also removes the new file if no reader could be changed.
+ * @returns ids of the victims, and of the new file.
+ */
+export async function compact(store: SnapshotStore, group: CompactionGroup, signal?: AbortSignal): Promise<string[]> {
+  const target = newId();
+  const plan = planCompaction(group.readers.map(({ table }) => table), group.victims, target);
+  await writeTarget(store.layout, group, target, plan.ranges, plan.bytes);
+  let allRewritten = true;
+  for (const [index, { snapshot }] of group.readers.entries()) {
+    signal?.throwIfAborted();
+    const rewritten = await rewriteSnapshot(store, snapshot, change(group.kind, plan.tables[index]!, true));
+    allRewritten &&= rewritten;
+  }
+  if (allRewritten) await giveAwayOwnData(store, group, plan.tables);
+  return [...group.victims, target];
+}
+
+/** A victim that stays for its own sake still has its data, which nobody reads any more. */
+async function giveAwayOwnData(store: SnapshotStore, group: CompactionGroup, tables: ExtentTable[]): Promise<void> {
+  for (const [index, { snapshot }] of group.readers.entries()) {
+    if (!group.victims.has(snapshot.manifest.snapshot_id)) continue;
+    await rewriteSnapshot(store, snapshot, change(group.kind, tables[index]!, false));
+  }
+}
+
+function change(kind: ExtentKind, table: ExtentTable, keepOwnData: boolean): Rewriting {
+  return kind === "memory" ? { memory: { table, keepOwnData } } : { disk: { table, keepOwnData } };
+}
+
+/** The new file is whole and named before any table refers to it. */
+async function writeTarget(
+  layout: Layout,
+  group: CompactionGroup,
+  target: string,
+  ranges: LiveRange[],
+  bytes: number,
+): Promise<void> {
+  const staged = layout.staged(target);
+  await Deno.mkdir(staged.directory, { recursive: true, mode: 0o700 });
+  try {
+    const path = group.kind === "memory" ? staged.memoryData : staged.diskData;
+    const crc = await copyLive(layout, group.kind, [...group.victims], ranges, { path, bytes });
+    const { sandbox_id } = group.readers[0]!.snapshot.manifest;
+    const generation = Math.max(...group.readers.map(({ table }) => table.generation));
+    const origin = compactionOrigin({ snapshot_id: target, sandbox_id, generation });
+    origin[group.kind === "memory" ? "memory_data" : "disk_data"] = { bytes, crc32c: crc };
+    await writeAndSync(staged.origin, new TextEncoder().encode(formatOrigin(origin)));
+    await syncPath(staged.directory);
+    await Deno.rename(staged.directory, layout.snapshot(target).directory);
+    await syncPath(layout.snapshots);
+  } catch (error) {
+    await removeIfPresent(staged.directory);
+    throw error;
+  }
+}
+
+async function copyLive(
+  layout: Layout,
+  kind: ExtentKind,
+  sources: string[],
+  ranges: LiveRange[],
+  to: { path: string; bytes: number },
+): Promise<number> {
+  using opened = new DisposableStack();
+  const open = (path: string) => opened.use(openFile(path, { read: true })).fd;
+  const descriptors = (await dataFiles(layout, kind, sources)).map(open);
+  const numbers = new Map(sources.map((source, index) => [source, index]));
+  const output = opened.use(openFile(to.path, { read: true, write: true, create: true, exclusive: true }));
+  await copyRanges(
+    descriptors,
+    ranges.map(({ source, ...range }) => ({ ...range, source: numbers.get(source)! })),
+    output.fd,
+  );
+  await fsync(output.fd);
+  return await fileCrc32c(output.fd, to.bytes);
+}
