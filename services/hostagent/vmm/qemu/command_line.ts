@@ -4,10 +4,19 @@ import { type BootSource, VMM_MEMORY_FD, type VmmConfig } from "../driver.ts";
 export type Accelerator = "kvm" | "tcg";
 
 /**
- * Recorded in each snapshot. ACPI is needed: Debian's kernel finds virtio-mmio devices only there. PIT, PIC and option
+ * ACPI is needed: Debian's kernel finds virtio-mmio devices only there. PIT, PIC and option
  * ROMs only make the boot slower.
  */
 export const MACHINE = "microvm,acpi=on,rtc=on,pit=off,pic=off,x-option-roms=off";
+
+/**
+ * Gives freed guest memory back to the host: the guest reports pages that it has freed, in blocks, and the VMM punches them
+ * out of the memory file (on a lazily restored VM the pager learns of it by an event). Nobody inflates it.
+ */
+const BALLOON = "virtio-balloon-device,free-page-reporting=on";
+
+/** Recorded in each snapshot: a device state fits only the machine with the same devices. */
+export const MACHINE_IDENTITY = `${MACHINE};${BALLOON}`;
 
 /** Denies what a VMM that got all its descriptors from the agent never needs. */
 const SECCOMP = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
@@ -49,11 +58,18 @@ export function restoreArguments(config: VmmConfig, accelerator: Accelerator): s
  */
 const TCG_PARAMETERS = ["norandmaps", "mitigations=off", "tsc=reliable", "no_timer_check"];
 
+/**
+ * Guests report freed memory in blocks of 2^5 pages (128 KiB) instead of 2^9: after dropping the caches 149 of 239 MiB left
+ * the host instead of 130 (measured), as what is freed piece by piece rarely joins to 2 MiB.
+ */
+const REPORTING = "page_reporting.page_reporting_order=5";
+
 /** A kernel command line without output that costs boot time under TCG. */
 export function kernelCommandLine(accelerator: Accelerator, hostTscKhz: number, extra: string[] = []): string {
   return [
     "console=ttyS0 quiet loglevel=3 panic=-1 random.trust_cpu=on cryptomgr.notests audit=0 apparmor=0",
     // A microvm has no timer to calibrate the TSC against, and TCG's guest TSC follows the host's.
+    REPORTING,
     ...(accelerator === "tcg" ? [...TCG_PARAMETERS, `tsc_early_khz=${hostTscKhz}`] : []),
     ...extra,
   ].join(" ");
@@ -76,6 +92,7 @@ function machineArguments(config: VmmConfig, accelerator: Accelerator): string[]
     ...["-device", `virtserialport,chardev=agent,name=${AGENT_PORT}`],
     ...diskArguments("base", config.baseImage, "read-only=on", "read-only=on"),
     ...diskArguments("disk", paths.disk, "discard=unmap", "discard=unmap,detect-zeroes=unmap"),
+    ...["-device", BALLOON],
   ];
 }
 

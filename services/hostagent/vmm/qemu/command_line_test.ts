@@ -1,7 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { Layout } from "../../storage/layout.ts";
 import type { VmmConfig } from "../driver.ts";
-import { bootArguments, restoreArguments } from "./command_line.ts";
+import { bootArguments, MACHINE_IDENTITY, restoreArguments } from "./command_line.ts";
 
 const sandboxId = "s".repeat(20);
 const config: VmmConfig = {
@@ -49,4 +49,12 @@ Deno.test("only TCG is told the frequency of the host's time-stamp counter", () 
     valuesOf(bootArguments(config, source, accelerator, 2_100_000), "-append")[0]!;
   assert(append("tcg").includes("tsc_early_khz=2100000"));
   assert(!append("kvm").includes("tsc"));
+});
+
+Deno.test("what a guest frees leaves the host, and a snapshot says that it needs the device for that", () => {
+  for (const args of [bootArguments(config, source, "tcg", 2_100_000), restoreArguments(config, "tcg")]) {
+    const balloon = valuesOf(args, "-device").filter((device) => device.includes("balloon"));
+    assertEquals(balloon, ["virtio-balloon-device,free-page-reporting=on"]);
+    assert(MACHINE_IDENTITY.endsWith(balloon[0]!));
+  }
 });

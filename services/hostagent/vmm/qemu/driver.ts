@@ -13,7 +13,7 @@ import {
   type VmmDriver,
 } from "../driver.ts";
 import { describeExit } from "../process.ts";
-import { type Accelerator, bootArguments, cpuModel, MACHINE, restoreArguments } from "./command_line.ts";
+import { type Accelerator, bootArguments, cpuModel, MACHINE_IDENTITY, restoreArguments } from "./command_line.ts";
 import { QemuVmm } from "./vmm.ts";
 
 /** The memory shim's descriptors inside QEMU. */
@@ -45,7 +45,7 @@ export class QemuDriver implements VmmDriver {
     diffSnapshots: true,
     sharedBase: false,
     liveCheckpoint: false,
-    balloon: false,
+    balloon: true,
     vsock: false,
   };
   readonly #host: QemuHost;
@@ -55,7 +55,7 @@ export class QemuDriver implements VmmDriver {
     this.identity = {
       driver: "qemu",
       version: host.version,
-      machine: MACHINE,
+      machine: MACHINE_IDENTITY,
       cpu_model: cpuModel(host.accelerator),
       accelerator: host.accelerator,
       host_cpu: host.accelerator === "kvm" ? host.hostCpu : "",
