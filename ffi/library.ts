@@ -42,7 +42,7 @@ const symbols = {
   torpor_clear_soft_dirty: { parameters: ["i32"], result: "i32", nonblocking: true },
   torpor_soft_dirty_pages: { parameters: ["i32", "u64", "u64", "buffer"], result: "i64", nonblocking: true },
   torpor_compare_dirty: {
-    parameters: ["i32", "u64", "buffer", "u64", "buffer", "u32", "buffer"],
+    parameters: ["i32", "u64", "buffer", "u64", "buffer", "u32", "buffer", "buffer"],
     result: "i64",
     nonblocking: true,
   },

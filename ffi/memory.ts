@@ -91,6 +91,8 @@ export interface Comparison {
   readonly header: Uint8Array;
   /** Source k of the header is sources[k]. */
   readonly sources: readonly number[];
+  /** Only these pages are looked at; absent: all. */
+  readonly candidates?: Uint8Array<ArrayBuffer>;
 }
 
 /**
@@ -102,6 +104,10 @@ export interface Comparison {
 export async function compareDirty(comparison: Comparison): Promise<Uint8Array<ArrayBuffer>> {
   const bitmap = pageBitmap("compareDirty", comparison.sizeBytes);
   const header = new Uint8Array(comparison.header); // own copy: aligned, and not changed while the thread reads it
+  const candidates = comparison.candidates ?? null;
+  if (candidates && candidates.byteLength < bitmap.byteLength) {
+    throw invalidArgument("compareDirty", `candidates has ${candidates.byteLength} bytes, not ${bitmap.byteLength}`);
+  }
   const sources = Int32Array.from(comparison.sources.length ? comparison.sources : [-1]);
   const call = native().torpor_compare_dirty(
     comparison.memfd,
@@ -110,9 +116,10 @@ export async function compareDirty(comparison: Comparison): Promise<Uint8Array<A
     BigInt(header.byteLength),
     sources,
     comparison.sources.length,
+    candidates,
     bitmap,
   );
-  check("compareDirty", await keepingAlive(call, header, sources, bitmap));
+  check("compareDirty", await keepingAlive(call, header, sources, candidates, bitmap));
   return bitmap;
 }
 

@@ -112,9 +112,10 @@ int torpor_clear_soft_dirty(int pid);  // [blocking]
 // [blocking] Sets the pages that were written or loaded since torpor_clear_soft_dirty; more are possible. Returns their number.
 int64_t torpor_soft_dirty_pages(int pid, uint64_t address, uint64_t size, uint8_t *bitmap);
 // [blocking] Sets the pages that are present in the memfd and differ from what the extent header says; source k = sources[k].
+// With `candidates` (or NULL) only these are looked at.
 // Returns their number, -EBADMSG when the header breaks a rule, -ENODATA when a source is shorter than its extents.
 int64_t torpor_compare_dirty(int memfd, uint64_t size, const void *header, uint64_t header_length, const int32_t *sources,
-                             uint32_t source_count, uint8_t *bitmap);
+                             uint32_t source_count, const uint8_t *candidates, uint8_t *bitmap);
 
 enum torpor_private_method {
     TORPOR_PRIVATE_BY_ANY = 0,     // PAGEMAP_SCAN where the kernel has it, else the other

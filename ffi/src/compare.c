@@ -17,12 +17,18 @@ struct comparison {
     int memfd;
     const struct torpor_extent_header *header;
     const int32_t *sources;
+    const uint8_t *candidates; // NULL: all pages
     uint64_t hint;
     unsigned char *present;
     unsigned char *expected;
     uint8_t *bitmap;
     int64_t pages;
 };
+
+static int is_candidate(const struct comparison *comparison, uint64_t offset) {
+    const uint64_t page = offset / TORPOR_PAGE_SIZE;
+    return !comparison->candidates || comparison->candidates[page / 8] >> (page % 8) & 1;
+}
 
 static int read_exactly(int fd, unsigned char *into, uint64_t length, uint64_t offset) {
     const int64_t got = torpor_pread(fd, into, length, offset);
@@ -66,6 +72,14 @@ static int compare_chunk(struct comparison *comparison, uint64_t offset, uint64_
     return 0;
 }
 
+// Bytes of candidates that follow each other from `offset` on, at most a chunk.
+static uint64_t candidates_from(const struct comparison *comparison, uint64_t offset, uint64_t end) {
+    uint64_t length = 0;
+    while (offset + length < end && length < CHUNK && is_candidate(comparison, offset + length))
+        length += TORPOR_PAGE_SIZE;
+    return length;
+}
+
 static int compare_all(struct comparison *comparison, uint64_t size) {
     struct data_walk walk = {.fd = comparison->memfd, .size = size};
     for (uint64_t offset = 0; offset < size;) {
@@ -75,8 +89,10 @@ static int compare_all(struct comparison *comparison, uint64_t size) {
         if (offset < walk.start)
             offset = walk.start;
         while (offset < walk.end) {
-            const uint64_t length = walk.end - offset < CHUNK ? walk.end - offset : CHUNK;
-            error = compare_chunk(comparison, offset, length);
+            while (offset < walk.end && !is_candidate(comparison, offset))
+                offset += TORPOR_PAGE_SIZE;
+            const uint64_t length = candidates_from(comparison, offset, walk.end);
+            error = !length ? 0 : compare_chunk(comparison, offset, length);
             if (error)
                 return error;
             offset += length;
@@ -86,7 +102,8 @@ static int compare_all(struct comparison *comparison, uint64_t size) {
 }
 
 TORPOR_EXPORT int64_t torpor_compare_dirty(int memfd, uint64_t size, const void *header, uint64_t header_length,
-                                           const int32_t *sources, uint32_t source_count, uint8_t *bitmap) {
+                                           const int32_t *sources, uint32_t source_count, const uint8_t *candidates,
+                                           uint8_t *bitmap) {
     struct torpor_extent_header parsed;
     if (torpor_extent_header_parse(header, header_length, &parsed) != TORPOR_HEADER_OK)
         return -EBADMSG;
@@ -95,7 +112,7 @@ TORPOR_EXPORT int64_t torpor_compare_dirty(int memfd, uint64_t size, const void 
     unsigned char *buffers = malloc(2 * CHUNK);
     if (!buffers)
         return -ENOMEM;
-    struct comparison comparison = {memfd, &parsed, sources, 0, buffers, buffers + CHUNK, bitmap, 0};
+    struct comparison comparison = {memfd, &parsed, sources, candidates, 0, buffers, buffers + CHUNK, bitmap, 0};
     const int error = compare_all(&comparison, size);
     free(buffers);
     return error ? error : comparison.pages;

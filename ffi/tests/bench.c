@@ -177,7 +177,7 @@ static void scan_and_compare(void) {
     printf("the same with arming: %.2f ms\n", now_ms() - start);
     const struct snapshot *snapshot = &rig.snapshot;
     start = now_ms();
-    pages = torpor_compare_dirty(rig.memfd, snapshot->size, snapshot->header, snapshot->header_length, snapshot->sources, 2, bitmap);
+    pages = torpor_compare_dirty(rig.memfd, snapshot->size, snapshot->header, snapshot->header_length, snapshot->sources, 2, NULL, bitmap);
     printf("comparison of 512 MiB: %.0f ms\n", now_ms() - start);
     for (int full = 1; full >= 0; full--) {
         const int output = memfd_create("output", MFD_CLOEXEC);

@@ -110,12 +110,12 @@ TEST(comparison_finds_exactly_the_changed_pages) {
     }
     const struct snapshot *snapshot = &rig.snapshot;
     CHECK_EQ(torpor_compare_dirty(rig.memfd, snapshot->size, snapshot->header, snapshot->header_length, snapshot->sources,
-                                  snapshot->source_count, bitmap),
+                                  snapshot->source_count, NULL, bitmap),
              count);
     CHECK(!memcmp(bitmap, wanted, PAGES / 8));
     snapshot->header[80] ^= 1;
     CHECK_EQ(torpor_compare_dirty(rig.memfd, snapshot->size, snapshot->header, snapshot->header_length, snapshot->sources,
-                                  snapshot->source_count, bitmap),
+                                  snapshot->source_count, NULL, bitmap),
              -EBADMSG);
     free(bitmap);
     free(wanted);
@@ -128,7 +128,7 @@ TEST(comparison_reports_a_source_that_is_too_short) {
     CHECK_EQ(torpor_pwrite(memfd, snapshot.expected, snapshot.size, 0), snapshot.size);
     CHECK_EQ(ftruncate(snapshot.sources[0], 0), 0);
     uint8_t bitmap[4];
-    CHECK_EQ(torpor_compare_dirty(memfd, snapshot.size, snapshot.header, snapshot.header_length, snapshot.sources, 1, bitmap), -ENODATA);
+    CHECK_EQ(torpor_compare_dirty(memfd, snapshot.size, snapshot.header, snapshot.header_length, snapshot.sources, 1, NULL, bitmap), -ENODATA);
     close(memfd);
     free_snapshot(&snapshot);
 }
