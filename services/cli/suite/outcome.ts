@@ -4,6 +4,8 @@ export interface Outcome {
   failed: number;
   skipped: number;
   failures: Failure[];
+  /** What a suite reports besides, by name, for `--json`. */
+  details?: Record<string, unknown>;
 }
 
 /** A failed test. */

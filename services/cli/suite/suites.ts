@@ -4,6 +4,7 @@ import { readTextIfThere } from "../deployment/files.ts";
 import { runLines } from "../tool/run_tool.ts";
 import { readCSummary } from "./c_summary.ts";
 import { readJunit } from "./junit.ts";
+import { kvmLane } from "./kvm_lane.ts";
 import { addOutcomes, NOTHING, type Outcome, single } from "./outcome.ts";
 import { TEST_KINDS, testFiles } from "./test_files.ts";
 
@@ -30,7 +31,7 @@ export interface Suite {
 
 /**
  * All suites, cheap ones first, or those that the filters choose: a filter is a suite's name or part of a test file's
- * path.
+ * path. The KVM lane takes too long to be one of all: it has to be named.
  */
 export async function chooseSuites(filters: readonly string[]): Promise<Suite[]> {
   const files = await Promise.all(TEST_KINDS.map(async (kind) => [kind, await testFiles(kind)] as const));
@@ -46,8 +47,9 @@ export async function chooseSuites(filters: readonly string[]): Promise<Suite[]>
   ];
   const denoSuites = (chosen: (file: string) => boolean): Suite[] =>
     files.map(([name, all]) => ({ name, run: (context) => denoTests(name, all.filter(chosen), context) }));
-  const all = [...fixed, ...denoSuites(() => true)];
-  if (filters.length === 0) return all;
+  const usual = [...fixed, ...denoSuites(() => true)];
+  if (filters.length === 0) return usual;
+  const all = [...usual, { name: "kvm", run: kvmLane }];
   const named = all.filter(({ name }) => filters.includes(name));
   const parts = filters.filter((filter) => !all.some(({ name }) => name === filter));
   if (parts.length === 0) return named;

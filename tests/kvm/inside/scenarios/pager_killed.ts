@@ -1,0 +1,51 @@
+import { assertEquals } from "@std/assert";
+import { TorporError } from "@torpor/errors";
+import type { Lane, Scenario } from "../lane.ts";
+import { PATHS } from "../paths.ts";
+import { prepare, stateOf } from "../workload.ts";
+
+/**
+ * A pager that dies while its guest waits for pages: either another takes over, or the VM is killed and the sandbox is
+ * paused again, with a reason. On Linux 6.1 a vCPU that waits for a page cannot even be stopped, so an agent that tries
+ * hangs. In any case the bytes of the snapshot come back.
+ */
+export const pagerKilled: Scenario = {
+  name: "pager-killed",
+  async run(lane) {
+    const id = await lane.create();
+    const state = await prepare(lane, id);
+    await lane.client.pauseSandbox({ sandboxId: id });
+    await lane.client.resumeSandbox({ sandboxId: id });
+    const pagers = await pagerPids();
+    assertEquals(pagers.length, 1);
+    const reading = stateOf(lane, id).catch((error) => error);
+    Deno.kill(pagers[0]!, "SIGKILL");
+    const answer = await reading;
+    const { sandbox } = await lane.client.getSandbox({ sandboxId: id });
+    if (answer instanceof Error) await resumeAgain(lane, id, answer, sandbox!);
+    assertEquals(await stateOf(lane, id), state);
+    return { adopted: !(answer instanceof Error) };
+  },
+};
+
+async function resumeAgain(
+  lane: Lane,
+  sandboxId: string,
+  error: Error,
+  sandbox: { status: string; reason: string },
+): Promise<void> {
+  if (!(error instanceof TorporError)) throw error;
+  assertEquals(sandbox.status, "paused", `${error.code}: ${error.message}`);
+  assertEquals(sandbox.reason !== "", true);
+  await lane.client.resumeSandbox({ sandboxId });
+}
+
+async function pagerPids(): Promise<number[]> {
+  const pids: number[] = [];
+  for await (const { name } of Deno.readDir("/proc")) {
+    if (!/^\d+$/.test(name)) continue;
+    const commandLine = await Deno.readTextFile(`/proc/${name}/cmdline`).catch(() => "");
+    if (commandLine.startsWith(`${PATHS.native}/torpor-pager`)) pids.push(Number(name));
+  }
+  return pids;
+}
