@@ -1,4 +1,4 @@
-import { named, type Queryable } from "./database.ts";
+import type { Queryable } from "./database.ts";
 import { readCursor, writeCursor } from "./cursor.ts";
 import { type KeptSnapshotRow, keptSnapshotRows } from "./kept_snapshots.ts";
 
@@ -47,12 +47,4 @@ export async function listKeptSnapshotsToReconcile(
       as in_operation
     from snapshots
     where (host_id = ${hostId} and state <> 'deleted') or id = any(${listedIds}::text[])`) as KeptSnapshotToReconcile[];
-}
-
-/** How many sandboxes that are not deleted were spawned from a snapshot. */
-export async function countSpawnedSandboxes(sql: Queryable, snapshotId: string): Promise<number> {
-  const [row] = await named("count_spawned_sandboxes", () =>
-    sql<{ count: number }[]>`
-    select count(*)::int as count from sandboxes where source_snapshot_id = ${snapshotId} and state <> 'deleted'`);
-  return row!.count;
 }

@@ -12,7 +12,7 @@ import { createRestApp } from "./rest/app.ts";
 /** Configuration of {@linkcode startApi}. */
 export interface ApiConfig {
   listen: Address;
-  /** TORPOR_INTERNAL_TOKEN: sent to the other services, and demanded from exporters of spans. */
+  /** TORPOR_INTERNAL_TOKEN: sent to the other services, demanded from exporters of spans, and the administrator's key. */
   token: string;
   databaseUrl: string;
   /** `unix:/path` or `http://host:port`. */
@@ -39,7 +39,7 @@ export async function startApi(config: ApiConfig): Promise<RunningService> {
   const clients = stack.use(new HostClients(token));
   const lifecycle = stack.use(new Lifecycle({ database, scheduler, hosts: (address) => clients.at(address) }));
   const hosts = stack.use(new HostPool(clients, token));
-  const authenticator = stack.use(new Authenticator(database));
+  const authenticator = stack.use(new Authenticator(database, token));
   const stopping = new AbortController();
   const api: Api = { database, lifecycle, hosts, scheduler, reconciler, stopping: stopping.signal };
   const receiver = { database, internalToken: token, retention: config.traceRetention };

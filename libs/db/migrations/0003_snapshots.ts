@@ -44,7 +44,6 @@ const STATEMENTS = [
 
   `alter table sandboxes add column source_snapshot_id text references snapshots (id)`,
   `alter table sandboxes add column reclaim jsonb`,
-  `create index sandboxes_source_snapshot on sandboxes (source_snapshot_id) where source_snapshot_id is not null`,
 
   `alter table operations drop constraint operations_kind_check`,
   `alter table operations add constraint operation_kind_known

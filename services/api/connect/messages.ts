@@ -1,6 +1,8 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromDate, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import {
+  type HookOutcome,
+  type KeptSnapshotRow,
   type OperationRow,
   operationTraceId,
   type SandboxRow,
@@ -12,15 +14,18 @@ import type { FileInfo as HostFile, ProcessInfo } from "@torpor/proto/hostagent"
 import type { Host as SchedulerHost } from "@torpor/proto/scheduler";
 import {
   type FileInfoSchema,
+  type HookOutcomeSchema,
   type HostSchema,
   type OperationSchema,
   type ProcessSchema,
   type Sandbox,
   SandboxSchema,
   SandboxState,
+  type SnapshotSchema,
   type TraceSpanSchema,
   type TraceSummarySchema,
 } from "@torpor/proto/torpor";
+import type { Caller } from "../keys/caller.ts";
 
 const STATES: Record<RowState, SandboxState> = {
   pending: SandboxState.PENDING,
@@ -63,7 +68,40 @@ export function sandboxMessage(row: SandboxRow): Sandbox {
     lastActiveAt: timestampFromDate(row.lastActiveAt),
     pausedAt: row.pausedAt ? timestampFromDate(row.pausedAt) : undefined,
     snapshot: row.snapshot ? { ...row.snapshot, snapshotId: row.snapshot.id } : undefined,
+    sourceSnapshotId: row.sourceSnapshotId ?? "",
+    reclaim: row.reclaim ?? undefined,
   });
+}
+
+/** A snapshot that belongs to no sandbox, as a caller sees it. */
+export function snapshotMessage(row: KeptSnapshotRow, caller: Caller): MessageInitShape<typeof SnapshotSchema> {
+  return {
+    snapshotId: row.id,
+    name: row.name,
+    kind: row.kind,
+    platform: row.platform,
+    state: row.state,
+    reason: row.reason,
+    sandboxId: row.teamId === caller.teamId ? row.sandboxId : "",
+    hostId: row.hostId,
+    template: row.template,
+    vcpus: row.vcpus,
+    memoryMb: row.memoryMb,
+    diskSizeMb: row.diskSizeMb,
+    sizes: row.sizes ? { ...row.sizes, snapshotId: row.id } : undefined,
+    stoppedUs: row.sizes?.stoppedUs,
+    createdAt: timestampFromDate(row.createdAt),
+  };
+}
+
+export function hookMessage(hook: HookOutcome): MessageInitShape<typeof HookOutcomeSchema> {
+  return {
+    ...hook,
+    durationUs: BigInt(hook.durationUs),
+    bytesTrimmed: BigInt(hook.bytesTrimmed),
+    freeBytesBefore: BigInt(hook.freeBytesBefore),
+    freeBytesAfter: BigInt(hook.freeBytesAfter),
+  };
 }
 
 export function operationMessage(row: OperationRow): MessageInitShape<typeof OperationSchema> {
@@ -77,6 +115,8 @@ export function operationMessage(row: OperationRow): MessageInitShape<typeof Ope
     createdAt: timestampFromDate(row.createdAt),
     finishedAt: row.finishedAt ? timestampFromDate(row.finishedAt) : undefined,
     traceId: operationTraceId(row),
+    snapshotId: row.snapshotId ?? "",
+    hooks: (row.result.hooks ?? []).map(hookMessage),
   };
 }
 

@@ -1,26 +1,37 @@
 import type { ServiceImpl } from "@connectrpc/connect";
 import { requireId } from "@torpor/ids";
-import type { SandboxService } from "@torpor/proto/torpor";
+import type { ReclaimCaps, SandboxService } from "@torpor/proto/torpor";
 import type { Api } from "../handlers/api.ts";
+import { createSandbox } from "../handlers/create_sandbox.ts";
 import {
-  type BeginOptions,
-  createSandbox,
   deleteSandbox,
+  forkSandbox,
+  pauseHooks,
   pauseSandbox,
   pingSandbox,
   resumeSandbox,
 } from "../handlers/lifecycle.ts";
 import { getSandbox, listSandboxes } from "../handlers/sandboxes.ts";
+import { checkpointSandbox, inspectSandbox } from "../handlers/snapshots.ts";
 import { parseInput } from "../inputs/parse.ts";
-import { createSandboxInput, idempotencyInput, listSandboxesInput, resumeSandboxInput } from "../inputs/sandbox.ts";
+import {
+  createSandboxInput,
+  forkSandboxInput,
+  listSandboxesInput,
+  pauseSandboxInput,
+  resumeSandboxInput,
+} from "../inputs/sandbox.ts";
 import { callerOf } from "./gate.ts";
-import { sandboxMessage, stateName } from "./messages.ts";
+import { keyOf } from "./idempotency_key.ts";
+import { hookMessage, sandboxMessage, snapshotMessage, stateName } from "./messages.ts";
+import { contentsMessage } from "./snapshots.ts";
 
 /** The methods about sandboxes and their lifecycle. A number that is 0 was not given. */
 export function sandboxMethods(api: Api) {
   return {
     async createSandbox(request, context) {
       const input = parseInput(createSandboxInput, {
+        snapshot: request.snapshot || undefined,
         template: request.template || undefined,
         vcpus: request.vcpus || undefined,
         memory_mb: request.memoryMb || undefined,
@@ -28,6 +39,7 @@ export function sandboxMethods(api: Api) {
         timeout_sec: request.timeoutSec,
         env: request.env,
         metadata: request.metadata,
+        reclaim: reclaimOf(request),
       });
       const started = await createSandbox(api, callerOf(context), input, keyOf(request));
       return { sandbox: sandboxMessage(await started.done) };
@@ -55,8 +67,10 @@ export function sandboxMethods(api: Api) {
 
     async pauseSandbox(request, context) {
       const sandboxId = requireId(request.sandboxId, "sandbox_id");
-      const started = await pauseSandbox(api, callerOf(context), sandboxId, keyOf(request));
-      return { sandbox: sandboxMessage(await started.done) };
+      const input = parseInput(pauseSandboxInput, { reclaim: reclaimOf(request) });
+      const started = await pauseSandbox(api, callerOf(context), sandboxId, input, keyOf(request));
+      const sandbox = sandboxMessage(await started.done);
+      return { sandbox, hooks: (await pauseHooks(api, started)).map(hookMessage) };
     },
 
     async resumeSandbox(request, context) {
@@ -66,6 +80,38 @@ export function sandboxMethods(api: Api) {
       return { sandbox: sandboxMessage(await started.done) };
     },
 
+    async forkSandbox(request, context) {
+      const sandboxId = requireId(request.sandboxId, "sandbox_id");
+      const input = parseInput(forkSandboxInput, {
+        count: request.count || undefined,
+        metadata: Object.keys(request.metadata).length > 0 ? request.metadata : undefined,
+        timeout_sec: request.timeoutSec,
+      });
+      const { source, children, snapshot } = await forkSandbox(
+        api,
+        callerOf(context),
+        sandboxId,
+        input,
+        keyOf(request),
+      );
+      return {
+        source: sandboxMessage(source),
+        children: children.map(sandboxMessage),
+        stoppedUs: snapshot.sizes?.stoppedUs,
+      };
+    },
+
+    async checkpointSandbox(request, context) {
+      const sandboxId = requireId(request.sandboxId, "sandbox_id");
+      const started = await checkpointSandbox(api, callerOf(context), sandboxId, keyOf(request));
+      return { snapshot: snapshotMessage(await started.done, callerOf(context)) };
+    },
+
+    async inspectSandbox(request, context) {
+      const contents = await inspectSandbox(api, callerOf(context), requireId(request.sandboxId, "sandbox_id"));
+      return { contents: contentsMessage(contents) };
+    },
+
     async pingSandbox(request, context) {
       await pingSandbox(api, callerOf(context), requireId(request.sandboxId, "sandbox_id"));
       return {};
@@ -73,8 +119,11 @@ export function sandboxMethods(api: Api) {
   } satisfies Partial<ServiceImpl<typeof SandboxService>>;
 }
 
-function keyOf(request: { idempotencyKey: string }): BeginOptions {
-  if (request.idempotencyKey === "") return {};
-  const { idempotency_key } = parseInput(idempotencyInput, { idempotency_key: request.idempotencyKey });
-  return { idempotencyKey: idempotency_key };
+function reclaimOf({ reclaim }: { reclaim?: ReclaimCaps }) {
+  return reclaim && {
+    fstrim_ms: reclaim.fstrimMs,
+    sync_ms: reclaim.syncMs,
+    drop_caches_ms: reclaim.dropCachesMs,
+    compact_memory_ms: reclaim.compactMemoryMs,
+  };
 }

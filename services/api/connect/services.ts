@@ -1,6 +1,6 @@
 import { z } from "zod";
 import type { ConnectRouter } from "@connectrpc/connect";
-import { HostService, OperationService, SandboxService, TraceService } from "@torpor/proto/torpor";
+import { HostService, OperationService, SandboxService, SnapshotService, TraceService } from "@torpor/proto/torpor";
 import type { Api } from "../handlers/api.ts";
 import { getOperation, listOperations } from "../handlers/operations.ts";
 import { listHosts } from "../handlers/hosts.ts";
@@ -15,6 +15,7 @@ import { fileMethods } from "./files.ts";
 import { callerOf, gateOptions } from "./gate.ts";
 import { hostMessage, operationMessage, spanMessage, traceSummaryMessage } from "./messages.ts";
 import { sandboxMethods } from "./sandboxes.ts";
+import { snapshotMethods } from "./snapshots.ts";
 
 /** A file of 16 MiB in base64 (the JSON codec), and the rest of its message. */
 const MAX_REQUEST_BYTES = Math.ceil(MAX_UNARY_FILE_BYTES * 4 / 3) + 1024 * 1024;
@@ -23,6 +24,8 @@ const MAX_REQUEST_BYTES = Math.ceil(MAX_UNARY_FILE_BYTES * 4 / 3) + 1024 * 1024;
 export function addConnectServices(router: ConnectRouter, api: Api, authenticator: Authenticator): void {
   const gate = gateOptions(authenticator, MAX_REQUEST_BYTES);
   router.service(SandboxService, { ...sandboxMethods(api), ...execMethods(api), ...fileMethods(api) }, gate);
+
+  router.service(SnapshotService, snapshotMethods(api), gate);
 
   router.service(OperationService, {
     getOperation: async (request, context) => {

@@ -1,7 +1,8 @@
 import type { z } from "zod";
-import type { SandboxSpec } from "@torpor/db";
-import type { StartedOperation } from "@torpor/lifecycle";
-import type { createSandboxInput, resumeSandboxInput } from "../inputs/sandbox.ts";
+import { getOperation, type HookOutcome } from "@torpor/db";
+import type { Fork, StartedOperation } from "@torpor/lifecycle";
+import { toReclaimCaps } from "../inputs/reclaim.ts";
+import type { forkSandboxInput, pauseSandboxInput, resumeSandboxInput } from "../inputs/sandbox.ts";
 import type { Caller } from "../keys/caller.ts";
 import type { Api } from "./api.ts";
 import { runningSandbox } from "./running_sandbox.ts";
@@ -13,31 +14,6 @@ export interface BeginOptions {
 }
 
 /**
- * Begins to create a sandbox. It goes on when the client leaves; await `done` for the running sandbox.
- * @throws TorporError `idempotency_mismatch`; `done` rejects with `no_capacity`, `template_not_found`,
- * `vm_start_failed` …
- */
-export async function createSandbox(
-  api: Api,
-  caller: Caller,
-  input: z.output<typeof createSandboxInput>,
-  options: BeginOptions = {},
-): Promise<StartedOperation> {
-  const spec: SandboxSpec = {
-    template: input.template,
-    vcpus: input.vcpus,
-    memoryMb: input.memory_mb,
-    diskSizeMb: input.disk_size_mb,
-    timeoutSec: input.timeout_sec,
-    env: input.env,
-    metadata: input.metadata,
-    sourceSnapshotId: null,
-    reclaim: null,
-  };
-  return await api.lifecycle.startCreate(caller.teamId, spec, options);
-}
-
-/**
  * Begins to save a sandbox to disk, or joins the pause under way.
  * @throws TorporError `sandbox_not_found`, `conflict`, `idempotency_mismatch`; `done` rejects with `pause_failed` …
  */
@@ -45,9 +21,33 @@ export async function pauseSandbox(
   api: Api,
   caller: Caller,
   sandboxId: string,
+  input: z.output<typeof pauseSandboxInput>,
   options: BeginOptions = {},
 ): Promise<StartedOperation> {
-  return await api.lifecycle.startPause(caller.teamId, sandboxId, options);
+  const reclaim = toReclaimCaps(input.reclaim);
+  return await api.lifecycle.startPause(caller.teamId, sandboxId, { ...options, reclaim });
+}
+
+/** What a pause that has ended did in the guest; nothing when it was paused already. */
+export async function pauseHooks(api: Api, { operation }: StartedOperation): Promise<HookOutcome[]> {
+  const ended = operation && await getOperation(api.database.sql, operation.id);
+  return ended?.result.hooks ?? [];
+}
+
+/**
+ * Makes sandboxes that go on where this one is, on its host; it goes on, too. All or none. The fork goes on when the
+ * client leaves; a repeat with the same idempotency key gets its answer.
+ * @throws TorporError `sandbox_not_found`, `conflict`, `no_capacity`, what a child failed with.
+ */
+export async function forkSandbox(
+  api: Api,
+  caller: Caller,
+  sandboxId: string,
+  input: z.output<typeof forkSandboxInput>,
+  options: BeginOptions = {},
+): Promise<Fork> {
+  const { count, metadata, timeout_sec: timeoutSec } = input;
+  return await api.lifecycle.forkSandbox(caller.teamId, sandboxId, { count, metadata, timeoutSec }, options);
 }
 
 /**

@@ -1,6 +1,7 @@
 import { trace } from "@opentelemetry/api";
 import { getHost, getSandbox, type SandboxRow } from "@torpor/db";
 import { TorporError } from "@torpor/errors";
+import { isLive } from "@torpor/lifecycle";
 import type { HostConnection } from "../hosts/host_pool.ts";
 import type { Caller } from "../keys/caller.ts";
 import type { Api } from "./api.ts";
@@ -34,16 +35,17 @@ export async function runningSandbox(
   options: { activity?: boolean } = {},
 ): Promise<{ row: SandboxRow; host: HostConnection }> {
   const row = await ownSandbox(api, caller, sandboxId);
-  if (row.state !== "running") {
+  if (!isLive(row)) {
     throw new TorporError("conflict", `sandbox ${sandboxId} is ${row.state}`, { hint: hintFor(row) });
   }
   if (options.activity ?? true) api.lifecycle.touch(sandboxId);
   return { row, host: await hostOf(api, row) };
 }
 
-async function hostOf(api: Api, row: SandboxRow): Promise<HostConnection> {
+/** The connection to the host of a sandbox. @throws TorporError `host_not_found` when it has none yet. */
+export async function hostOf(api: Api, row: Pick<SandboxRow, "id" | "hostId">): Promise<HostConnection> {
   const host = row.hostId === null ? undefined : await getHost(api.database.sql, row.hostId);
-  if (!host) throw new TorporError("host_not_found", `sandbox ${row.id} has no host`);
+  if (!host) throw new TorporError("host_not_found", `${row.id} has no host`);
   return api.hosts.at(host.address);
 }
 
@@ -56,6 +58,8 @@ function hintFor({ id, state }: SandboxRow): string | undefined {
       return "wait until it runs";
     case "pausing":
       return `wait until it is paused, then resume it: POST /v1/sandboxes/${id}/resume`;
+    case "snapshotting":
+      return "wait until its checkpoint is taken, then resume it";
     case "paused":
       return `resume it first: POST /v1/sandboxes/${id}/resume`;
     case "lost":

@@ -5,12 +5,24 @@ import { TorporError } from "@torpor/errors";
 import { execInput, execStreamInput, processInput } from "./exec.ts";
 import { fileInput, listDirectoryInput, writeFileInput } from "./file.ts";
 import { parseInput } from "./parse.ts";
-import { createSandboxInput, listSandboxesInput, resumeSandboxInput } from "./sandbox.ts";
+import {
+  createSandboxInput,
+  forkSandboxInput,
+  listSandboxesInput,
+  pauseSandboxInput,
+  resumeSandboxInput,
+} from "./sandbox.ts";
+import { collectSnapshotsInput, createSnapshotInput, listSnapshotsInput } from "./snapshot.ts";
 
 const schemas: Record<string, z.ZodType> = {
   createSandboxInput,
   listSandboxesInput,
   resumeSandboxInput,
+  pauseSandboxInput,
+  forkSandboxInput,
+  createSnapshotInput,
+  listSnapshotsInput,
+  collectSnapshotsInput,
   execInput,
   execStreamInput,
   processInput,
@@ -21,7 +33,19 @@ const schemas: Record<string, z.ZodType> = {
 
 for (const [name, schema] of Object.entries(schemas)) {
   Deno.test(`${name} accepts or refuses anything with invalid_argument, and what it accepts is accepted again`, () => {
-    const names = fc.constantFrom("cmd", "args", "env", "path", "memory_mb", "metadata", "stdin", "limit", "__proto__");
+    const names = fc.constantFrom(
+      "cmd",
+      "args",
+      "env",
+      "path",
+      "memory_mb",
+      "metadata",
+      "stdin",
+      "limit",
+      "name",
+      "count",
+      "__proto__",
+    );
     fc.assert(
       fc.property(fc.oneof(fc.anything(), fc.dictionary(names, fc.anything())), (value) => {
         try {
@@ -37,15 +61,10 @@ for (const [name, schema] of Object.entries(schemas)) {
 }
 
 Deno.test("defaults", () => {
-  assertEquals(parseInput(createSandboxInput, {}), {
-    template: "base",
-    vcpus: 1,
-    memory_mb: 512,
-    disk_size_mb: 5120,
-    timeout_sec: 0,
-    env: {},
-    metadata: {},
-  });
+  assertEquals(parseInput(createSandboxInput, {}), { timeout_sec: 0, env: {}, metadata: {} });
+  assertEquals(parseInput(forkSandboxInput, {}), { count: 1 });
+  const { reclaim } = parseInput(pauseSandboxInput, { reclaim: { fstrim_ms: 5 } });
+  assertEquals(reclaim, { fstrim_ms: 5, sync_ms: 0, drop_caches_ms: 0, compact_memory_ms: 0 });
 });
 
 Deno.test("limits count bytes of UTF-8, at the limit and beyond", () => {

@@ -1,5 +1,7 @@
 import { z } from "@hono/zod-openapi";
 import { SANDBOX_STATES } from "@torpor/db";
+import { reclaimCaps } from "./reclaim.ts";
+import { snapshotReference } from "./snapshot.ts";
 import { environment, plainText, recordBytes } from "./text.ts";
 
 /** The environment of a sandbox travels with each of its commands in one frame of 68 KiB (guest.v1). */
@@ -10,25 +12,47 @@ const MAX_IDLE_SEC = 604_800;
 
 const timeoutSec = z.int().min(0).max(MAX_IDLE_SEC);
 
-export const metadataText = z.record(plainText(128, 1), plainText(1024))
+const metadataRecord = z.record(plainText(128, 1), plainText(1024))
   .refine((metadata) => Object.keys(metadata).length <= 64, "must have at most 64 entries")
   .refine((metadata) => recordBytes(metadata) <= 16 * 1024, "must have at most 16384 bytes together")
-  .default({})
   .openapi({ type: "object", additionalProperties: { type: "string" }, example: { project: "notes" } });
 
-/** What a sandbox is made of. */
+export const metadataText = metadataRecord.default({});
+
+/** What a sandbox that boots is made of where its creator does not say. */
+export const SANDBOX_DEFAULTS = { template: "base", vcpus: 1, memory_mb: 512, disk_size_mb: 5120 } as const;
+
+const LOCKED = "From a snapshot it is the snapshot's; another value is refused.";
+
+/** What a sandbox is made of. Without a default: SANDBOX_DEFAULTS, or what the snapshot has. */
 export const createSandboxInput = z.strictObject({
-  template: z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'must be 1 to 63 characters of a-z, 0-9 and "-"')
-    .default("base").openapi({ description: "The image that it boots." }),
-  vcpus: z.int().min(1).max(16).default(1),
-  memory_mb: z.int().min(128).max(65_536).default(512).openapi({ description: "Guest RAM, MiB." }),
-  disk_size_mb: z.int().min(64).max(1_048_576).default(5120).openapi({ description: "Writable disk, MiB; sparse." }),
+  snapshot: snapshotReference.optional().openapi({
+    description: "Id or name of a snapshot: the sandbox goes on where that was taken instead of booting.",
+  }),
+  template: z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'must be 1 to 63 characters of a-z, 0-9 and "-"').optional()
+    .openapi({ description: `The image that it boots. ${LOCKED}`, default: SANDBOX_DEFAULTS.template }),
+  vcpus: z.int().min(1).max(16).optional().openapi({ description: LOCKED, default: SANDBOX_DEFAULTS.vcpus }),
+  memory_mb: z.int().min(128).max(65_536).optional()
+    .openapi({ description: `Guest RAM, MiB. ${LOCKED}`, default: SANDBOX_DEFAULTS.memory_mb }),
+  disk_size_mb: z.int().min(64).max(1_048_576).optional()
+    .openapi({ description: `Writable disk, MiB; sparse. ${LOCKED}`, default: SANDBOX_DEFAULTS.disk_size_mb }),
   timeout_sec: timeoutSec.default(0).openapi({
     description: "Idle seconds after which the sandbox is paused. 0: never.",
   }),
   env: environment(SANDBOX_ENVIRONMENT_BYTES),
   metadata: metadataText,
+  reclaim: reclaimCaps.optional().openapi({ description: "Absent: what the deployment does by default." }),
 }).openapi("CreateSandbox");
+
+export const pauseSandboxInput = z.strictObject({
+  reclaim: reclaimCaps.optional().openapi({ description: "Absent: the sandbox's own." }),
+}).openapi("PauseSandbox");
+
+export const forkSandboxInput = z.strictObject({
+  count: z.int().min(1).max(32).default(1),
+  metadata: metadataRecord.optional().openapi({ description: "Of the children. Absent: the source's." }),
+  timeout_sec: timeoutSec.optional().openapi({ description: "Of the children. Absent: the source's." }),
+}).openapi("ForkSandbox");
 
 export const resumeSandboxInput = z.strictObject({
   timeout_sec: timeoutSec.optional().openapi({ description: "A new idle timeout, seconds. Absent: as before." }),

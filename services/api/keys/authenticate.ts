@@ -1,6 +1,6 @@
-import { type ApiKeyRow, type Database, findApiKey, touchApiKeys } from "@torpor/db";
+import { type ApiKeyRow, type Database, DEFAULT_TEAM_ID, findApiKey, touchApiKeys } from "@torpor/db";
 import { TorporError } from "@torpor/errors";
-import { bearerToken } from "@torpor/rpc";
+import { bearerToken, tokensEqual } from "@torpor/rpc";
 import { log, withSpan } from "@torpor/telemetry";
 import { hashApiKey, isApiKey } from "./api_key.ts";
 import type { Caller } from "./caller.ts";
@@ -12,18 +12,24 @@ const LAST_USED_MS = 60_000;
 export class Authenticator implements AsyncDisposable {
   readonly #notes = new Map<string, Promise<void>>();
 
-  constructor(private readonly database: Database) {}
+  /** @param internalToken TORPOR_INTERNAL_TOKEN: who has it administers the deployment, and acts for the default team. */
+  constructor(private readonly database: Database, private readonly internalToken: string) {}
 
   /**
-   * The caller of a request with `Authorization: Bearer e2b_…` or `X-API-Key: e2b_…`.
+   * The caller of a request with `Authorization: Bearer e2b_…` or `X-API-Key: e2b_…`, or with the internal token as the
+   * bearer.
    * @throws TorporError `unauthenticated`: no key, or one that is unknown, expired or revoked.
    */
   async authenticate(headers: Headers): Promise<Caller> {
     return await withSpan("authenticate", {}, async (span) => {
+      if (tokensEqual(bearerToken(headers), this.internalToken)) {
+        span.setAttributes({ "torpor.team_id": DEFAULT_TEAM_ID, "torpor.admin": true });
+        return { teamId: DEFAULT_TEAM_ID, keyId: "internal", admin: true };
+      }
       const row = await this.#findKey(headers);
       span.setAttributes({ "torpor.team_id": row.teamId, "torpor.key_id": row.id });
       this.#noteUse(row);
-      return { teamId: row.teamId, keyId: row.id };
+      return { teamId: row.teamId, keyId: row.id, admin: false };
     });
   }
 

@@ -2,4 +2,6 @@
 export interface Caller {
   teamId: string;
   keyId: string;
+  /** true: the operator of the deployment, who has its internal token. */
+  admin: boolean;
 }

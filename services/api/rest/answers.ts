@@ -41,3 +41,11 @@ export const sandboxErrors = {
   404: errorAnswer("No such sandbox, file, process … (`sandbox_not_found`, `file_not_found` …)."),
   409: errorAnswer("The sandbox is in a state that does not allow it (`conflict`)."),
 };
+
+/** And those of a route about snapshots. */
+export const snapshotErrors = {
+  ...commonErrors,
+  403: errorAnswer("Only for administrators (`permission_denied`); nothing was touched."),
+  404: errorAnswer("No such snapshot or sandbox (`snapshot_not_found`, `sandbox_not_found`)."),
+  409: errorAnswer("The name is taken (`already_exists`), or a state does not allow it (`conflict`)."),
+};

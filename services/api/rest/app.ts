@@ -19,6 +19,7 @@ import { addOperationRoutes } from "./operations.ts";
 import { PathTable } from "./path_table.ts";
 import { addProcessRoutes } from "./processes.ts";
 import { addSandboxRoutes } from "./sandboxes.ts";
+import { addSnapshotRoutes } from "./snapshots.ts";
 import { observe } from "./observe.ts";
 import { addTraceRoutes } from "./traces.ts";
 
@@ -59,6 +60,7 @@ export function createRestApp(options: RestOptions): RestApp {
 function addRoutes(app: RestApp, api: Api): void {
   addLifecycleRoutes(app, api);
   addSandboxRoutes(app, api);
+  addSnapshotRoutes(app, api);
   addExecRoutes(app, api);
   addProcessRoutes(app, api);
   addFileRoutes(app, api);

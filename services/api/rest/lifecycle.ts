@@ -1,34 +1,47 @@
 import { createRoute } from "@hono/zod-openapi";
 import type { StartedOperation } from "@torpor/lifecycle";
 import type { Api } from "../handlers/api.ts";
+import { createSandbox } from "../handlers/create_sandbox.ts";
 import {
   type BeginOptions,
-  createSandbox,
   deleteSandbox,
+  forkSandbox,
+  pauseHooks,
   pauseSandbox,
   pingSandbox,
   resumeSandbox,
 } from "../handlers/lifecycle.ts";
 import { parseInput } from "../inputs/parse.ts";
-import { createSandboxInput, idempotencyHeader, resumeSandboxInput } from "../inputs/sandbox.ts";
-import { commonErrors, jsonAnswer, jsonBody, sandboxErrors } from "./answers.ts";
+import {
+  createSandboxInput,
+  forkSandboxInput,
+  idempotencyHeader,
+  pauseSandboxInput,
+  resumeSandboxInput,
+} from "../inputs/sandbox.ts";
+import { commonErrors, errorView, jsonAnswer, jsonBody, sandboxErrors } from "./answers.ts";
 import type { RestApp } from "./environment.ts";
 import { waitQuery } from "./query.ts";
 import { sandboxPath } from "./sandbox_path.ts";
 import { operationView, viewOperation } from "./views/operation.ts";
-import { sandboxView, viewSandbox } from "./views/sandbox.ts";
+import { forkView, pausedSandboxView, sandboxView, viewHook, viewSandbox } from "./views/sandbox.ts";
 
 const tags = ["sandboxes"];
 
 const accepted = jsonAnswer(operationView, "With `wait=false`: it has begun.");
 
+const spawnErrors = {
+  404: jsonAnswer(errorView, "No such snapshot (`snapshot_not_found`)."),
+  409: jsonAnswer(errorView, "The snapshot has other sizes (`snapshot_mismatch`), or is not ready (`conflict`)."),
+};
+
 const createSandboxRoute = createRoute({
   method: "post",
   path: "/v1/sandboxes",
   tags,
-  summary: "Create a sandbox and wait until it runs",
+  summary: "Create a sandbox, by a boot or from a snapshot, and wait until it runs",
   request: { query: waitQuery, headers: idempotencyHeader, body: jsonBody(createSandboxInput, false) },
-  responses: { 201: jsonAnswer(sandboxView, "It runs."), 202: accepted, ...commonErrors },
+  responses: { 201: jsonAnswer(sandboxView, "It runs."), 202: accepted, ...commonErrors, ...spawnErrors },
 });
 
 const pauseRoute = (verb: "pause" | "sleep") =>
@@ -37,8 +50,13 @@ const pauseRoute = (verb: "pause" | "sleep") =>
     path: `/v1/sandboxes/{sandbox_id}/${verb}`,
     tags,
     summary: verb === "pause" ? "Save a sandbox to disk and free its VM" : "Alias of pause",
-    request: { params: sandboxPath, query: waitQuery, headers: idempotencyHeader },
-    responses: { 200: jsonAnswer(sandboxView, "It is paused."), 202: accepted, ...sandboxErrors },
+    request: {
+      params: sandboxPath,
+      query: waitQuery,
+      headers: idempotencyHeader,
+      body: jsonBody(pauseSandboxInput, false),
+    },
+    responses: { 200: jsonAnswer(pausedSandboxView, "It is paused."), 202: accepted, ...sandboxErrors },
   });
 
 const resumeRoute = (verb: "resume" | "wake") =>
@@ -55,6 +73,18 @@ const resumeRoute = (verb: "resume" | "wake") =>
     },
     responses: { 200: jsonAnswer(sandboxView, "It runs."), 202: accepted, ...sandboxErrors },
   });
+
+const forkRoute = createRoute({
+  method: "post",
+  path: "/v1/sandboxes/{sandbox_id}/fork",
+  tags,
+  summary: "Make sandboxes that go on where this one is",
+  description:
+    "One checkpoint of it, and `count` sandboxes spawned from that on the same host: all or none. The source " +
+    "goes on as it was. With an Idempotency-Key a repeat gets the same children.",
+  request: { params: sandboxPath, headers: idempotencyHeader, body: jsonBody(forkSandboxInput, false) },
+  responses: { 201: jsonAnswer(forkView, "All children run."), ...sandboxErrors },
+});
 
 const pingRoute = createRoute({
   method: "post",
@@ -91,9 +121,11 @@ export function addLifecycleRoutes(app: RestApp, api: Api): void {
   for (const verb of ["pause", "sleep"] as const) {
     app.openapi(pauseRoute(verb), async (c) => {
       const { sandbox_id } = c.req.valid("param");
-      const started = await pauseSandbox(api, c.get("caller"), sandbox_id, keyOf(c.req.valid("header")));
+      const input = parseInput(pauseSandboxInput, c.req.valid("json"));
+      const started = await pauseSandbox(api, c.get("caller"), sandbox_id, input, keyOf(c.req.valid("header")));
       const answer = await settle(started, c.req.valid("query").wait);
-      return "operation" in answer ? c.json(answer.operation, 202) : c.json(answer.sandbox, 200);
+      if ("operation" in answer) return c.json(answer.operation, 202);
+      return c.json({ ...answer.sandbox, hooks: (await pauseHooks(api, started)).map(viewHook) }, 200);
     });
   }
 
@@ -106,6 +138,15 @@ export function addLifecycleRoutes(app: RestApp, api: Api): void {
       return "operation" in answer ? c.json(answer.operation, 202) : c.json(answer.sandbox, 200);
     });
   }
+
+  app.openapi(forkRoute, async (c) => {
+    const { sandbox_id } = c.req.valid("param");
+    const input = parseInput(forkSandboxInput, c.req.valid("json"));
+    const fork = await forkSandbox(api, c.get("caller"), sandbox_id, input, keyOf(c.req.valid("header")));
+    const children = fork.children.map(viewSandbox);
+    const stopped_us = Number(fork.snapshot.sizes?.stoppedUs ?? 0n);
+    return c.json({ source: viewSandbox(fork.source), children, stopped_us }, 201);
+  });
 
   app.openapi(pingRoute, async (c) => {
     await pingSandbox(api, c.get("caller"), c.req.valid("param").sandbox_id);

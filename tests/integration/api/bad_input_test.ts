@@ -60,6 +60,13 @@ Deno.test("bad input of create and list", async () => {
     invalid({ metadata: { a: "x".repeat(1025) } }, "metadata.a"),
     invalid({ metadata: Object.fromEntries(Array.from({ length: 65 }, (_, i) => [`k${i}`, "v"])) }, "metadata"),
     invalid({ memory: 512 }, "memory"),
+    invalid({ snapshot: "" }, "snapshot"),
+    invalid({ snapshot: "../../etc" }, "snapshot"),
+    invalid({ snapshot: 7 }, "snapshot"),
+    invalid({ reclaim: { fstrim_ms: -1 } }, "reclaim.fstrim_ms"),
+    invalid({ reclaim: { fstrim_ms: 60_001 } }, "reclaim.fstrim_ms"),
+    invalid({ reclaim: { fstrim: 1 } }, "reclaim.fstrim"),
+    ["POST", "/v1/sandboxes", json({ snapshot: "nowhere" }), 404, "snapshot_not_found"],
     ["POST", "/v1/sandboxes", json([]), 422, "invalid_argument"],
     ["POST", "/v1/sandboxes", raw("null"), 422, "invalid_argument"],
     ["POST", "/v1/sandboxes", raw("{"), 422, "invalid_argument", "body"],
@@ -99,6 +106,71 @@ Deno.test("bad input of create and list", async () => {
     ["GET", "/v1/sandboxes?states=running", {}, 422, "invalid_argument", "states"],
   ]);
   assertEquals(api.host.calls, [], "nothing reached the host");
+});
+
+Deno.test("bad input of snapshots", async () => {
+  await using api = await TestApi.start();
+  const sandbox_id = await api.createSandbox();
+  const calls = api.host.calls.length;
+  const create = (value: unknown, field: string): Refused => [
+    "POST",
+    "/v1/snapshots",
+    json(value),
+    422,
+    "invalid_argument",
+    field,
+  ];
+  const fork = (value: unknown, field: string): Refused => [
+    "POST",
+    `/v1/sandboxes/${sandbox_id}/fork`,
+    json(value),
+    422,
+    "invalid_argument",
+    field,
+  ];
+  await expectRefused(api, [
+    create({}, "sandbox_id"),
+    create({ sandbox_id: "../x", name: "a" }, "sandbox_id"),
+    create({ sandbox_id }, "name"),
+    create({ sandbox_id, name: "" }, "name"),
+    create({ sandbox_id, name: "A" }, "name"),
+    create({ sandbox_id, name: "a/b" }, "name"),
+    create({ sandbox_id, name: ".." }, "name"),
+    create({ sandbox_id, name: "a\0" }, "name"),
+    create({ sandbox_id, name: "a".repeat(64) }, "name"),
+    create({ sandbox_id, name: UNKNOWN }, "name"),
+    create({ sandbox_id, name: "a", platform: "yes" }, "platform"),
+    create({ sandbox_id, name: "a", kind: "fork" }, "kind"),
+    ["POST", "/v1/snapshots", {}, 422, "invalid_argument"],
+    ["POST", "/v1/snapshots", raw("{"), 422, "invalid_argument", "body"],
+    ["POST", "/v1/snapshots", raw(DEEP), 422, "invalid_argument"],
+    ["POST", "/v1/snapshots", { body: "x" }, 415, "unsupported_media_type"],
+    ["POST", "/v1/snapshots", raw("x".repeat(2 ** 20 + 1)), 413, "payload_too_large", "body"],
+    ["POST", "/v1/snapshots", json({ sandbox_id: UNKNOWN, name: "a" }), 404, "sandbox_not_found"],
+    ["POST", "/v1/snapshots", json({ sandbox_id, name: "a", platform: true }), 403, "permission_denied"],
+    ["POST", "/v1/snapshots?wait=1", json({ sandbox_id, name: "a" }), 422, "invalid_argument", "wait"],
+    ["GET", "/v1/snapshots?limit=0", {}, 422, "invalid_argument", "limit"],
+    ["GET", "/v1/snapshots?cursor=zzz", {}, 422, "invalid_argument", "cursor"],
+    ["GET", "/v1/snapshots?name=a", {}, 422, "invalid_argument", "name"],
+    ["GET", "/v1/snapshots/nowhere", {}, 404, "snapshot_not_found"],
+    ["GET", "/v1/snapshots/NOWHERE", {}, 422, "invalid_argument", "snapshot"],
+    ["GET", "/v1/snapshots/..%2fx", {}, 422, "invalid_argument", "snapshot"],
+    ["GET", "/v1/snapshots/nowhere/contents", {}, 404, "snapshot_not_found"],
+    ["GET", `/v1/sandboxes/${sandbox_id}/snapshot`, {}, 404, "snapshot_not_found"],
+    ["DELETE", "/v1/snapshots/nowhere", {}, 404, "snapshot_not_found"],
+    ["DELETE", `/v1/snapshots/${"a".repeat(64)}`, {}, 422, "invalid_argument", "snapshot"],
+    ["POST", "/v1/snapshots/collect", json({ dry_run: true }), 403, "permission_denied"],
+    ["POST", "/v1/snapshots/collect", json({ dry_run: 1 }), 422, "invalid_argument", "dry_run"],
+    ["POST", `/v1/sandboxes/${sandbox_id}/checkpoint?wait=no`, {}, 422, "invalid_argument", "wait"],
+    fork({ count: 0 }, "count"),
+    fork({ count: 33 }, "count"),
+    fork({ count: 1.5 }, "count"),
+    fork({ count: "2" }, "count"),
+    fork({ metadata: { a: 1 } }, "metadata.a"),
+    fork({ timeout_sec: -1 }, "timeout_sec"),
+    fork({ children: 2 }, "children"),
+  ]);
+  assertEquals(api.host.calls.length, calls, "nothing reached the host");
 });
 
 Deno.test("bad input of everything about one sandbox", async () => {
@@ -146,6 +218,8 @@ Deno.test("bad input of everything about one sandbox", async () => {
     ["POST", `${at}/processes/7/signal`, json({ signal: 65 }), 422, "invalid_argument", "signal"],
     ["POST", `${at}/processes/7/signal`, json({ signal: "KILL" }), 422, "invalid_argument", "signal"],
     ["POST", `${at}/resume`, json({ timeout_sec: "1" }), 422, "invalid_argument", "timeout_sec"],
+    ["POST", `${at}/pause`, json({ reclaim: { sync_ms: "1" } }), 422, "invalid_argument", "reclaim.sync_ms"],
+    ["POST", `${at}/pause`, json({ reclaim: [] }), 422, "invalid_argument", "reclaim"],
     ["GET", `${at}/files`, {}, 422, "invalid_argument", "path"],
     ["GET", `${at}/files?path=`, {}, 422, "invalid_argument", "path"],
     ["GET", `${at}/files?path=%00`, {}, 422, "invalid_argument", "path"],
@@ -173,6 +247,7 @@ async function everyOperation(api: TestApi, sandboxId: string): Promise<{ method
   const { paths } = (await api.call("GET", "/openapi.json", { key: "" })).json as Json;
   return Object.entries(paths as Record<string, object>).flatMap(([template, methods]) => {
     const path = template.replace("{sandbox_id}", sandboxId).replace("{operation_id}", UNKNOWN).replace("{pid}", "7")
+      .replace("{snapshot}", UNKNOWN)
       .replace("{trace_id}", "a".repeat(32));
     return Object.keys(methods).map((method) => ({ method: method.toUpperCase(), path }));
   });

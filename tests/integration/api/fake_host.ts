@@ -3,20 +3,25 @@ import type { ServiceImpl } from "@connectrpc/connect";
 import { TorporError } from "@torpor/errors";
 import { newId } from "@torpor/ids";
 import {
+  type CreateSnapshotRequest,
   type ExecStreamRequest,
   type ExecStreamResponse,
   ExecStreamResponseSchema,
   HostAgentService,
   type SandboxInfo,
   SandboxInfoSchema,
+  type SnapshotInfo,
   SnapshotInfoSchema,
 } from "@torpor/proto/hostagent";
 import { errorResponse, parseAddress, type RunningService, serve } from "@torpor/rpc";
 
+type LifecycleMethod = "createSandbox" | "pauseSandbox" | "resumeSandbox" | "destroySandbox" | "createSnapshot";
+type FaultyMethod = LifecycleMethod | "exec" | "deleteSnapshot";
+
 /** What the fake does on demand: a real host would need a VM killed at the right moment. */
 export interface HostFaults {
   /** Thrown by the next calls of a method. */
-  errors: Partial<Record<"createSandbox" | "pauseSandbox" | "resumeSandbox" | "destroySandbox" | "exec", TorporError>>;
+  errors: Partial<Record<FaultyMethod, TorporError>>;
   /** Waited for before a lifecycle call is answered. */
   gate: Promise<void> | undefined;
 }
@@ -27,6 +32,7 @@ export interface HostFaults {
  */
 export class FakeHost implements AsyncDisposable {
   readonly sandboxes = new Map<string, SandboxInfo>();
+  readonly kept = new Map<string, { snapshot: SnapshotInfo; name: string; sandboxId: string }>();
   readonly files = new Map<string, Uint8Array>();
   readonly faults: HostFaults = { errors: {}, gate: undefined };
   readonly calls: { method: string; request: unknown }[] = [];
@@ -62,6 +68,9 @@ export class FakeHost implements AsyncDisposable {
       createSandbox: (request, context) => {
         this.traceparents.set("createSandbox", context.requestHeader.get("traceparent"));
         return this.#lifecycle("createSandbox", request, () => {
+          if (request.snapshotId !== "" && !this.kept.has(request.snapshotId)) {
+            throw new TorporError("snapshot_not_found", "no such snapshot");
+          }
           const { sandboxId, template, vcpus, memoryMb, diskSizeMb, timeoutSec, version, operationId } = request;
           this.sandboxes.set(
             sandboxId,
@@ -99,8 +108,31 @@ export class FakeHost implements AsyncDisposable {
             createdAtUnixMs: BigInt(Date.now()),
           });
           this.sandboxes.set(request.sandboxId, create(SandboxInfoSchema, { ...sandbox, status: "paused", snapshot }));
-          return { snapshot };
+          const hooks = request.reclaim?.fstrimMs ? [{ step: "fstrim", outcome: "ok", bytesTrimmed: 4096n }] : [];
+          return { snapshot, hooks };
         }),
+      createSnapshot: (request) => this.#lifecycle("createSnapshot", request, () => this.#keep(request)),
+      deleteSnapshot: ({ snapshotId }) => {
+        if (this.faults.errors.deleteSnapshot) throw this.faults.errors.deleteSnapshot;
+        this.kept.delete(snapshotId);
+        return {};
+      },
+      listSnapshots: () => ({ snapshots: [...this.kept.values()] }),
+      inspectSnapshot: ({ snapshotId, sandboxId }) => {
+        const snapshot = sandboxId === "" ? this.kept.get(snapshotId)?.snapshot : this.#sandbox(sandboxId).snapshot;
+        if (!snapshot) throw new TorporError("snapshot_not_found", "no such snapshot");
+        const id = snapshot.snapshotId;
+        const sources = [{ snapshotId: id, liveBytes: 4096n, extents: 1, storedBytes: 8192n }];
+        return {
+          manifestJson: JSON.stringify({ snapshot_id: id }),
+          memory: { sizeBytes: 134217728n, extents: 2, zeroBytes: 4096n, sources },
+          generations: [{ snapshotId: id, generation: 1, committed: true, storedBytes: 8192n, createdAtUnixMs: 1n }],
+        };
+      },
+      collectSnapshots: ({ dryRun }) => {
+        this.calls.push({ method: "collectSnapshots", request: dryRun });
+        return { bytes: 8192n, collected: [{ snapshotId: newId(), action: "unreferenced", bytes: 8192n }] };
+      },
       resumeSandbox: (request) =>
         this.#lifecycle("resumeSandbox", request, () => {
           this.#sandbox(request.sandboxId).status = "running";
@@ -173,7 +205,7 @@ export class FakeHost implements AsyncDisposable {
   }
 
   async #lifecycle<T>(
-    method: "createSandbox" | "pauseSandbox" | "resumeSandbox" | "destroySandbox",
+    method: LifecycleMethod,
     request: { sandboxId: string; operationId: string },
     work: () => T,
   ): Promise<T> {
@@ -278,6 +310,22 @@ export class FakeHost implements AsyncDisposable {
       },
       cancel: () => this.abandoned.resolve("download"),
     }, { highWaterMark: 0 });
+  }
+
+  #keep({ sandboxId, snapshotId, name }: CreateSnapshotRequest) {
+    const running = this.#sandbox(sandboxId).status === "running";
+    const snapshot = create(SnapshotInfoSchema, {
+      snapshotId,
+      generation: 1,
+      sizeBytes: 8192n,
+      memoryBytes: 4096n,
+      diskBytes: 4096n,
+      pagesDirty: 1n,
+      pagesData: 1n,
+      createdAtUnixMs: BigInt(Date.now()),
+    });
+    this.kept.set(snapshotId, { snapshot, name, sandboxId });
+    return { name, snapshot, sizeBytes: 8192n, stoppedUs: running ? 7000n : 0n };
   }
 
   #sandbox(id: string): SandboxInfo {

@@ -1,6 +1,7 @@
 import { z } from "@hono/zod-openapi";
 import { type OperationRow, operationTraceId } from "@torpor/db";
 import { idText } from "../../inputs/text.ts";
+import { hookView, viewHook } from "./sandbox.ts";
 
 export const operationView = z.object({
   operation_id: idText,
@@ -12,6 +13,8 @@ export const operationView = z.object({
   created_at: z.iso.datetime(),
   finished_at: z.iso.datetime().nullable(),
   trace_id: z.string().nullable(),
+  snapshot_id: z.string().nullable().openapi({ description: "snapshot: the one that it takes." }),
+  hooks: z.array(hookView).openapi({ description: "pause: what was done in the guest." }),
 }).openapi("Operation");
 
 export const operationListView = z.object({ operations: z.array(operationView) }).openapi("OperationList");
@@ -28,5 +31,7 @@ export function viewOperation(row: OperationRow): z.input<typeof operationView> 
     created_at: row.createdAt.toISOString(),
     finished_at: row.finishedAt?.toISOString() ?? null,
     trace_id: operationTraceId(row) || null,
+    snapshot_id: row.snapshotId,
+    hooks: (row.result.hooks ?? []).map(viewHook),
   };
 }

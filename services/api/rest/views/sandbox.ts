@@ -1,5 +1,6 @@
 import { z } from "@hono/zod-openapi";
-import type { SandboxRow } from "@torpor/db";
+import type { HookOutcome, ReclaimCaps, SandboxRow } from "@torpor/db";
+import { reclaimCaps } from "../../inputs/reclaim.ts";
 import { sandboxState } from "../../inputs/sandbox.ts";
 import { idText } from "../../inputs/text.ts";
 
@@ -14,7 +15,7 @@ export const snapshotView = z.object({
   pages_resident: z.int().openapi({ description: "Guest pages (4,096 bytes) in host memory when the VM stopped." }),
   pages_dirty: z.int(),
   pages_data: z.int(),
-}).openapi("Snapshot");
+}).openapi("SnapshotSummary");
 
 export const sandboxView = z.object({
   sandbox_id: idText,
@@ -34,7 +35,31 @@ export const sandboxView = z.object({
   last_active_at: time,
   paused_at: time.nullable(),
   snapshot: snapshotView.nullable().openapi({ description: "The newest snapshot; null before the first pause." }),
+  source_snapshot_id: z.string().nullable().openapi({ description: "What it was spawned from; null: it has booted." }),
+  reclaim: reclaimCaps.nullable(),
 }).openapi("Sandbox");
+
+export const hookView = z.object({
+  step: z.string().openapi({ description: '"fstrim", "sync", "drop_caches", "compact_memory", "freeze", "thaw".' }),
+  outcome: z.string().openapi({ description: '"ok", "timed_out", "failed".' }),
+  error_number: z.int(),
+  duration_us: z.int(),
+  bytes_trimmed: z.int(),
+  free_bytes_before: z.int(),
+  free_bytes_after: z.int(),
+}).openapi("HookOutcome");
+
+export const pausedSandboxView = sandboxView.extend({
+  hooks: z.array(hookView).openapi({ description: "What was done in the guest; empty when it was paused already." }),
+}).openapi("PausedSandbox");
+
+export const forkView = z.object({
+  source: sandboxView,
+  children: z.array(sandboxView),
+  stopped_us: z.int().openapi({
+    description: "How long the vCPUs of the source stood still, microseconds; 0 when it was paused.",
+  }),
+}).openapi("Fork");
 
 export const sandboxPageView = z.object({
   sandboxes: z.array(sandboxView),
@@ -42,7 +67,7 @@ export const sandboxPageView = z.object({
 }).openapi("SandboxPage");
 
 /** A sandbox as the REST API shows it. The environment is not shown: it can hold secrets. */
-export function viewSandbox(row: SandboxRow): z.input<typeof sandboxView> {
+export function viewSandbox(row: SandboxRow): z.output<typeof sandboxView> {
   return {
     sandbox_id: row.id,
     state: row.state,
@@ -61,6 +86,30 @@ export function viewSandbox(row: SandboxRow): z.input<typeof sandboxView> {
     last_active_at: row.lastActiveAt.toISOString(),
     paused_at: row.pausedAt?.toISOString() ?? null,
     snapshot: viewSnapshot(row),
+    source_snapshot_id: row.sourceSnapshotId,
+    reclaim: viewReclaim(row.reclaim),
+  };
+}
+
+function viewReclaim(caps: ReclaimCaps | null): z.output<typeof reclaimCaps> | null {
+  return caps && {
+    fstrim_ms: caps.fstrimMs,
+    sync_ms: caps.syncMs,
+    drop_caches_ms: caps.dropCachesMs,
+    compact_memory_ms: caps.compactMemoryMs,
+  };
+}
+
+/** How a hook around a pause ended. */
+export function viewHook(hook: HookOutcome): z.input<typeof hookView> {
+  return {
+    step: hook.step,
+    outcome: hook.outcome,
+    error_number: hook.errorNumber,
+    duration_us: hook.durationUs,
+    bytes_trimmed: hook.bytesTrimmed,
+    free_bytes_before: hook.freeBytesBefore,
+    free_bytes_after: hook.freeBytesAfter,
   };
 }
 

@@ -1,0 +1,134 @@
+import type { z } from "zod";
+import {
+  findKeptSnapshot,
+  getKeptSnapshot,
+  type KeptSnapshotPage,
+  type KeptSnapshotRow,
+  listKeptSnapshots,
+} from "@torpor/db";
+import { asTorporError, TorporError } from "@torpor/errors";
+import type { StartedSnapshot } from "@torpor/lifecycle";
+import type { CollectedData, InspectSnapshotResponse } from "@torpor/proto/hostagent";
+import type { createSnapshotInput, listSnapshotsInput } from "../inputs/snapshot.ts";
+import type { Caller } from "../keys/caller.ts";
+import type { Api } from "./api.ts";
+import type { BeginOptions } from "./lifecycle.ts";
+import { hostOf, ownSandbox } from "./running_sandbox.ts";
+
+/**
+ * Begins to take a snapshot of a running or paused sandbox, which goes on as it was.
+ * @throws TorporError `sandbox_not_found`, `conflict`, `already_exists` when the name is taken, `permission_denied` for
+ * `platform` but by an administrator, `idempotency_mismatch`; `done` rejects with `snapshot_failed`, `no_space` …
+ */
+export async function createSnapshot(
+  api: Api,
+  caller: Caller,
+  input: z.output<typeof createSnapshotInput>,
+  options: BeginOptions = {},
+): Promise<StartedSnapshot> {
+  const { sandbox_id: sandboxId, name, platform } = input;
+  if (platform) requireAdmin(caller, "only an administrator makes platform snapshots");
+  return await api.lifecycle.startSnapshot(caller.teamId, { sandboxId, name, platform }, options);
+}
+
+/** As {@linkcode createSnapshot}, with a generated name. */
+export async function checkpointSandbox(
+  api: Api,
+  caller: Caller,
+  sandboxId: string,
+  options: BeginOptions = {},
+): Promise<StartedSnapshot> {
+  return await api.lifecycle.startSnapshot(caller.teamId, { sandboxId }, options);
+}
+
+/**
+ * A snapshot that the caller may spawn from: the team's, or the platform's.
+ * @param reference its id or name.
+ * @throws TorporError `snapshot_not_found`, also for another team's.
+ */
+export async function visibleSnapshot(api: Api, caller: Caller, reference: string): Promise<KeptSnapshotRow> {
+  const snapshot = await findKeptSnapshot(api.database.sql, caller.teamId, reference);
+  if (snapshot) return snapshot;
+  throw new TorporError("snapshot_not_found", `no snapshot ${reference}`);
+}
+
+/** A page of the snapshots that the caller may spawn from. @throws TorporError `invalid_argument` (field `cursor`). */
+export async function listSnapshots(
+  api: Api,
+  caller: Caller,
+  input: z.output<typeof listSnapshotsInput>,
+): Promise<KeptSnapshotPage> {
+  return await listKeptSnapshots(api.database.sql, caller.teamId, input);
+}
+
+/**
+ * Deletes a snapshot; repeats by its id are fine. Sandboxes that were spawned from it go on: their host keeps the data
+ * that they read until nothing refers to it.
+ * @returns confirmed: its host has removed it. Else the deletion goes on by itself.
+ * @throws TorporError `snapshot_not_found`; `permission_denied` for a platform snapshot, before anything is touched.
+ */
+export async function deleteSnapshot(api: Api, caller: Caller, reference: string): Promise<{ confirmed: boolean }> {
+  if (await isDeleted(api, caller, reference)) return { confirmed: true };
+  const snapshot = await visibleSnapshot(api, caller, reference);
+  if (snapshot.platform) requireAdmin(caller, "only an administrator deletes platform snapshots");
+  return await api.lifecycle.deleteSnapshot(snapshot.id);
+}
+
+async function isDeleted(api: Api, caller: Caller, id: string): Promise<boolean> {
+  const snapshot = await getKeptSnapshot(api.database.sql, id);
+  return snapshot?.state === "deleted" && snapshot.teamId === caller.teamId;
+}
+
+/**
+ * What a snapshot consists of: its manifest, its extents by source, its generations.
+ * @throws TorporError `snapshot_not_found`, `conflict` when it is not ready.
+ */
+export async function inspectSnapshot(api: Api, caller: Caller, reference: string): Promise<InspectSnapshotResponse> {
+  const snapshot = await visibleSnapshot(api, caller, reference);
+  if (snapshot.state !== "ready") {
+    throw new TorporError("conflict", `snapshot ${snapshot.name} is ${snapshot.state}`);
+  }
+  const host = await hostOf(api, snapshot);
+  return await host.rpc.inspectSnapshot({ snapshotId: snapshot.id });
+}
+
+/**
+ * What the newest snapshot of a sandbox consists of.
+ * @throws TorporError `sandbox_not_found`, `snapshot_not_found` before its first pause.
+ */
+export async function inspectSandbox(api: Api, caller: Caller, sandboxId: string): Promise<InspectSnapshotResponse> {
+  const sandbox = await ownSandbox(api, caller, sandboxId);
+  if (!sandbox.snapshot) throw new TorporError("snapshot_not_found", `sandbox ${sandboxId} was never paused`);
+  const host = await hostOf(api, sandbox);
+  return await host.rpc.inspectSnapshot({ sandboxId });
+}
+
+/** What one host has collected, or why it did not answer. */
+export interface HostCollection {
+  hostId: string;
+  errorCode: string;
+  bytes: bigint;
+  collected: CollectedData[];
+}
+
+/**
+ * Has all hosts remove the data that nothing refers to. A host that does not answer is part of the answer.
+ * @throws TorporError `permission_denied` but for an administrator; `unavailable` when the scheduler cannot be reached.
+ */
+export async function collectSnapshots(api: Api, caller: Caller, dryRun: boolean): Promise<HostCollection[]> {
+  requireAdmin(caller, "only an administrator collects garbage");
+  const { hosts } = await api.scheduler.listHosts({});
+  return await Promise.all(hosts.map(async ({ hostId, address }) => {
+    try {
+      const { bytes, collected } = await api.hosts.at(address).rpc.collectSnapshots({ dryRun });
+      return { hostId, errorCode: "", bytes, collected };
+    } catch (thrown) {
+      return { hostId, errorCode: asTorporError(thrown).code, bytes: 0n, collected: [] };
+    }
+  }));
+}
+
+function requireAdmin({ admin }: Caller, message: string): void {
+  if (admin) return;
+  throw new TorporError("permission_denied", message, { hint: "use the deployment's internal token as the key" });
+}
