@@ -32,7 +32,7 @@ async function twoOfOne(
   snapshotId: string,
   checksum: string,
 ) {
-  const ids = [await spawn(host, snapshotId), await spawn(host, snapshotId)];
+  const ids = await Promise.all([spawn(host, snapshotId), spawn(host, snapshotId)]);
   await t.step("both are somebody else with the same bytes", async () => {
     for (const id of ids) assertEquals(await host.run(id, CHECK), checksum);
     const who = await Promise.all(ids.map(async (id) => (await host.run(id, WHO)).split("\n")));
@@ -175,3 +175,36 @@ for (const step of ["resume.verify", "resume.load_device_state", "resume.guest_h
     await host.client.deleteSnapshot({ snapshotId });
   });
 }
+
+Deno.test("a snapshot that is deleted while a sandbox is spawned from it stays as long as the spawn needs it", async () => {
+  let atStep: (() => Promise<unknown>) | undefined;
+  const onStep = async (name: string) => {
+    if (name !== "resume.load_device_state") return;
+    const work = atStep;
+    atStep = undefined;
+    await work?.();
+  };
+  await using host = await startTestHostAgent({ overrides: { onStep } });
+  const { client } = host;
+  const make = async (sandboxId: string) => {
+    const snapshotId = newId();
+    await client.createSnapshot({ sandboxId, snapshotId });
+    return snapshotId;
+  };
+  const source = await host.create();
+  await host.run(source, "echo kept > /dev/shm/mark");
+  const first = await make(source);
+
+  atStep = () => client.deleteSnapshot({ snapshotId: first });
+  const spawned = await spawn(host, first);
+  assertEquals(await host.run(spawned, "cat /dev/shm/mark"), "kept");
+
+  const second = await make(spawned);
+  assertEquals(namesIn(host.layout.snapshots).includes(first), false);
+  atStep = async () => {
+    await client.deleteSnapshot({ snapshotId: second });
+    throw new Error("as the test wants");
+  };
+  assertEquals(await codeOf(client.createSandbox({ sandboxId: newId(), snapshotId: second })), "resume_failed");
+  assertEquals([namesIn(host.layout.snapshots), namesIn(host.layout.sandboxes)], [[], []]);
+});
