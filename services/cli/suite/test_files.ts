@@ -4,7 +4,7 @@ import { REPOSITORY } from "../deployment/repository.ts";
 /** The kinds of test files that Deno runs, and the folders that they are in. */
 const ROOTS = {
   /** Beside what they test. */
-  unit: ["libs", "ffi", "proto", "services", "infra"],
+  unit: ["libs", "ffi", "proto", "services", "infra", "tests/kvm"],
   /** What crosses processes: real database, real virtual machines. */
   integration: ["tests/integration"],
   /** Random chains of operations against a model of every byte. */
