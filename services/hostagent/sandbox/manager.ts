@@ -48,6 +48,7 @@ export class SandboxManager implements SandboxAccess, AsyncDisposable {
     this.#orphans = orphans;
     context.references.watch(() => this.list().flatMap(({ snapshots }) => snapshots));
     context.references.watch(() => orphans.values());
+    context.references.watchUse(() => this.list().flatMap(({ snapshotsInUse }) => snapshotsInUse));
     this.#idle = new IdleTimers((sandbox) => this.#pauseIdle(sandbox));
     for (const sandbox of recovered) {
       this.#sandboxes.set(sandbox.id, sandbox);
@@ -282,6 +283,7 @@ export class SandboxManager implements SandboxAccess, AsyncDisposable {
       // Delete wins: what is in flight stops as soon as that is safe.
       if (kind === "destroy") this.#sandboxes.get(call.sandboxId)?.interrupt?.abort(destroyed());
       using _lock = await this.#locks.acquire(call.sandboxId);
+      using _changed = { [Symbol.dispose]: () => this.#context.collector?.soon() };
       return await withSpan(`sandbox.${kind}`, attributes, () => work(operation));
     });
   }
