@@ -1,7 +1,7 @@
 import { join } from "@std/path";
 import type { HomePaths } from "@torpor/config";
 import { TorporError } from "@torpor/errors";
-import { HostService, OperationService, SandboxService, TraceService } from "@torpor/proto/torpor";
+import { HostService, OperationService, SandboxService, SnapshotService, TraceService } from "@torpor/proto/torpor";
 import { openAddressFetch, openClient, parseAddress, type ServiceClient } from "@torpor/rpc";
 import { requireSuccess } from "./rest_error.ts";
 import { deploymentPaths, recordedApiUrl } from "../deployment/deployment.ts";
@@ -31,6 +31,20 @@ export async function apiTarget(): Promise<ApiTarget> {
   });
 }
 
+/**
+ * The API as the deployment's administrator: the key is `$TORPOR_INTERNAL_TOKEN`, else the data directory's internal token.
+ * @throws TorporError `permission_denied` when there is neither; `unavailable` as {@linkcode apiTarget}.
+ */
+export async function adminTarget(): Promise<ApiTarget> {
+  const paths = deploymentPaths();
+  const { url } = await apiTarget();
+  const token = Deno.env.get("TORPOR_INTERNAL_TOKEN") || (await readTextIfThere(paths.internalToken))?.trim();
+  if (token) return { url, key: token };
+  throw new TorporError("permission_denied", "this is for the administrator of the deployment", {
+    hint: `run it where ${paths.internalToken} can be read, or set TORPOR_INTERNAL_TOKEN`,
+  });
+}
+
 /** The API of a data directory, as far as it has been set up. */
 export async function localApiTarget(paths: HomePaths): Promise<Partial<ApiTarget>> {
   return { url: await recordedApiUrl(paths), key: (await readTextIfThere(paths.apiKey))?.trim() };
@@ -40,6 +54,7 @@ export async function localApiTarget(paths: HomePaths): Promise<Partial<ApiTarge
 export interface Api extends Disposable {
   target: ApiTarget;
   sandboxes: ServiceClient<typeof SandboxService>;
+  snapshots: ServiceClient<typeof SnapshotService>;
   operations: ServiceClient<typeof OperationService>;
   traces: ServiceClient<typeof TraceService>;
   hosts: ServiceClient<typeof HostService>;
@@ -52,6 +67,7 @@ export function openApi(target: ApiTarget): Api {
   const options = { address: target.url, token: target.key, timeoutMs: CALL_TIMEOUT_MS };
   const clients = {
     sandboxes: openClient(SandboxService, options),
+    snapshots: openClient(SnapshotService, options),
     operations: openClient(OperationService, options),
     traces: openClient(TraceService, options),
     hosts: openClient(HostService, options),

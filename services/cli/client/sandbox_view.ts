@@ -1,5 +1,5 @@
 import { timestampDate } from "@bufbuild/protobuf/wkt";
-import { type Sandbox, SandboxState } from "@torpor/proto/torpor";
+import { type HookOutcome, type Sandbox, SandboxState } from "@torpor/proto/torpor";
 
 /** "running", "paused", … */
 export function stateName(state: SandboxState): string {
@@ -39,5 +39,19 @@ export function sandboxJson(sandbox: Sandbox): Record<string, unknown> {
         pages_data: snapshot.pagesData,
       }
       : null,
+    source_snapshot_id: sandbox.sourceSnapshotId || null,
+  };
+}
+
+/** A hook around a pause as the command line prints it in JSON. */
+export function hookJson(hook: HookOutcome): Record<string, unknown> {
+  return {
+    step: hook.step,
+    outcome: hook.outcome,
+    error_number: hook.errorNumber,
+    duration_us: hook.durationUs,
+    bytes_trimmed: hook.bytesTrimmed,
+    free_bytes_before: hook.freeBytesBefore,
+    free_bytes_after: hook.freeBytesAfter,
   };
 }

@@ -1,6 +1,8 @@
 import { benchLifecycle, type LifecycleBenchReport } from "../bench/lifecycle_bench.ts";
 import type { Spread } from "../bench/spread.ts";
+import { benchSnapshots, buildNativeBench } from "../bench/snapshots_bench.ts";
 import { apiTarget, openApi } from "../client/api.ts";
+import { deploymentPaths } from "../deployment/deployment.ts";
 import { bringUp } from "../deployment/up.ts";
 import { formatBytes, formatMs } from "../terminal/format.ts";
 import { Progress } from "../terminal/progress.ts";
@@ -12,14 +14,20 @@ import { printJson } from "./print.ts";
 /** `torpor bench` */
 export const bench = defineAction({
   name: "bench",
-  description: "Measure a sandbox's life: cold create, exec, pause, resume, first exec; median, least and most",
+  description: "Measure a sandbox's life (cold create, exec, pause, resume, first exec), or the snapshot engine",
   args: {
-    name: { type: "positional", required: false, description: "What to measure: lifecycle (default)" },
+    name: {
+      type: "positional",
+      required: false,
+      description: "What to measure: lifecycle (default) or snapshots (some minutes, 5 GiB of memory)",
+    },
+    parts: { type: "string", description: "snapshots: only these parts, separated by commas", valueHint: "names" },
     runs: { type: "string", description: "Sandboxes to measure (default: 5)", valueHint: "number" },
     memory: { type: "string", description: "MiB of guest memory (default: 512)", valueHint: "mib" },
     dirty: { type: "string", description: "MiB of random data to write before the pause (default: 128)" },
   },
   async run({ args }) {
+    if (args.name === "snapshots") return await runSnapshots(args.json, args.parts?.split(",") ?? []);
     if ((args.name ?? "lifecycle") !== "lifecycle") throw new UsageError(`unknown benchmark: ${args.name}`);
     const options = {
       runs: integerOption(args.runs, "--runs", 1, 1000) ?? 5,
@@ -35,6 +43,20 @@ export const bench = defineAction({
     return report.state_preserved ? EXIT.ok : EXIT.failed;
   },
 });
+
+async function runSnapshots(json: boolean | undefined, parts: string[]): Promise<number> {
+  const progress = new Progress();
+  const { deployment } = await bringUp(progress);
+  const paths = deploymentPaths();
+  const native = await progress.step("build the native benchmark", (report) => buildNativeBench(paths, report));
+  const report = await benchSnapshots(paths, native, deployment.apiUrl, parts);
+  if (json) printJson(report);
+  else {
+    const { bench: _, machine: __, ...figures } = report;
+    console.log(formatTable(Object.entries(figures).map(([name, value]) => [name, String(value)])));
+  }
+  return report.chains_wrong ? EXIT.failed : EXIT.ok;
+}
 
 function show({ machine, accelerator, options, cold, warm, snapshot, ratio }: LifecycleBenchReport): void {
   const row = (name: string, { median, min, max }: Spread, format: (value: number) => string) => [

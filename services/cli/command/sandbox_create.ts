@@ -6,12 +6,14 @@ import { Progress } from "../terminal/progress.ts";
 import { defineAction, integerOption } from "./define.ts";
 import { UsageError } from "./exit_codes.ts";
 import { printJson } from "./print.ts";
+import { RECLAIM_OPTION, reclaimOption } from "./reclaim_option.ts";
 
 /** `torpor sandbox create` */
 export const sandboxCreate = defineAction({
   name: "create",
   description: "Create a sandbox, wait until it runs, print its id",
   args: {
+    snapshot: { type: "string", description: "Go on where this snapshot was taken instead of booting: name or id" },
     template: { type: "string", description: "Template (default: base)" },
     vcpus: { type: "string", description: "1 to 16 (default: 1)", valueHint: "number" },
     memory: { type: "string", description: "MiB, 128 to 65536 (default: 512)", valueHint: "mib" },
@@ -19,9 +21,11 @@ export const sandboxCreate = defineAction({
     timeout: { type: "string", description: "Idle seconds until it is paused; 0: never", valueHint: "seconds" },
     env: { type: "string", description: "NAME=VALUE for every process, several separated by commas" },
     metadata: { type: "string", description: "KEY=VALUE, several separated by commas" },
+    reclaim: RECLAIM_OPTION,
   },
   async run({ args }) {
     const request = {
+      snapshot: args.snapshot,
       template: args.template,
       vcpus: integerOption(args.vcpus, "--vcpus", 1, 16),
       memoryMb: integerOption(args.memory, "--memory", 128, 65_536),
@@ -29,10 +33,11 @@ export const sandboxCreate = defineAction({
       timeoutSec: integerOption(args.timeout, "--timeout", 0, 604_800),
       env: pairs(args.env, "--env"),
       metadata: pairs(args.metadata, "--metadata"),
+      reclaim: reclaimOption(args.reclaim),
     };
     using api = openApi(await apiTarget());
     const { response, traceId, ms } = await new Progress().step(
-      "creating a sandbox",
+      args.snapshot === undefined ? "creating a sandbox" : `spawning a sandbox from ${args.snapshot}`,
       () => traced((options) => api.sandboxes.createSandbox(request, options)),
     );
     const created = required(response.sandbox, "sandbox");

@@ -1,6 +1,7 @@
 import { apiTarget, openApi } from "../client/api.ts";
 import { sandboxJson } from "../client/sandbox_view.ts";
 import { required } from "../client/traced_call.ts";
+import { flattenFields } from "../terminal/flatten_fields.ts";
 import { formatTable } from "../terminal/table.ts";
 import { defineAction } from "./define.ts";
 import { printJson } from "./print.ts";
@@ -15,14 +16,6 @@ export const sandboxGet = defineAction({
     const { sandbox } = await api.sandboxes.getSandbox({ sandboxId: args.id });
     const fields = sandboxJson(required(sandbox, "sandbox"));
     if (args.json) return printJson(fields);
-    console.log(formatTable(flatten(fields)));
+    console.log(formatTable(flattenFields(fields)));
   },
 });
-
-function flatten(fields: Record<string, unknown>, prefix = ""): string[][] {
-  return Object.entries(fields).flatMap(([name, value]) => {
-    if (value === null) return [];
-    if (typeof value === "object") return flatten(value as Record<string, unknown>, `${prefix}${name}.`);
-    return [[prefix + name, String(value)]];
-  });
-}

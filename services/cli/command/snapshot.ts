@@ -1,0 +1,20 @@
+import { defineCommand } from "citty";
+import { snapshotCollect } from "./snapshot_collect.ts";
+import { snapshotCreate } from "./snapshot_create.ts";
+import { snapshotGet } from "./snapshot_get.ts";
+import { snapshotInspect } from "./snapshot_inspect.ts";
+import { snapshotList } from "./snapshot_list.ts";
+import { snapshotRemove } from "./snapshot_remove.ts";
+
+/** `torpor snapshot …` */
+export const snapshot = defineCommand({
+  meta: { name: "snapshot", description: "Take, list, show, look into and remove snapshots to spawn sandboxes from" },
+  subCommands: {
+    create: snapshotCreate,
+    ls: snapshotList,
+    get: snapshotGet,
+    inspect: snapshotInspect,
+    rm: snapshotRemove,
+    gc: snapshotCollect,
+  },
+});

@@ -1,0 +1,37 @@
+import { create } from "@bufbuild/protobuf";
+import { assertEquals } from "@std/assert";
+import { SnapshotContentsSchema } from "@torpor/proto/torpor";
+import { contentsTree } from "./contents_tree.ts";
+
+const [NEW, OLD] = ["n".repeat(20), "o".repeat(20)];
+
+Deno.test("a snapshot's contents as a tree: generations, and bytes by source, largest first", () => {
+  const contents = create(SnapshotContentsSchema, {
+    generations: [
+      { snapshotId: NEW, generation: 2, committed: true, storedBytes: 2n * 1024n ** 2n },
+      { snapshotId: OLD, generation: 1, committed: false, storedBytes: 8n * 1024n ** 2n },
+    ],
+    memory: {
+      sizeBytes: 16n * 1024n ** 2n,
+      extents: 5,
+      zeroBytes: 8n * 1024n ** 2n,
+      sources: [
+        { snapshotId: NEW, liveBytes: 2n * 1024n ** 2n, extents: 1, storedBytes: 2n * 1024n ** 2n },
+        { snapshotId: OLD, liveBytes: 6n * 1024n ** 2n, extents: 3, storedBytes: 8n * 1024n ** 2n },
+      ],
+    },
+    disk: { sizeBytes: 1n << 30n, extents: 1, baseBytes: 1n << 30n },
+  });
+  assertEquals(contentsTree("web", contents, (_style, text) => text).split("\n"), [
+    "web",
+    "├─ 2 generations, 10 MiB stored",
+    `│  ├─ ${NEW}  generation 2  2.0 MiB stored`,
+    `│  └─ ${OLD}  data only     8.0 MiB stored`,
+    "├─ memory: 16 MiB in 5 extents",
+    `│  ├─ ${OLD}                 ████████░░░░░░░░░░░░  6.0 MiB  3 extents, 75 % of 8.0 MiB`,
+    `│  ├─ ${NEW} (generation 2)  ███░░░░░░░░░░░░░░░░░  2.0 MiB  1 extent, 100 % of 2.0 MiB`,
+    "│  └─ zero                                 ██████████░░░░░░░░░░  8.0 MiB  not stored",
+    "└─ disk: 1.0 GiB in 1 extent",
+    "   └─ base image, or never written  ████████████████████  1.0 GiB  not stored",
+  ]);
+});
