@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { homePaths, readConfig, torporHome } from "@torpor/config";
 import { formatAddress, parseAddress } from "@torpor/rpc";
+import { type TrackingMethod, trackingMethods } from "./memory/tracking/method.ts";
 import { MAX_RECLAIM_CAP_MS, type ReclaimCaps } from "./sandbox/reclaim_caps.ts";
 
 /** Configuration of a host agent. */
@@ -24,6 +25,8 @@ export interface HostAgentConfig {
   reclaim?: ReclaimCaps;
   /** Between two collections of snapshot data in the background. Default: only when asked. */
   collectIntervalMs?: number;
+  /** How written pages are found. Default `auto`: the best way that works. */
+  dirtyTracking?: TrackingMethod | "auto";
   /** Keeps one VMM started ahead for the next resume. */
   spareVmm: boolean;
   /** Fetches a resumed guest's working set ahead. */
@@ -49,6 +52,7 @@ export function readHostAgentConfig(): HostAgentConfig {
     TORPOR_RECLAIM_DROP_CACHES_MS: reclaimCap(),
     TORPOR_RECLAIM_COMPACT_MEMORY_MS: reclaimCap(),
     TORPOR_COLLECT_INTERVAL_MS: z.coerce.number().int().min(0).max(86_400_000).default(600_000),
+    TORPOR_DIRTY_TRACKING: z.enum(["auto", ...trackingMethods]).default("auto"),
     TORPOR_SPARE_VMM: z.enum(["on", "off"]).default("on"),
   });
   const home = torporHome();
@@ -71,6 +75,7 @@ export function readHostAgentConfig(): HostAgentConfig {
       compact_memory_ms: env.TORPOR_RECLAIM_COMPACT_MEMORY_MS,
     },
     collectIntervalMs: env.TORPOR_COLLECT_INTERVAL_MS,
+    dirtyTracking: env.TORPOR_DIRTY_TRACKING,
     spareVmm: env.TORPOR_SPARE_VMM === "on",
   };
 }

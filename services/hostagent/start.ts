@@ -1,5 +1,5 @@
 import type { ConnectRouter } from "@connectrpc/connect";
-import { nativeFiles, openLibrary, pagemapScanSupported } from "@torpor/ffi";
+import { nativeFiles, openLibrary } from "@torpor/ffi";
 import { HostAgentService } from "@torpor/proto/hostagent";
 import { type Address, formatAddress, parseAddress, serve } from "@torpor/rpc";
 import { log } from "@torpor/telemetry";
@@ -14,6 +14,7 @@ import { collectionHandlers } from "./rpc/collection_handlers.ts";
 import { laterHandlers } from "./rpc/later_handlers.ts";
 import { lifecycleHandlers } from "./rpc/lifecycle_handlers.ts";
 import { snapshotHandlers } from "./rpc/snapshot_handlers.ts";
+import { chooseTracking } from "./memory/tracking/method.ts";
 import type { HostContext } from "./sandbox/context.ts";
 import { NO_RECLAIM } from "./sandbox/reclaim_caps.ts";
 import { SandboxManager } from "./sandbox/manager.ts";
@@ -108,7 +109,7 @@ async function openHost(
   await Deno.mkdir(layout.home, { recursive: true, mode: 0o700 });
   const images = new Images(layout.cache, layout.images);
   const driver = given ?? await detectQemu(layout, images, config.nativeDirectory, config.accelerator);
-  const tracking = pagemapScanSupported();
+  const tracking = chooseTracking(config.dirtyTracking ?? "auto");
   log("info", "host_ready", { ...driver.identity, tracking });
   const references = new SnapshotReferences();
   const copySlots = new Semaphore(COPY_SLOTS);

@@ -6,7 +6,7 @@ import type { HostContext } from "../sandbox/context.ts";
 export async function hostCapabilities(context: HostContext): Promise<string[]> {
   return [
     `accelerator:${context.driver.identity.accelerator}`,
-    context.tracking ? "pagemap_scan" : "compare_dirty",
+    `dirty_tracking:${context.tracking}`,
     ...(await hasReflinks(context.layout.staging) ? ["reflink"] : []),
   ];
 }

@@ -1,49 +1,91 @@
-import { compareDirty, openFile, presentPages, scanDirty } from "@torpor/ffi";
-import type { ExtentTable } from "@torpor/snapshot";
+import { clearSoftDirty, compareDirty, openFile, presentPages, scanDirty, softDirtyPages } from "@torpor/ffi";
+import { type ExtentTable, type Manifest, PAGE_BYTES, ZERO_SOURCE } from "@torpor/snapshot";
 import type { Layout } from "../storage/layout.ts";
+import { guestAddress } from "./guest_address.ts";
 import type { GuestMemory } from "./guest_memory.ts";
 import type { Pager } from "./pager.ts";
+import { andInto, orInto } from "./tracking/bitmap.ts";
+import type { TrackingMethod } from "./tracking/method.ts";
+import type { WriteMarks } from "./tracking/write_marks.ts";
 
-/** A resumed VM's memory and what it was resumed from. */
-export interface ResumedMemory {
+/** A VM's memory, the snapshot that its next one is the difference to, and what is known of its writes since. */
+export interface TrackedMemory {
   memory: GuestMemory;
-  pager: Pager;
+  /** Absent: nothing is loaded lazily, so that a hole is zero. */
+  pager: Pager | undefined;
   vmmPid: number;
-  /** The kernel has remembered writes since the resume. */
-  tracking: boolean;
-  parentId: string;
-  parent: ExtentTable;
+  tracking: TrackingMethod;
+  marks: WriteMarks;
+  parent: { manifest: Manifest; table: ExtentTable };
 }
 
 /**
  * Pages that differ from the parent snapshot or may: a bitmap, least significant bit first. The vCPUs must be stopped and
  * the device state saved, as saving it writes to guest memory.
  */
-export async function dirtyPages(resumed: ResumedMemory, layout: Layout): Promise<Uint8Array<ArrayBuffer>> {
-  const { memory, pager, tracking } = resumed;
-  const dirty = tracking ? await scanWritten(resumed) : await compareWithParent(resumed, layout);
+export async function dirtyPages(tracked: TrackedMemory, layout: Layout): Promise<Uint8Array<ArrayBuffer>> {
+  const { memory, pager, marks, parent } = tracked;
+  const dirty = await changedPages(tracked, layout);
+  if (marks.taken) orInto(dirty, marks.taken);
+  const present = await presentPages(memory.fd, memory.sizeBytes);
   // A hole that nobody gave back was never loaded: it still is what the parent says, whatever the page tables say. Stored
   // as written it would become zeros.
-  const present = await presentPages(memory.fd, memory.sizeBytes);
-  // A page that the guest gave back is a hole again: neither way of looking sees it, and it is zero now.
-  const removed = pager.removedPages();
-  for (let at = 0; at < dirty.length; at++) dirty[at] = (dirty[at]! & present[at]!) | (removed[at] ?? 0);
+  andInto(dirty, present);
+  // A page that the guest gave back is a hole again: no way of looking sees it, and it is zero now.
+  orInto(dirty, pager ? pager.removedPages() : zeroedPages(parent.table, present));
   return dirty;
 }
 
-async function scanWritten(resumed: ResumedMemory): Promise<Uint8Array<ArrayBuffer>> {
-  return await scanDirty({
-    pid: resumed.vmmPid,
-    address: resumed.pager.stats().baseHostVirtAddr,
-    sizeBytes: resumed.memory.sizeBytes,
-  });
+/** Among the pages that are present, those that were written. */
+async function changedPages(tracked: TrackedMemory, layout: Layout): Promise<Uint8Array<ArrayBuffer>> {
+  const { memory, marks, tracking, vmmPid } = tracked;
+  if (!marks.complete || tracking === "compare") return await compareWithParent(tracked, layout);
+  const { sizeBytes } = memory;
+  const range = { pid: vmmPid, address: await addressOf(tracked), sizeBytes };
+  if (tracking === "pagemap_scan") return await scanDirty(range);
+  // Swapping drops marks with the page table's entries.
+  if (await hostSwaps()) return await compareWithParent(tracked, layout);
+  return await compareWithParent(tracked, layout, await softDirtyPages(range));
 }
 
-async function compareWithParent(resumed: ResumedMemory, layout: Layout): Promise<Uint8Array<ArrayBuffer>> {
+/** Where the VMM has mapped the guest's memory. */
+export async function addressOf({ memory, pager, vmmPid }: Omit<TrackedMemory, "parent">): Promise<bigint> {
+  return pager ? pager.stats().baseHostVirtAddr : await guestAddress(vmmPid, memory);
+}
+
+/** @param candidates looks at these only. */
+export async function compareWithParent(
+  { memory, parent }: Pick<TrackedMemory, "memory" | "parent">,
+  layout: Layout,
+  candidates?: Uint8Array<ArrayBuffer>,
+): Promise<Uint8Array<ArrayBuffer>> {
   using opened = new DisposableStack();
-  const sources = resumed.parent.sources.map((id) =>
+  const sources = parent.table.sources.map((id) =>
     opened.use(openFile(layout.snapshot(id).memoryData, { read: true })).fd
   );
-  const header = await Deno.readFile(layout.snapshot(resumed.parentId).memoryHeader);
-  return await compareDirty({ memfd: resumed.memory.fd, sizeBytes: resumed.memory.sizeBytes, header, sources });
+  const header = await Deno.readFile(layout.snapshot(parent.manifest.snapshot_id).memoryHeader);
+  return await compareDirty({ memfd: memory.fd, sizeBytes: memory.sizeBytes, header, sources, candidates });
+}
+
+/** Starts the marks of a VMM that is about to run. */
+export async function startMarks(tracking: TrackingMethod, vmmPid: number): Promise<void> {
+  // For pagemap_scan the VMM itself has armed its memory.
+  if (tracking === "soft_dirty") await clearSoftDirty(vmmPid);
+}
+
+/** Pages of which the parent has bytes, and the memory has none any more. */
+export function zeroedPages(parent: ExtentTable, present: Uint8Array): Uint8Array<ArrayBuffer> {
+  const zeroed = new Uint8Array(present.length);
+  for (let extent = 0; extent < parent.count; extent++) {
+    if (parent.sourceIndexes[extent] === ZERO_SOURCE) continue;
+    const first = parent.offsets[extent]! / PAGE_BYTES;
+    const end = first + parent.lengths[extent]! / PAGE_BYTES;
+    for (let page = first; page < end; page++) zeroed[page >> 3]! |= ~present[page >> 3]! & (1 << (page & 7));
+  }
+  return zeroed;
+}
+
+async function hostSwaps(): Promise<boolean> {
+  // One line is the heading.
+  return (await Deno.readTextFile("/proc/swaps")).trim().split("\n").length > 1;
 }

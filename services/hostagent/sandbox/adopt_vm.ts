@@ -36,12 +36,15 @@ async function adopt(context: HostContext, sandbox: Sandbox, vm: VmRecord): Prom
   if (pager) resources.use(pager);
   const sizeBytes = sandbox.record.memory_mb * 2 ** 20;
   const memory = resources.use(new GuestMemory(process.duplicateDescriptor(vm.memory_fd), sizeBytes));
-  const parent = pager ? await readParent(context, vm.parent_id ?? sandbox.record.snapshot_id!) : undefined;
+  const parentId = vm.parent_id ?? (pager ? sandbox.record.snapshot_id : null);
+  const parent = parentId ? await readParent(context, parentId) : undefined;
   const vmm = await driver.adopt(process, paths, mark);
   // Its agent may have died between stopping the vCPUs and committing.
   if (!await vmm.isRunning()) await vmm.startVcpus();
-  const { tracking, accelerator } = vm;
-  const adopted = new RunningVm({ vmm, memory, pager, parent, tracking, accelerator, agentSocket: paths.agentSocket });
+  const { tracking, marks_complete: marksComplete, accelerator } = vm;
+  const { agentSocket } = paths;
+  const parts = { vmm, memory, pager, parent, tracking, marksComplete, accelerator, agentSocket };
+  const adopted = new RunningVm(parts);
   resources.move();
   return adopted;
 }

@@ -40,7 +40,7 @@ export async function bootVm(
   };
   const vmm = resources.use(await step(context, id, "create.spawn_vmm", () => driver.boot(config, image, deadline)));
   const { accelerator } = driver.identity;
-  const vm = new RunningVm({ vmm, memory, tracking: false, accelerator, agentSocket: paths.agentSocket });
+  const vm = new RunningVm({ vmm, memory, tracking: "compare", accelerator, agentSocket: paths.agentSocket });
   resources.move();
   try {
     await onStarted(vm);

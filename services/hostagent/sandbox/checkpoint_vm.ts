@@ -1,21 +1,24 @@
-import { openFile } from "@torpor/ffi";
+import { type Descriptor, fsync, openFile } from "@torpor/ffi";
 import { log } from "@torpor/telemetry";
+import { type MemorySaver, Precopy } from "../memory/precopy.ts";
+import { StoppedCopy } from "../memory/stopped_copy.ts";
 import { StagedSnapshot } from "../snapshot/staging.ts";
 import type { FoundSnapshot } from "../snapshot/sweep.ts";
 import { createEmptyDisk } from "../storage/disk.ts";
-import { syncPath } from "../storage/durable_file.ts";
 import type { DiskCopy } from "../vmm/driver.ts";
+import { commitSnapshot, type StoredMemory } from "./commit_snapshot.ts";
 import { type HostContext, step } from "./context.ts";
-import { commitSnapshot, type SnapshotParts } from "./commit_snapshot.ts";
-import { goOn, saveDeviceState, saveMemory, scan } from "./pause_vm.ts";
+import { goOn, scan } from "./pause_vm.ts";
 import type { SandboxRecord } from "./record.ts";
-import type { RunningVm } from "./running_vm.ts";
+import type { ParentSnapshot, RunningVm } from "./running_vm.ts";
 
 /** The snapshot that a checkpoint makes. */
 export interface CheckpointRequest {
   snapshotId: string;
   /** For people; may be empty. */
   name: string;
+  /** Writes the record: a restarted agent must know that marks of written pages have been taken. */
+  save(): Promise<void>;
 }
 
 /** A committed checkpoint. */
@@ -25,10 +28,24 @@ export interface Checkpoint {
   stoppedUs: number;
 }
 
+/** What a checkpoint works with. */
+interface Run {
+  context: HostContext;
+  record: SandboxRecord;
+  vm: RunningVm;
+  staged: StagedSnapshot;
+  files: { state: Descriptor; data: Descriptor; disk: Descriptor };
+  saver: MemorySaver;
+}
+
 /**
  * Saves a running VM as a kept snapshot while it goes on: memory, devices and disk are from the same moment, at which the
- * vCPUs stood still for a short time. Whether it succeeds or fails, the VM runs on (unless the VM itself is gone), and
- * after a failure nothing is left of the checkpoint.
+ * vCPUs stood still for a short time. Disk and memory are copied while the guest runs, and what it writes meanwhile again;
+ * the vCPUs stop for the device state and for what is left.
+ *
+ * Whether it succeeds or fails, the VM runs on (unless the VM itself is gone). After a success the checkpoint is the VM's
+ * parent: its next snapshot stores only what was written since. After a failure nothing is left of the checkpoint, and the
+ * next snapshot is as if it had not been tried. The caller saves the record.
  * @throws whatever failed: TorporError of the VMM (`vm_gone`, `deadline_exceeded`), NativeError or Deno.errors of files;
  *   the signal's reason.
  */
@@ -39,50 +56,77 @@ export async function checkpointVm(
   request: CheckpointRequest,
   signal: AbortSignal,
 ): Promise<Checkpoint> {
-  const id = record.sandbox_id;
+  const { parent } = vm;
   await using staged = await StagedSnapshot.create(context.layout, request.snapshotId);
-  await createEmptyDisk(staged.paths.disk, record.disk_size_mb * 2 ** 20);
-  using disk = openFile(staged.paths.disk, { read: true, write: true });
-  const { parts, stoppedUs } = await atOneMoment(context, record, vm, staged, disk.fd, signal);
+  const { paths } = staged;
+  await createEmptyDisk(paths.disk, record.disk_size_mb * 2 ** 20);
+  using disk = openFile(paths.disk, { read: true, write: true });
+  using state = createFile(paths.state);
+  using data = createFile(paths.memoryData);
+  if (vm.tracking === "pagemap_scan") {
+    vm.marks.beginTaking(vm.memory.pagesTotal / 8);
+    record.vm = vm.record;
+    await request.save();
+  }
+  using saver = await memorySaver(context, vm, data.fd);
+  const run: Run = { context, record, vm, staged, files: { state, data, disk }, saver };
+  const stopped = await atOneMoment(run, signal);
   signal.throwIfAborted();
-  return await step(context, id, "checkpoint.commit", async () => {
-    await syncPath(staged.paths.disk);
-    const { size, blocks } = await Deno.stat(staged.paths.disk);
-    const { manifest, table } = await commitSnapshot(context, record, vm, staged, {
-      ...parts,
-      kind: "kept",
-      name: request.name,
-      disk: { bytes: size, allocated_bytes: (blocks ?? 0) * 512 },
-    });
-    return { snapshot: { manifest, sources: table.sources }, stoppedUs };
-  });
+  const taken = await step(
+    context,
+    record.sandbox_id,
+    "checkpoint.commit",
+    () => commit(run, request, parent, stopped),
+  );
+  vm.parent = taken;
+  vm.marks.restart();
+  record.vm = vm.record;
+  return { snapshot: { manifest: taken.manifest, sources: taken.table.sources }, stoppedUs: stopped.us };
 }
 
-type MomentParts = Omit<SnapshotParts, "kind" | "name" | "disk">;
+function createFile(path: string): Descriptor {
+  return openFile(path, { read: true, write: true, create: true, exclusive: true });
+}
 
-/** Copies the disk while the guest runs, then stops it for everything else. */
-async function atOneMoment(
-  context: HostContext,
-  record: SandboxRecord,
-  vm: RunningVm,
-  staged: StagedSnapshot,
-  diskFd: number,
-  signal: AbortSignal,
-): Promise<{ parts: MomentParts; stoppedUs: number }> {
-  const id = record.sandbox_id;
-  await using copy = await step(context, id, "checkpoint.copy_disk", async () => {
-    await using starting = new AsyncDisposableStack();
-    const copy = starting.use(await vm.vmm.copyDisk(diskFd));
-    await abortable(copy.inStep, signal);
-    starting.move();
-    return copy;
+async function memorySaver(context: HostContext, vm: RunningVm, output: number): Promise<MemorySaver> {
+  if (vm.tracking !== "pagemap_scan") return new StoppedCopy(vm.memory, () => scan(context, vm), output);
+  const { memory, tracking, marks, parent } = vm;
+  const vmmPid = vm.vmm.process.pid;
+  // Another pager may take the place of one that was killed.
+  const tracked = {
+    memory,
+    vmmPid,
+    tracking,
+    marks,
+    parent,
+    get pager() {
+      return vm.pager;
+    },
+  };
+  return await Precopy.start(tracked, context.layout, output);
+}
+
+/** How long the vCPUs stood still, and what took memory then. */
+interface Stopped {
+  us: number;
+  resident: number;
+}
+
+/** Copies while the guest runs, then stops it for what must be of one moment. The guest runs afterwards. */
+async function atOneMoment(run: Run, signal: AbortSignal): Promise<Stopped> {
+  const { context, record: { sandbox_id: id }, vm, files, saver } = run;
+  await using copy = await step(context, id, "checkpoint.copy_disk", () => copyDisk(vm, files.disk.fd, signal));
+  await step(context, id, "checkpoint.copy_memory", async (span) => {
+    await context.copySlots.with(() => saver.run(signal));
+    span.setAttribute("torpor.pages.rounds", saver.rounds.map(String));
   });
+  signal.throwIfAborted();
   const began = performance.now();
   try {
     await step(context, id, "checkpoint.stop", () => vm.vmm.stopVcpus());
-    const parts = await whileStopped(context, record, vm, staged, copy);
+    const resident = await whileStopped(run, copy);
     await step(context, id, "checkpoint.go_on", () => vm.vmm.startVcpus());
-    return { parts, stoppedUs: Math.round((performance.now() - began) * 1000) };
+    return { us: Math.round((performance.now() - began) * 1000), resident };
   } catch (error) {
     log("warn", "checkpoint_failed", { sandbox_id: id }, error);
     await goOn(context, id, vm);
@@ -90,26 +134,44 @@ async function atOneMoment(
   }
 }
 
-async function whileStopped(
-  context: HostContext,
-  record: SandboxRecord,
-  vm: RunningVm,
-  staged: StagedSnapshot,
-  copy: DiskCopy,
-): Promise<MomentParts> {
-  const id = record.sandbox_id;
+/** Begins to copy the disk and returns when the copy is in step with it. */
+async function copyDisk(vm: RunningVm, fd: number, signal: AbortSignal): Promise<DiskCopy> {
+  await using starting = new AsyncDisposableStack();
+  const copy = starting.use(await vm.vmm.copyDisk(fd));
+  await abortable(copy.inStep, signal);
+  starting.move();
+  return copy;
+}
+
+/** Returns the pages that take memory. */
+async function whileStopped(run: Run, copy: DiskCopy): Promise<number> {
+  const { context, record: { sandbox_id: id }, vm, files, saver } = run;
   // Before the device state: saving that makes the VMM let go of its disks.
   await step(context, id, "checkpoint.disk", () => copy.finish());
-  const state = await step(context, id, "checkpoint.device_state", (span) => saveDeviceState(vm, staged, span));
-  const resident = vm.memory.pagesResident;
-  const dirty = await step(context, id, "checkpoint.dirty_scan", () => scan(context, vm));
-  const memory = await step(
-    context,
-    id,
-    "checkpoint.export_memory",
-    (span) => saveMemory(context, vm, staged, dirty, span),
-  );
-  return { parent: vm.parent, state, memory, resident };
+  await step(context, id, "checkpoint.device_state", () => vm.vmm.saveDeviceState(files.state.fd));
+  await step(context, id, "checkpoint.last_round", async (span) => {
+    await saver.lastRound();
+    span.setAttribute("torpor.pages", saver.rounds.at(-1)!);
+  });
+  return vm.memory.pagesResident;
+}
+
+/** Completes and syncs the files, and commits. The guest runs meanwhile. */
+async function commit(
+  { context, record, vm, staged, files, saver }: Run,
+  { name }: CheckpointRequest,
+  parent: ParentSnapshot | undefined,
+  { resident }: Stopped,
+): Promise<ParentSnapshot> {
+  const { runs, bytesWritten, crc32c, dataPages, zeroPages } = await context.copySlots.with(() => saver.finish());
+  for (const file of Object.values(files)) await fsync(file.fd);
+  const { sizeBytes } = vm.memory;
+  const memory: StoredMemory = { sizeBytes, runs, file: { bytes: bytesWritten, crc32c }, dataPages, zeroPages };
+  const { size, blocks } = await Deno.stat(staged.paths.disk);
+  const disk = { bytes: size, allocated_bytes: (blocks ?? 0) * 512 };
+  const state = await staged.stateFile();
+  const parts = { kind: "kept" as const, name, parent, state, memory, disk, resident };
+  return await commitSnapshot(context, record, vm, staged, parts);
 }
 
 async function abortable<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {

@@ -1,5 +1,6 @@
 import type { Span } from "@opentelemetry/api";
 import { withSpan } from "@torpor/telemetry";
+import type { TrackingMethod } from "../memory/tracking/method.ts";
 import type { Collector } from "../snapshot/collector.ts";
 import type { KeptSnapshots } from "../snapshot/kept.ts";
 import type { SnapshotReferences } from "../snapshot/references.ts";
@@ -24,8 +25,8 @@ export interface HostContext {
   reclaim: ReclaimCaps;
   /** Directory of the compiled native files. */
   nativeDirectory: string;
-  /** The kernel tells written pages exactly (PAGEMAP_SCAN); otherwise a pause compares memory with the parent. */
-  tracking: boolean;
+  /** How this host finds the pages that a guest has written. */
+  tracking: TrackingMethod;
   /** Limits what copies much at once: the pool of blocking native calls has 32 threads, and disks like sequences. */
   copySlots: Semaphore;
   /** A resumed guest's working set is fetched ahead. */

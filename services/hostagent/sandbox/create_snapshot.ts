@@ -40,7 +40,7 @@ export async function createSnapshot(
   try {
     const { vm, record } = sandbox;
     const result = vm
-      ? await checkpointVm(context, record, vm, spec, signal)
+      ? await checkpointVm(context, record, vm, { ...spec, save: () => sandbox.save(context.layout) }, signal)
       : { snapshot: await keepNewest(context, sandbox, spec), stoppedUs: 0 };
     context.kept.add(result.snapshot);
     return result;

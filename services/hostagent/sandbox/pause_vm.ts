@@ -2,14 +2,14 @@ import type { Span } from "@opentelemetry/api";
 import { exportMemory } from "@torpor/ffi";
 import { newId } from "@torpor/ids";
 import { log } from "@torpor/telemetry";
-import { dirtyPages } from "../memory/dirty_pages.ts";
+import { dirtyPages, type TrackedMemory } from "../memory/dirty_pages.ts";
 import { reportPager } from "../memory/report_pager.ts";
 import { type CheckedFile, StagedSnapshot } from "../snapshot/staging.ts";
 import type { FoundSnapshot } from "../snapshot/sweep.ts";
 import { type HostContext, step } from "./context.ts";
 import { commitSnapshot, dirtyPageCount, type StoredMemory } from "./commit_snapshot.ts";
 import type { SandboxRecord } from "./record.ts";
-import type { RunningVm } from "./running_vm.ts";
+import type { ParentSnapshot, RunningVm } from "./running_vm.ts";
 
 /**
  * Saves a running VM as a snapshot, as one transaction. When it returns, the snapshot is committed and the vCPUs stand
@@ -107,9 +107,11 @@ export async function saveMemory(
 
 /** Changed pages, or null for all of them when there is no parent. */
 export async function scan(context: HostContext, vm: RunningVm): Promise<Uint8Array<ArrayBuffer> | null> {
-  const { pager, parent, memory, tracking } = vm;
-  if (!pager || !parent) return null;
-  const parentId = parent.manifest.snapshot_id;
-  const vmmPid = vm.vmm.process.pid;
-  return await dirtyPages({ memory, pager, vmmPid, tracking, parentId, parent: parent.table }, context.layout);
+  return vm.parent ? await dirtyPages(trackedMemory(vm, vm.parent), context.layout) : null;
+}
+
+/** What {@linkcode dirtyPages} looks at. */
+export function trackedMemory(vm: RunningVm, parent: ParentSnapshot): TrackedMemory {
+  const { memory, pager, tracking, marks } = vm;
+  return { memory, pager, vmmPid: vm.vmm.process.pid, tracking, marks, parent };
 }

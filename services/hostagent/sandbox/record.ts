@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { TorporError } from "@torpor/errors";
 import { ID_PATTERN } from "@torpor/ids";
+import { trackingMethods } from "../memory/tracking/method.ts";
 import { NO_RECLAIM, reclaimCapsSchema } from "./reclaim_caps.ts";
 
 /** The schema that this version writes and reads. */
@@ -29,8 +30,10 @@ const vmSchema = z.strictObject({
   pager: processSchema.extend({ stats_fd: count }).nullable(),
   /** The snapshot that its memory is a difference to; null for a VM that was booted. */
   parent_id: id.nullable().default(null),
-  /** Dirty pages are tracked since the resume. */
-  tracking: z.boolean(),
+  /** How its writes are found. */
+  tracking: z.enum(trackingMethods),
+  /** The kernel's marks name all that was written since the parent; otherwise the next snapshot compares. */
+  marks_complete: z.boolean(),
 });
 
 /** What is needed to adopt a running VM. */

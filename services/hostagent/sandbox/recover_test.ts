@@ -36,7 +36,7 @@ async function withHost(work: (context: HostContext) => Promise<void>): Promise<
     references,
     kept,
     nativeDirectory: "/nowhere",
-    tracking: true,
+    tracking: "pagemap_scan",
     prefetch: false,
     reclaim: NO_RECLAIM,
     copySlots: new Semaphore(1),
@@ -91,7 +91,8 @@ Deno.test("a process that merely got the number of a VMM is neither adopted nor 
       memory_fd: 3,
       pager: null,
       parent_id: null,
-      tracking: false,
+      tracking: "compare" as const,
+      marks_complete: true,
     };
     await writeRecord(context.layout, JSON.stringify(recordOf(id, { vm })), id);
     const { sandboxes } = await recoverSandboxes(context);

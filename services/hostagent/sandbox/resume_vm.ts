@@ -1,5 +1,6 @@
 import { scaledTimeoutMs } from "@torpor/config";
 import { type Descriptor, openFile, openUserfaultfdDevice, socketPair } from "@torpor/ffi";
+import { startMarks } from "../memory/dirty_pages.ts";
 import { GuestMemory } from "../memory/guest_memory.ts";
 import { Pager } from "../memory/pager.ts";
 import { findWorkingSet } from "../memory/working_sets.ts";
@@ -85,6 +86,7 @@ async function restore(
   if (started.status === "rejected") throw started.reason;
   const { vmm, pager } = started.value;
   await step(context, id, "resume.load_device_state", async () => {
+    await startMarks(context.tracking, vmm.process.pid);
     using state = openFile(context.layout.snapshot(snapshot.manifest.snapshot_id).state, { read: true });
     await vmm.loadDeviceState(state.fd);
   });
@@ -169,7 +171,7 @@ async function startProcesses(
   const pager = await startPager(context, record, snapshot, pagerEnd, workingSet, resources);
   const config = { sandboxId: id, paths: layout.sandbox(id), memoryFd: memory.fd, ...vmShape(context, record) };
   const device = opened.use(openUserfaultfdDevice());
-  const link = { userfaultfdDeviceFd: device.fd, socketFd: vmmEnd.fd, tracking };
+  const link = { userfaultfdDeviceFd: device.fd, socketFd: vmmEnd.fd, tracking: tracking === "pagemap_scan" };
   const vmm = await step(context, id, "resume.spawn_vmm", () => driver.restore(config, link, signal));
   return { vmm: resources.use(vmm), pager };
 }

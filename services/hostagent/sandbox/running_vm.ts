@@ -4,6 +4,8 @@ import type { ExtentTable, Manifest } from "@torpor/snapshot";
 import { type GuestChannel, openAndWake, openGuestChannel, type WakeCall, type WakeResult } from "../guest/channel.ts";
 import type { GuestMemory } from "../memory/guest_memory.ts";
 import type { Pager } from "../memory/pager.ts";
+import type { TrackingMethod } from "../memory/tracking/method.ts";
+import { WriteMarks } from "../memory/tracking/write_marks.ts";
 import { type Vmm, VMM_MEMORY_FD } from "../vmm/driver.ts";
 import type { VmRecord } from "./record.ts";
 
@@ -23,7 +25,9 @@ export interface VmParts {
   /** Absent for a VM that was booted. */
   pager?: Pager;
   parent?: ParentSnapshot;
-  tracking: boolean;
+  tracking: TrackingMethod;
+  /** The kernel's marks name all that was written since `parent`; default true. */
+  marksComplete?: boolean;
   accelerator: "kvm" | "tcg";
   agentSocket: string;
 }
@@ -34,8 +38,11 @@ export class RunningVm implements AsyncDisposable {
   readonly memory: GuestMemory;
   /** Another one takes its place when it is killed. */
   pager: Pager | undefined;
-  readonly parent: ParentSnapshot | undefined;
-  readonly tracking: boolean;
+  /** A checkpoint becomes the parent of what comes after it. */
+  parent: ParentSnapshot | undefined;
+  /** How this VMM's writes are found. */
+  readonly tracking: TrackingMethod;
+  readonly marks: WriteMarks;
   readonly accelerator: "kvm" | "tcg";
   /** When its vCPUs were started, wall clock. */
   startedAtMs = Date.now();
@@ -57,6 +64,7 @@ export class RunningVm implements AsyncDisposable {
     this.pager = parts.pager;
     this.parent = parts.parent;
     this.tracking = parts.tracking;
+    this.marks = new WriteMarks(parts.marksComplete ?? true);
     this.accelerator = parts.accelerator;
     this.#agentSocket = parts.agentSocket;
     this.vmm.process.exited.then(() => this.ended = true);
@@ -83,6 +91,7 @@ export class RunningVm implements AsyncDisposable {
       pager: this.pager?.record ?? null,
       parent_id: this.parent?.manifest.snapshot_id ?? null,
       tracking: this.tracking,
+      marks_complete: this.marks.completeInKernel,
     };
   }
 

@@ -1,6 +1,7 @@
 import { type Descriptor, openUserfaultfdDevice, socketPair } from "@torpor/ffi";
 import { newId } from "@torpor/ids";
 import { GuestMemory } from "../memory/guest_memory.ts";
+import type { TrackingMethod } from "../memory/tracking/method.ts";
 import { createEmptyDisk } from "../storage/disk.ts";
 import { removeIfPresent } from "../storage/durable_file.ts";
 import type { Layout, SandboxPaths } from "../storage/layout.ts";
@@ -20,7 +21,7 @@ export interface VmShape {
 export interface SpareHost {
   layout: Layout;
   driver: VmmDriver;
-  tracking: boolean;
+  tracking: TrackingMethod;
 }
 
 /** A VMM that has started and waits for a device state; no sandbox owns it yet. Disposing it kills it. */
@@ -57,7 +58,7 @@ export class SpareVm implements AsyncDisposable {
     using vmmEnd = vmmSocket;
     using device = openUserfaultfdDevice();
     const config = { sandboxId: id, paths, memoryFd: memory.fd, ...shape };
-    const link = { userfaultfdDeviceFd: device.fd, socketFd: vmmEnd.fd, tracking };
+    const link = { userfaultfdDeviceFd: device.fd, socketFd: vmmEnd.fd, tracking: tracking === "pagemap_scan" };
     const vmm = resources.use(await driver.restore(config, link, signal));
     return new SpareVm({ vmm, memory, pagerSocket, paths }, resources.move());
   }

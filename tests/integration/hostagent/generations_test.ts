@@ -29,7 +29,7 @@ Deno.test("three generations keep memory, processes, open files and disk", async
 });
 
 Deno.test("so they do on a kernel that cannot track written pages", async (t) => {
-  await using host = await startTestHostAgent({ overrides: { tracking: false } });
+  await using host = await startTestHostAgent({ overrides: { tracking: "compare" } });
   await keepsEverything(t, host);
 });
 

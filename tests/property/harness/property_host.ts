@@ -105,7 +105,7 @@ export class PropertyHost implements AsyncDisposable {
     };
     this.#agent = await startHostAgent(config, {
       driver: this.driver,
-      tracking: this.#options.tracking,
+      tracking: this.#options.tracking ? "pagemap_scan" : "compare",
       onStep: async (step, sandboxId) => {
         await this.#options.sabotage?.(this, step, sandboxId);
         if (step === this.failAt) throw new Deno.errors.PermissionDenied(`injected at ${step}`);
