@@ -47,6 +47,16 @@ const symbols = {
     nonblocking: true,
   },
   torpor_export_memory: { parameters: ["i32", "u64", "buffer", "i32", "buffer"], result: "i32", nonblocking: true },
+  torpor_export_process: {
+    parameters: ["i32", "u64", "u64", "buffer", "i32", "buffer"],
+    result: "i32",
+    nonblocking: true,
+  },
+  torpor_private_pages: {
+    parameters: ["i32", "u64", "u64", "i32", "buffer", "buffer"],
+    result: "i32",
+    nonblocking: true,
+  },
   torpor_precopy_start: { parameters: ["i32", "u64", "u64", "i32"], result: "pointer", nonblocking: true },
   torpor_precopy_round: { parameters: ["pointer", "buffer", "i32"], result: "i64", nonblocking: true },
   torpor_precopy_finish: { parameters: ["pointer", "i32", "buffer"], result: "i32", nonblocking: true },
@@ -72,12 +82,14 @@ type Library = Deno.DynamicLibrary<typeof symbols>;
 const ABI_VERSION = 1;
 let library: Library | undefined;
 
-/** The three files that `make` builds, in one directory. */
+/** The four files that `make` builds, in one directory. */
 export interface NativeFiles {
   /** libtorpor.so, for {@linkcode openLibrary}. */
   readonly library: string;
   /** torpor-pager, to be spawned. */
   readonly pager: string;
+  /** torpor-base-pager, to be spawned. */
+  readonly basePager: string;
   /** torpor-shim.so, for LD_PRELOAD of QEMU. */
   readonly shim: string;
 }
@@ -87,6 +99,7 @@ export function nativeFiles(directory: string = defaultDirectory()): NativeFiles
   return {
     library: `${directory}/libtorpor.so`,
     pager: `${directory}/torpor-pager`,
+    basePager: `${directory}/torpor-base-pager`,
     shim: `${directory}/torpor-shim.so`,
   };
 }

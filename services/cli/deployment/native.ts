@@ -6,7 +6,7 @@ import { exists, removeIfThere } from "./files.ts";
 import { hashTree } from "./hash_tree.ts";
 import { REPOSITORY } from "./repository.ts";
 
-const PRODUCTS = ["libtorpor.so", "torpor-pager", "torpor-shim.so"];
+const PRODUCTS = ["libtorpor.so", "torpor-pager", "torpor-base-pager", "torpor-shim.so"];
 
 /** The directory of the native code that was built from the present sources; it may not exist yet. */
 export async function nativeDirectory(paths: HomePaths): Promise<string> {

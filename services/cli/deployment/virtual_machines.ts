@@ -1,7 +1,7 @@
 import type { HomePaths } from "@torpor/config";
 import { listProcesses, type ProcessInfo } from "../process/process_table.ts";
 
-const PROGRAMS = /^(qemu-system-.*|torpor-pager)$/;
+const PROGRAMS = /^(qemu-system-.*|torpor-(base-)?pager)$/;
 
 /** The VMs and pagers of a data directory: their command lines name files below it. */
 export function virtualMachines(paths: HomePaths): { name: string; process: ProcessInfo }[] {
