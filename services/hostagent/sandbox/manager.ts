@@ -334,8 +334,10 @@ export class SandboxManager implements SandboxAccess, AsyncDisposable {
   async #fail(sandbox: Sandbox, operation: OperationRecord, thrown: unknown): Promise<void> {
     const error = asTorporError(thrown);
     Object.assign(operation, { state: "failed", error_code: error.code, error_message: error.message });
-    if (sandbox.vm?.ended) await settleLostVm(this.#context, sandbox);
-    else if (!sandbox.record.reason || sandbox.record.state === "running") sandbox.record.reason = error.code;
+    if (sandbox.vm?.ended) return await settleLostVm(this.#context, sandbox);
+    // That no snapshot could be made of it says nothing about the sandbox itself.
+    if (operation.kind === "snapshot" || operation.kind === "snapshot_and_destroy") return;
+    if (!sandbox.record.reason || sandbox.record.state === "running") sandbox.record.reason = error.code;
   }
 
   /** The operation itself is over, and its outcome is in memory: a full disk must not turn a success into a failure. */

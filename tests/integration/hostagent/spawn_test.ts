@@ -83,6 +83,14 @@ Deno.test("two sandboxes spawned from a paused one's snapshot", async (t) => {
     const again = await host.client.createSnapshot({ sandboxId: source, snapshotId, keepSandbox: true });
     assertEquals(again.snapshot, made.snapshot);
   });
+  await t.step("a snapshot that cannot be made leaves the sandbox as it was", async () => {
+    const other = await host.create();
+    const made = await codeOf(host.client.createSnapshot({ sandboxId: other, snapshotId, keepSandbox: true }));
+    assertEquals(made, "already_exists");
+    const { sandbox } = await host.client.getSandbox({ sandboxId: other });
+    assertEquals([sandbox?.status, sandbox?.reason], ["running", ""]);
+    await host.client.destroySandbox({ sandboxId: other });
+  });
   await twoOfOne(t, host, source, snapshotId, checksum);
 });
 
