@@ -1,0 +1,140 @@
+/** Snapshots, spawns and forks with the real services and real virtual machines, as a client sees them. */
+import { assert, assertEquals, assertNotEquals } from "@std/assert";
+import { ReconcilerService } from "@torpor/proto/reconciler";
+import { formatAddress, openAddressFetch, openClient } from "@torpor/rpc";
+import { startTestHostAgent } from "@torpor/testing/hostagent";
+import { openTestDatabase } from "@torpor/testing/postgres";
+import { createApiKey } from "../../../services/api/keys/ensure_api_key.ts";
+import { startApi } from "../../../services/api/start.ts";
+import { startReconciler } from "../../../services/reconciler/start.ts";
+import { DEFAULT_POLICY, startScheduler } from "../../../services/scheduler/start.ts";
+import type { Json } from "./harness.ts";
+
+/** The one that startTestHostAgent's agents have. */
+const TOKEN = "test-internal-token";
+
+/** Everything that `torpor up` starts, in this process. */
+async function startAll() {
+  await using stack = new AsyncDisposableStack();
+  const directory = await Deno.makeTempDir({ prefix: "all-" });
+  stack.defer(() => Deno.remove(directory, { recursive: true }));
+  const { database, url: databaseUrl } = stack.use(await openTestDatabase());
+  const socket = (name: string) => ({ transport: "unix", path: `${directory}/${name}.sock` }) as const;
+  const common = { token: TOKEN, databaseUrl };
+  const listen = socket("scheduler");
+  stack.use(await startScheduler({ ...common, listen, heartbeatIntervalMs: 1000, policy: DEFAULT_POLICY }));
+  const schedulerUrl = formatAddress(listen);
+  const host = stack.use(await startTestHostAgent({ schedulerUrl }));
+  const pace = { intervalMs: 600_000, graceMs: 0, hostGraceMs: 60_000, unknownGraceMs: 0 };
+  const reconcilerService = stack.use(
+    await startReconciler({ ...common, ...pace, listen: socket("reconciler"), schedulerUrl }),
+  );
+  const reconciler = stack.use(
+    openClient(ReconcilerService, { address: reconcilerService.address, token: TOKEN, timeoutMs: 60_000 }),
+  );
+  const api = stack.use(
+    await startApi({
+      ...common,
+      listen: { transport: "tcp", hostname: "127.0.0.1", port: 0 },
+      schedulerUrl,
+      reconcilerUrl: formatAddress(reconcilerService.address),
+      traceRetention: 10,
+    }),
+  );
+  const { key } = await createApiKey(database, { name: "test" });
+  const http = stack.use(openAddressFetch(api.address));
+  const resources = stack.move();
+  return {
+    host,
+    /** A REST call that must succeed. */
+    async call(method: string, path: string, json?: unknown): Promise<Json> {
+      const headers = { authorization: `Bearer ${key}`, ...(json ? { "content-type": "application/json" } : {}) };
+      const body = json === undefined ? undefined : JSON.stringify(json);
+      const response = await http.fetch(`${http.baseUrl}${path}`, { method, headers, body });
+      const text = await response.text();
+      assert(response.ok, `${method} ${path}: ${response.status} ${text}`);
+      return text === "" ? undefined : JSON.parse(text);
+    },
+    async repairs(): Promise<string[]> {
+      return (await reconciler.reconcile({})).repairs.map((one) => `${one.kind} ${one.reason}`);
+    },
+    [Symbol.asyncDispose]: () => resources.disposeAsync(),
+  };
+}
+
+Deno.test("snapshots and forks through all services, with real virtual machines", async (t) => {
+  await using all = await startAll();
+  const { call, host } = all;
+  const run = (id: string, command: string) => host.run(id, command);
+  const source = (await call("POST", "/v1/sandboxes", { memory_mb: 160, disk_size_mb: 256 })).sandbox_id;
+  await run(source, "head -c 5000000 /dev/urandom > /dev/shm/data; echo one > /root/mark; sync");
+  const checksum = await run(source, "md5sum /dev/shm/data");
+
+  await t.step("a named snapshot of a running sandbox, which goes on", async () => {
+    const taken = await call("POST", "/v1/snapshots", { sandbox_id: source, name: "prepared" });
+    assertEquals([taken.state, taken.memory_mb], ["ready", 160]);
+    assert(taken.sizes.stopped_us > 0 && taken.sizes.size_bytes > 5_000_000, JSON.stringify(taken.sizes));
+    assertEquals((await call("GET", `/v1/sandboxes/${source}`)).state, "running");
+    assertEquals(await run(source, "md5sum /dev/shm/data"), checksum);
+    const contents = await call("GET", "/v1/snapshots/prepared/contents");
+    const live = contents.memory.sources.reduce((sum: number, one: Json) => sum + one.live_bytes, 0);
+    assert(live > 5_000_000 && contents.memory.size_bytes === 160 * 2 ** 20, JSON.stringify(contents.memory));
+    assert(!JSON.stringify(contents).includes(host.layout.home), "no path of the host");
+  });
+
+  let spawned = "";
+  await t.step("a sandbox spawned from it has the same bytes, and another identity", async () => {
+    await run(source, "echo two > /root/mark; sync");
+    const sandbox = await call("POST", "/v1/sandboxes", { snapshot: "prepared", metadata: { from: "prepared" } });
+    spawned = sandbox.sandbox_id;
+    assertEquals([sandbox.state, sandbox.memory_mb, sandbox.disk_size_mb], ["running", 160, 256]);
+    assertEquals(await run(spawned, "md5sum /dev/shm/data"), checksum);
+    assertEquals([await run(spawned, "cat /root/mark"), await run(source, "cat /root/mark")], ["one", "two"]);
+    assertNotEquals(await run(spawned, "hostname"), await run(source, "hostname"));
+  });
+
+  await t.step("the snapshot is deleted; what was spawned pauses and resumes without it", async () => {
+    await call("DELETE", "/v1/snapshots/prepared");
+    assertEquals((await host.client.listSnapshots({})).snapshots, []);
+    const paused = await call("POST", `/v1/sandboxes/${spawned}/pause`, { reclaim: { sync_ms: 5000 } });
+    assertEquals([paused.state, paused.snapshot.generation], ["paused", 1]);
+    assert(
+      paused.hooks.some((hook: Json) => hook.step === "sync" && hook.outcome === "ok"),
+      JSON.stringify(paused.hooks),
+    );
+    assertEquals((await call("GET", `/v1/sandboxes/${spawned}/snapshot`)).generations[0].committed, true);
+    await call("POST", `/v1/sandboxes/${spawned}/resume`);
+    assertEquals(await run(spawned, "md5sum /dev/shm/data"), checksum);
+  });
+
+  await t.step(
+    "a fork of a running sandbox: all have its bytes, nobody sees another's, nothing else is left",
+    async () => {
+      const { children, stopped_us } = await call("POST", `/v1/sandboxes/${source}/fork`, { count: 2 });
+      const ids: string[] = children.map((child: Json) => child.sandbox_id);
+      assert(stopped_us > 0);
+      await Promise.all(ids.map((id) => run(id, `echo ${id} > /root/mark`)));
+      for (const id of ids) assertEquals(await run(id, "cat /root/mark; md5sum /dev/shm/data"), `${id}\n${checksum}`);
+      assertEquals(await run(source, "cat /root/mark"), "two");
+      assertEquals((await host.client.listSnapshots({})).snapshots, []);
+      for (const id of ids) await call("DELETE", `/v1/sandboxes/${id}`);
+    },
+  );
+
+  await t.step("a checkpoint of a paused sandbox leaves it paused, and is spawned from", async () => {
+    await call("POST", `/v1/sandboxes/${source}/pause`);
+    const checkpoint = await call("POST", `/v1/sandboxes/${source}/checkpoint`);
+    assertEquals([checkpoint.kind, checkpoint.sizes.stopped_us], ["checkpoint", 0]);
+    assertEquals((await call("GET", `/v1/sandboxes/${source}`)).state, "paused");
+    const child = (await call("POST", "/v1/sandboxes", { snapshot: checkpoint.name })).sandbox_id;
+    assertEquals(await run(child, "cat /root/mark; md5sum /dev/shm/data"), `two\n${checksum}`);
+    for (const id of [child, source, spawned]) await call("DELETE", `/v1/sandboxes/${id}`);
+    await call("DELETE", `/v1/snapshots/${checkpoint.name}`);
+  });
+
+  await t.step("the reconciler finds nothing to do, and the host keeps nothing", async () => {
+    assertEquals(await all.repairs(), []);
+    assertEquals((await host.client.listSandboxes({})).sandboxes, []);
+    assertEquals([...Deno.readDirSync(host.layout.snapshots)].map(({ name }) => name), []);
+  });
+});
