@@ -22,6 +22,11 @@ export const PACKAGES: readonly Package[] = [
   { name: "lz4", use: "unpacks the guest kernel" },
 ];
 
+/** What the tests need besides. */
+export const TEST_PACKAGES: readonly Package[] = [
+  { name: "stress-ng", use: "verifies the memory of a guest in a test" },
+];
+
 /** The packages of {@linkcode PACKAGES} that are not installed. */
 export async function missingPackages(packages: readonly Package[] = PACKAGES): Promise<Package[]> {
   const installed = new Set<string>();

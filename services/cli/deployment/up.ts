@@ -6,7 +6,7 @@ import { runTool } from "../tool/run_tool.ts";
 import { type Deployment, deploymentPaths, prepareDeployment } from "./deployment.ts";
 import { buildImages } from "./images.ts";
 import { buildNative } from "./native.ts";
-import { installPackages, missingPackages, PACKAGES } from "./packages.ts";
+import { installPackages, missingPackages, type Package, PACKAGES } from "./packages.ts";
 import { startCluster } from "./postgres.ts";
 import { REPOSITORY } from "./repository.ts";
 import { findServices, startService, waitUntilReady } from "./service_process.ts";
@@ -50,8 +50,8 @@ export async function bringUp(progress: Progress, options: UpOptions = {}): Prom
 }
 
 /** Installs the Debian packages that are missing, after saying which. */
-export async function providePackages(progress: Progress): Promise<void> {
-  const missing = await missingPackages(PACKAGES);
+export async function providePackages(progress: Progress, besides: readonly Package[] = []): Promise<void> {
+  const missing = await missingPackages([...PACKAGES, ...besides]);
   if (missing.length === 0) return;
   requireRoot();
   for (const { name, use } of missing) progress.note(`missing Debian package ${name}: ${use}`);

@@ -3,6 +3,7 @@ import type { HomePaths } from "@torpor/config";
 import { buildImages } from "../deployment/images.ts";
 import { removeIfThere } from "../deployment/files.ts";
 import { buildNative } from "../deployment/native.ts";
+import { TEST_PACKAGES } from "../deployment/packages.ts";
 import { providePackages } from "../deployment/up.ts";
 import { formatMs } from "../terminal/format.ts";
 import type { Progress } from "../terminal/progress.ts";
@@ -26,7 +27,7 @@ export async function runSuites(
   filters: readonly string[],
   progress: Progress,
 ): Promise<SuiteResult[]> {
-  await providePackages(progress);
+  await providePackages(progress, TEST_PACKAGES);
   const native = await progress.step("native code", (report) => buildNative(paths, report));
   await progress.step("guest images", (report) => buildImages(paths, report));
   const suites = await chooseSuites(filters);
