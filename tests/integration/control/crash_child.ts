@@ -15,4 +15,6 @@ const lifecycle = new Lifecycle({
 if (verb === "create") await lifecycle.createSandbox(TEAM, SPEC);
 if (verb === "pause") await lifecycle.pauseSandbox(TEAM, id);
 if (verb === "resume") await lifecycle.resumeSandbox(TEAM, id);
+if (verb === "snapshot") await (await lifecycle.startSnapshot(TEAM, { sandboxId: id, name: "s" })).done;
+if (verb === "fork") await lifecycle.forkSandbox(TEAM, id, { count: 2 });
 if (verb === "delete") await lifecycle.deleteSandbox(TEAM, id);

@@ -183,6 +183,8 @@ for (
     ["pause", "pauseSandbox", "pausing"],
     ["resume", "resumeSandbox", "resuming"],
     ["delete", "destroySandbox", "deleting"],
+    ["snapshot", "createSnapshot", "snapshotting"],
+    ["fork", "createSnapshot", "snapshotting"],
   ] as const satisfies [string, FakeMethod, string][]
 ) {
   Deno.test(`SIGKILL during ${verb}: one pass later the database and the host agree`, async () => {
@@ -191,21 +193,7 @@ for (
     const existing = verb === "create" ? undefined : await plane.create();
     if (verb === "resume") await plane.lifecycle.pauseSandbox(TEAM, existing!.id);
     const gate = plane.host.hold(method);
-    const child = new Deno.Command(Deno.execPath(), {
-      args: [
-        "run",
-        "-A",
-        new URL("./crash_child.ts", import.meta.url).pathname,
-        plane.test.url,
-        plane.schedulerUrl,
-        TOKEN,
-        verb,
-        existing?.id ?? newOperationId(),
-      ],
-      stdin: "null",
-      stdout: "null",
-      stderr: "null",
-    }).spawn();
+    const child = startChild(plane, verb, existing?.id ?? newOperationId());
     await gate.reached;
     child.kill("SIGKILL");
     await child.status;
@@ -213,11 +201,43 @@ for (
     assertEquals(row!.state, stuck);
     gate.release();
     const repairs = await passUntilSettled(reconciler);
-    assert(/^(operation_finished|delete_repeated) /.test(repairs[0]!), repairs.join());
+    // The checkpoint of a fork is given up with it: its operation ends as a conflict.
+    const settled = verb === "fork" ? /^fork_rolled_back / : /^(operation_finished|delete_repeated) /;
+    assert(repairs.some((repair) => settled.test(repair)), repairs.join());
     const after = (await listSandboxes(plane.database.sql, TEAM)).sandboxes[0];
     assertEquals(after?.state, plane.host.sandboxes.get(row!.id)?.status);
+    assertEquals(plane.host.kept.size, verb === "snapshot" ? 1 : 0);
     assertEquals(await reconciler.pass(), []);
   });
+}
+
+Deno.test("SIGKILL while the children of a fork are made: one pass later none is left", async () => {
+  await using plane = await ControlPlane.start();
+  await using reconciler = await plane.startReconciler();
+  const { id } = await plane.create();
+  const [first, second] = [plane.host.hold("createSandbox"), plane.host.hold("createSandbox", { code: "no_space" })];
+  const child = startChild(plane, "fork", id);
+  await Promise.all([first.reached, second.reached]);
+  child.kill("SIGKILL");
+  await child.status;
+  first.release();
+  second.release();
+  // The host may still be at work on a child in the first of them.
+  const repairs: string[] = [];
+  for (let pass = 0; pass < 100 && !repairs.includes("fork_rolled_back >"); pass++) {
+    repairs.push(...await passUntilSettled(reconciler));
+  }
+  assert(repairs.includes("fork_rolled_back >"), repairs.join());
+  assertEquals((await listSandboxes(plane.database.sql, TEAM)).sandboxes.map((row) => row.id), [id]);
+  assertEquals([plane.host.sandboxes.size, plane.host.kept.size], [1, 0]);
+  assertEquals(await plane.reserved(), { vcpus: 1, memoryMb: 256n, diskMb: 64n });
+  assertEquals(await reconciler.pass(), []);
+});
+
+function startChild(plane: ControlPlane, verb: string, id: string): Deno.ChildProcess {
+  const program = new URL("./crash_child.ts", import.meta.url).pathname;
+  const args = ["run", "-A", program, plane.test.url, plane.schedulerUrl, TOKEN, verb, id];
+  return new Deno.Command(Deno.execPath(), { args, stdin: "null", stdout: "null", stderr: "null" }).spawn();
 }
 
 /** The killed process's connection ends in the server a moment after it died: its lock is gone then, not before. */
