@@ -36,8 +36,11 @@ async function build(): Promise<void> {
   if (!success) throw new Error(new TextDecoder().decode(stderr));
 }
 
-/** Starts an agent and greets it. Needs root. */
-export async function startNativeAgent(): Promise<NativeAgent> {
+/**
+ * Starts an agent and greets it. Needs root.
+ * @param env what tests/native_platform.c reads.
+ */
+export async function startNativeAgent(env: Record<string, string> = {}): Promise<NativeAgent> {
   await (built ??= build());
   const directory = await Deno.makeTempDir({ prefix: "torpor-agent-" });
   await Deno.chmod(directory, 0o755);
@@ -52,6 +55,7 @@ export async function startNativeAgent(): Promise<NativeAgent> {
   const listener = Deno.listen({ transport: "unix", path: join(directory, "agent.sock") });
   const process = new Deno.Command("unshare", {
     args: ["-m", "sh", "-euc", LAUNCH, "sh", directory, join(BUILD_DIRECTORY, "torpor-agent-test")],
+    env,
     stdin: "null",
     stdout: "null",
     stderr: "inherit",
