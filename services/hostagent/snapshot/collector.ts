@@ -1,20 +1,17 @@
 import { log, withSpan } from "@torpor/telemetry";
 import { hasReflinks } from "../host/capabilities.ts";
 import type { Semaphore } from "../sandbox/semaphore.ts";
-import type { Layout } from "../storage/layout.ts";
 import { type CollectedData, collectUnreferenced } from "./collect.ts";
 import { compact, findCompactions } from "./compact.ts";
 import { COMPACTION_LIMITS, type CompactionGroup, type CompactionLimits } from "./compaction_choice.ts";
 import { findDiskPairs, storeAsDifference } from "./disk_difference.ts";
-import type { SnapshotReferences } from "./references.ts";
+import type { SnapshotStore } from "./rewrite.ts";
 
 /** After a change: long enough that a resume right after a pause finds its snapshot at rest. */
 const DELAY_MS = 30_000;
 
 /** What a collector works with. */
-export interface CollectorOptions {
-  layout: Layout;
-  references: SnapshotReferences;
+export interface CollectorOptions extends SnapshotStore {
   /** Limits what copies much at once. */
   copySlots: Semaphore;
   /** Between two collections in the background; 0: only when asked. */

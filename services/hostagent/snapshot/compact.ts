@@ -78,7 +78,7 @@ async function storedBytes(layout: Layout, kind: ExtentKind, sources: Set<string
 export async function compact(store: SnapshotStore, group: CompactionGroup, signal?: AbortSignal): Promise<string[]> {
   const target = newId();
   const plan = planCompaction(group.readers.map(({ table }) => table), group.victims, target);
-  await writeTarget(store.layout, group, target, plan.ranges, plan.bytes);
+  await writeTarget(store, group, target, plan.ranges, plan.bytes);
   let allRewritten = true;
   for (const [index, { snapshot }] of group.readers.entries()) {
     signal?.throwIfAborted();
@@ -103,7 +103,7 @@ function change(kind: ExtentKind, table: ExtentTable, keepOwnData: boolean): Rew
 
 /** The new file is whole and named before any table refers to it. */
 async function writeTarget(
-  layout: Layout,
+  { layout, onStep }: SnapshotStore,
   group: CompactionGroup,
   target: string,
   ranges: LiveRange[],
@@ -112,6 +112,7 @@ async function writeTarget(
   const staged = layout.staged(target);
   await Deno.mkdir(staged.directory, { recursive: true, mode: 0o700 });
   try {
+    onStep?.("compact.copy");
     const path = group.kind === "memory" ? staged.memoryData : staged.diskData;
     const crc = await copyLive(layout, group.kind, [...group.victims], ranges, { path, bytes });
     const { sandbox_id } = group.readers[0]!.snapshot.manifest;
@@ -120,6 +121,7 @@ async function writeTarget(
     origin[group.kind === "memory" ? "memory_data" : "disk_data"] = { bytes, crc32c: crc };
     await writeAndSync(staged.origin, new TextEncoder().encode(formatOrigin(origin)));
     await syncPath(staged.directory);
+    onStep?.("compact.commit");
     await Deno.rename(staged.directory, layout.snapshot(target).directory);
     await syncPath(layout.snapshots);
   } catch (error) {

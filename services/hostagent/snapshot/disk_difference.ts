@@ -34,7 +34,8 @@ export async function findDiskPairs({ layout, references }: SnapshotStore): Prom
     const { nlink } = await Deno.stat(layout.snapshot(snapshot_id).disk);
     if (nlink === 1) pairs.push({ snapshot, base });
   }
-  return pairs;
+  // Ancestors first: a descendant's table then names the sources that they have from now on.
+  return pairs.sort((one, other) => one.snapshot.manifest.generation - other.snapshot.manifest.generation);
 }
 
 function baseOf({ manifest }: FoundSnapshot, roots: ReadonlyMap<string, FoundSnapshot>): FoundSnapshot | undefined {
@@ -59,6 +60,8 @@ function baseOf({ manifest }: FoundSnapshot, roots: ReadonlyMap<string, FoundSna
 export async function storeAsDifference(store: SnapshotStore, { snapshot, base }: DiskPair): Promise<number> {
   const { layout, references } = store;
   const { snapshot_id, generation, files } = snapshot.manifest;
+  // The pairs before this one may have made it a base.
+  if (references.current().disks.has(snapshot_id)) return 0;
   using _base = references.pin(base);
   const path = `${layout.staging}/${snapshot_id}.disk`;
   await Deno.mkdir(layout.staging, { recursive: true, mode: 0o700 });
@@ -70,6 +73,7 @@ export async function storeAsDifference(store: SnapshotStore, { snapshot, base }
     const saved = files.disk.allocated_bytes - bytes - encodeHeader(table).length;
     if (saved < MIN_SAVED_BYTES || saved < files.disk.allocated_bytes / 2) return 0;
     await syncPath(path);
+    store.onStep?.("difference.rewrite");
     const how = { difference: { table, data: { bytes, crc32c }, path } };
     return await rewriteSnapshot(store, snapshot, how) ? saved : 0;
   } finally {

@@ -20,6 +20,8 @@ export interface Rewriting {
 export interface SnapshotStore {
   layout: Layout;
   references: SnapshotReferences;
+  /** Called at the begin of each step; what it throws fails the step. Tests use it. */
+  onStep?: (step: string) => void;
 }
 
 /**
@@ -36,14 +38,20 @@ export async function rewriteSnapshot(store: SnapshotStore, old: FoundSnapshot, 
   await removeIfPresent(staged.directory);
   await Deno.mkdir(staged.directory, { recursive: true, mode: 0o700 });
   try {
+    store.onStep?.("rewrite.write");
     const rewritten = await writeAnew(layout.snapshot(id), staged, old, how);
     await syncPath(staged.directory);
+    store.onStep?.("rewrite.exchange");
     // From here to the end of the exchange nothing else runs: nobody reads the manifest of one and the table of the other.
     if (references.inUse(id) || !isRoot(references, old)) return false;
+    // Another disk may have become a difference to this one meanwhile: that reads the whole disk.
+    if (how.difference && references.current().disks.has(id)) return false;
     exchange(staged.directory, layout.snapshot(id).directory);
     references.replace(rewritten);
+    store.onStep?.("rewrite.sync");
     await syncPath(layout.snapshots);
     await syncPath(layout.staging);
+    store.onStep?.("rewrite.discard");
     return true;
   } finally {
     await removeIfPresent(staged.directory);
