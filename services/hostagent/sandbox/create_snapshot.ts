@@ -1,6 +1,8 @@
 import { TorporError } from "@torpor/errors";
 import type { Manifest } from "@torpor/snapshot";
+import { log } from "@torpor/telemetry";
 import { verifySnapshot } from "../snapshot/committed.ts";
+import { releaseSnapshots } from "../snapshot/release.ts";
 import { StagedSnapshot } from "../snapshot/staging.ts";
 import type { FoundSnapshot } from "../snapshot/sweep.ts";
 import { checkpointVm } from "./checkpoint_vm.ts";
@@ -23,8 +25,7 @@ export interface MadeSnapshot {
 
 /**
  * Keeps a snapshot of a sandbox, which goes on as it was: a running one stops only for a moment, a paused one shares its
- * newest generation. The same id again gives
- * the snapshot that there is. Lock held by the caller.
+ * newest generation. The same id again gives the snapshot that there is. Lock held by the caller.
  * @throws TorporError `already_exists` when the id is that of another snapshot, `conflict`, `snapshot_failed`, `no_space`,
  *   `snapshot_corrupt`, `snapshot_missing`, and what the VMM reports (the VM runs on).
  */
@@ -37,15 +38,30 @@ export async function createSnapshot(
   const made = findMade(context, sandbox.id, spec.snapshotId);
   if (made) return made;
   using _reserved = await context.kept.reserve(spec.snapshotId);
+  const before = sandbox.snapshots;
+  let result: MadeSnapshot;
   try {
     const { vm, record } = sandbox;
-    const result = vm
+    result = vm
       ? await checkpointVm(context, record, vm, { ...spec, save: () => sandbox.save(context.layout) }, signal)
       : { snapshot: await keepNewest(context, sandbox, spec), stoppedUs: 0 };
     context.kept.add(result.snapshot);
-    return result;
   } catch (thrown) {
     throw hostError(thrown, "snapshot_failed", "the snapshot could not be made");
+  }
+  await releaseFormer(context, sandbox, before);
+  return result;
+}
+
+/** A checkpoint has become what the VM's memory is a difference to; what was that before may have been deleted. */
+async function releaseFormer(context: HostContext, sandbox: Sandbox, before: FoundSnapshot[]): Promise<void> {
+  if (!sandbox.vm) return;
+  try {
+    // A restarted agent must not look for the former one.
+    await sandbox.save(context.layout);
+    await releaseSnapshots(context.layout, context.references, before);
+  } catch (error) {
+    log("warn", "snapshots_not_released", { sandbox_id: sandbox.id }, error);
   }
 }
 

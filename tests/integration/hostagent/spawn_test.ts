@@ -207,8 +207,16 @@ Deno.test("a snapshot that is deleted while a sandbox is spawned from it stays a
   const spawned = await spawn(host, first);
   assertEquals(await host.run(spawned, "cat /dev/shm/mark"), "kept");
 
-  const second = await make(spawned);
+  const directory = host.layout.snapshot(first).directory;
+  assert(namesIn(directory).includes("state"));
+  // From now on the sandbox is a difference to the checkpoint.
+  const checkpoint = newId();
+  await client.createSnapshot({ sandboxId: spawned, snapshotId: checkpoint, keepSandbox: true });
   assertEquals(namesIn(host.layout.snapshots).includes(first), false);
+  await client.deleteSnapshot({ snapshotId: checkpoint });
+  assert(namesIn(host.layout.snapshot(checkpoint).directory).includes("state"));
+
+  const second = await make(spawned);
   atStep = async () => {
     await client.deleteSnapshot({ snapshotId: second });
     throw new Error("as the test wants");
