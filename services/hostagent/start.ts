@@ -21,12 +21,12 @@ import { SandboxManager } from "./sandbox/manager.ts";
 import { recoverSandboxes } from "./sandbox/recover.ts";
 import { Semaphore } from "./sandbox/semaphore.ts";
 import { Collector } from "./snapshot/collector.ts";
+import type { CompactionLimits } from "./snapshot/compaction_choice.ts";
 import { KeptSnapshots } from "./snapshot/kept.ts";
 import { SnapshotReferences } from "./snapshot/references.ts";
 import { SparePool } from "./spare/spare_pool.ts";
 import { Images } from "./storage/images.ts";
 import { Layout } from "./storage/layout.ts";
-import type { VmmDriver } from "./vmm/driver.ts";
 import { detectQemu } from "./vmm/qemu/detect.ts";
 
 const AGENT_VERSION = "0.1.0";
@@ -43,7 +43,9 @@ export interface RunningHostAgent extends AsyncDisposable {
 }
 
 /** What tests change of a host. */
-export type HostOverrides = Partial<Pick<HostContext, "onStep" | "tracking" | "driver" | "prefetch" | "reclaim">>;
+export type HostOverrides =
+  & Partial<Pick<HostContext, "onStep" | "tracking" | "driver" | "prefetch" | "reclaim">>
+  & { compactionLimits?: CompactionLimits };
 
 /**
  * Starts a host agent: takes over what an earlier one left, then serves, then registers.
@@ -53,7 +55,7 @@ export async function startHostAgent(
   config: HostAgentConfig,
   overrides: HostOverrides = {},
 ): Promise<RunningHostAgent> {
-  const host = { ...await openHost(config, overrides.driver), ...overrides };
+  const host = { ...await openHost(config, overrides), ...overrides };
   const context: HostContext = { ...host, spares: config.spareVmm ? new SparePool(host) : undefined };
   const hostId = await hostIdentity(context.layout);
   const { sandboxes, orphans } = await recoverSandboxes(context);
@@ -102,13 +104,13 @@ export async function startHostAgent(
 
 async function openHost(
   config: HostAgentConfig,
-  given: VmmDriver | undefined,
+  overrides: HostOverrides,
 ): Promise<HostContext & { collector: Collector }> {
   openLibrary(nativeFiles(config.nativeDirectory).library);
   const layout = new Layout(config.home, config.cache);
   await Deno.mkdir(layout.home, { recursive: true, mode: 0o700 });
   const images = new Images(layout.cache, layout.images);
-  const driver = given ?? await detectQemu(layout, images, config.nativeDirectory, config.accelerator);
+  const driver = overrides.driver ?? await detectQemu(layout, images, config.nativeDirectory, config.accelerator);
   const tracking = chooseTracking(config.dirtyTracking ?? "auto");
   log("info", "host_ready", { ...driver.identity, tracking });
   const references = new SnapshotReferences();
@@ -122,7 +124,13 @@ async function openHost(
     nativeDirectory: config.nativeDirectory,
     tracking,
     copySlots,
-    collector: new Collector({ layout, references, copySlots, intervalMs: config.collectIntervalMs ?? 0 }),
+    collector: new Collector({
+      layout,
+      references,
+      copySlots,
+      intervalMs: config.collectIntervalMs ?? 0,
+      limits: overrides.compactionLimits,
+    }),
     prefetch: config.prefetch,
     reclaim: config.reclaim ?? NO_RECLAIM,
   };

@@ -11,6 +11,7 @@ import {
   parseManifest,
   ZERO_SOURCE,
 } from "@torpor/snapshot";
+import type { TrackingMethod } from "../../services/hostagent/memory/tracking/method.ts";
 import { compile } from "./harness/build.ts";
 import type { PropertyHost, Sabotage } from "./harness/property_host.ts";
 import { runChains } from "./harness/run_chains.ts";
@@ -21,9 +22,9 @@ const REMOVED_OFFSET_AT = 40;
 const CHAINS = 12;
 const FIRST_SEED = 1;
 
-const damages: Record<string, { tracking?: boolean; sabotage: Sabotage }> = {
+const damages: Record<string, { tracking?: TrackingMethod; sabotage: Sabotage }> = {
   "written pages that a scan before the pause has taken": {
-    tracking: true,
+    tracking: "pagemap_scan",
     async sabotage(host, step, sandboxId) {
       const { vmm, pager, memory } = host.manager.get(sandboxId).vm ?? {};
       if (step !== "pause.dirty_scan" || !pager) return;

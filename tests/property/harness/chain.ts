@@ -27,11 +27,12 @@ const MAX_SNAPSHOTS = 3;
 const PAUSE_STEPS = ["stop", "device_state", "dirty_scan", "export_memory", "disk", "commit"] as const;
 const CHECKPOINT_STEPS = [
   "copy_disk",
+  "copy_memory",
   "stop",
   "disk",
   "device_state",
-  "dirty_scan",
-  "export_memory",
+  "last_round",
+  "go_on",
   "commit",
 ] as const;
 
@@ -72,6 +73,7 @@ export class Chain {
       spawn: [room ? this.#snapshots.length * 3 : 0, () => this.#spawn(random.pick(this.#snapshots))],
       forget: [this.#snapshots.length, () => this.#forget(random.pick(this.#snapshots))],
       destroy: [this.#sandboxes.length > 1 ? 2 : 0, () => this.#destroy(random.pick(this.#sandboxes))],
+      collect: [2, () => this.#collect()],
       restart: [1, () => this.#restart()],
     };
     const weights = Object.fromEntries(Object.entries(actions).map(([name, [weight]]) => [name, weight]));
@@ -160,6 +162,13 @@ export class Chain {
     this.#note(`destroy ${sandbox.id}`);
     await this.#host.manager.destroy(this.#host.call(sandbox.id));
     this.#sandboxes.splice(this.#sandboxes.indexOf(sandbox), 1);
+    await this.#checkAllStored();
+  }
+
+  /** Collection, compaction, and disks as differences. */
+  async #collect(): Promise<void> {
+    const { collected } = await this.#host.client.collectSnapshots({});
+    this.#note(`collect: ${collected.map(({ action, bytes }) => `${action} ${bytes}`).join(", ") || "nothing"}`);
     await this.#checkAllStored();
   }
 

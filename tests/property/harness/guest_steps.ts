@@ -61,8 +61,8 @@ async function scatter(vm: UserVmm, size: number, random: Random): Promise<Guest
 /** Mostly a few pages, sometimes one byte, sometimes much; begins and ends inside of pages. */
 function randomRange(size: number, random: Random): Range {
   const kind = random.weighted({ bytes: 2, pages: 6, window: 2, much: 1 });
-  const most = { bytes: 64, pages: 5 * PAGE, window: 3 * WINDOW_PAGES * PAGE, much: size / 2 }[kind];
-  const length = random.between(1, most);
+  const most = { bytes: 64, pages: 5 * PAGE, window: 3 * WINDOW_PAGES * PAGE, much: size * 0.9 }[kind];
+  const length = random.between(1, Math.floor(most));
   return { offset: random.between(0, size - length), length };
 }
 

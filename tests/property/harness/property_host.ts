@@ -2,6 +2,7 @@ import { newId } from "@torpor/ids";
 import type { HostAgentService } from "@torpor/proto/hostagent";
 import { formatAddress, type ServiceClient } from "@torpor/rpc";
 import { makeTestHome, openTestClient, testInstallation } from "@torpor/testing/hostagent";
+import type { TrackingMethod } from "../../../services/hostagent/memory/tracking/method.ts";
 import type { SandboxManager } from "../../../services/hostagent/sandbox/manager.ts";
 import { type RunningHostAgent, startHostAgent } from "../../../services/hostagent/start.ts";
 import { Layout } from "../../../services/hostagent/storage/layout.ts";
@@ -9,12 +10,15 @@ import { UserDriver } from "./user_driver.ts";
 
 const CONTENT_HASH = "0".repeat(32);
 
+/** Of a size that small VMs reach. */
+const COMPACTION_LIMITS = { liveShare: 0.7, minSavedBytes: 64 * 1024, maxSources: 3 };
+const DISK_MB = 4;
+
 /** How a chain's host differs from others. */
 export interface PropertyHostOptions {
   /** The compiled user_vmm. */
   program: string;
-  /** Written pages are told by the kernel; otherwise memory is compared with the parent. */
-  tracking: boolean;
+  tracking: TrackingMethod;
   /** Damages something at the begin of each step, to see that the chain notices. */
   sabotage?: Sabotage;
 }
@@ -58,7 +62,7 @@ export class PropertyHost implements AsyncDisposable {
   /** Boots a sandbox. @returns its id. */
   async create(memoryMb: number): Promise<string> {
     const call = this.call(newId());
-    const from = { template: "base", vcpus: 1, memoryMb, diskSizeMb: 1 };
+    const from = { template: "base", vcpus: 1, memoryMb, diskSizeMb: DISK_MB };
     await this.manager.create(call, { from, timeoutSec: 0, env: {} });
     return call.sandboxId;
   }

@@ -1,3 +1,5 @@
+import { softDirtySupported } from "@torpor/ffi";
+import type { TrackingMethod } from "../../../services/hostagent/memory/tracking/method.ts";
 import { Chain } from "./chain.ts";
 import { PropertyHost, type Sabotage } from "./property_host.ts";
 import { Random } from "./random.ts";
@@ -15,11 +17,14 @@ export interface ChainsOptions {
   /** Prints what each chain does. */
   steps?: boolean;
   /** How written pages are found; by default the seed decides. */
-  tracking?: boolean;
+  tracking?: TrackingMethod;
   sabotage?: Sabotage;
   /** Ends after so many failures. */
   maxWrong?: number;
 }
+
+/** How often each way to find written pages is taken; a kernel without soft-dirty marks compares instead. */
+const TRACKING: Record<TrackingMethod, number> = { pagemap_scan: 7, soft_dirty: 1, compare: 2 };
 
 /** More failures than these only repeat the first ones. */
 const DEFAULT_MAX_WRONG = 5;
@@ -56,8 +61,9 @@ export async function runChains(options: ChainsOptions): Promise<ChainsResult> {
 async function runChain(seed: number, options: ChainsOptions): Promise<string | undefined> {
   const { program, steps, sabotage } = options;
   const random = new Random(seed);
-  const tracked = random.chance(0.7);
-  await using host = await PropertyHost.start({ program, tracking: options.tracking ?? tracked, sabotage });
+  const chosen = random.weighted(TRACKING);
+  const tracking = options.tracking ?? (chosen === "soft_dirty" && !softDirtySupported() ? "compare" : chosen);
+  await using host = await PropertyHost.start({ program, tracking, sabotage });
   const chain = new Chain(host, random);
   try {
     await chain.run();
