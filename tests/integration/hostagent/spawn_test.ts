@@ -1,16 +1,21 @@
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { newId } from "@torpor/ids";
-import { startTestHostAgent, type TestHostAgent } from "@torpor/testing/hostagent";
+import { eventually, startTestHostAgent, type TestHostAgent } from "@torpor/testing/hostagent";
 
-/** Random bytes in memory and on disk, and a process that lives on. */
+/** Random bytes in memory and on disk, and a process that lives on and draws numbers, each with the name of its guest. */
 const PREPARE = `
   head -c 20000000 /dev/urandom > /dev/shm/random
   head -c 8000000 /dev/urandom > /root/on-disk
-  sleep 100000 > /dev/null 2>&1 & echo $! > /dev/shm/pid
+  cat > /root/draw.sh <<'END'
+  while sleep 0.2; do
+    echo "$(cat /run/torpor/generation) $(od -An -N8 -tx8 /dev/urandom)" >> /dev/shm/draws
+  done
+END
+  bash /root/draw.sh > /dev/null 2>&1 & echo $! > /dev/shm/pid
   sync`;
 const CHECK = `kill -0 $(cat /dev/shm/pid) && md5sum /dev/shm/random /root/on-disk`;
 /** Who the guest is, and numbers from its random generator. */
-const WHO = `hostname; cat /etc/machine-id; head -c 16 /dev/urandom | md5sum`;
+const WHO = `hostname; cat /etc/machine-id /run/torpor/generation; head -c 16 /dev/urandom | md5sum`;
 
 const codeOf = (call: Promise<unknown>) => call.then(() => "none", (error) => error.code as string);
 
@@ -37,9 +42,19 @@ async function twoOfOne(
     for (const id of ids) assertEquals(await host.run(id, CHECK), checksum);
     const who = await Promise.all(ids.map(async (id) => (await host.run(id, WHO)).split("\n")));
     assertEquals(who.map(([hostname]) => hostname), ids);
-    for (const index of [1, 2]) assertNotEquals(who[0]![index], who[1]![index]);
+    for (const index of [1, 2, 3]) assertNotEquals(who[0]![index], who[1]![index]);
     const { sandbox } = await host.client.getSandbox({ sandboxId: ids[0] });
     assertEquals([sandbox?.memoryMb, sandbox?.vcpus, sandbox?.diskSizeMb, sandbox?.template], [192, 1, 512, "base"]);
+  });
+  await t.step("a process that lives on draws other numbers in each, from the first one on", async () => {
+    const drawn = (id: string) =>
+      eventually(async () => {
+        const own = await host.run(id, `grep -F "$(cat /run/torpor/generation)" /dev/shm/draws || true`);
+        const numbers = own.split("\n").map((line) => line.split(" ").at(-1));
+        return numbers.length >= 3 ? numbers : undefined;
+      }, "three draws");
+    const [first, second] = [new Set(await drawn(ids[0]!)), new Set(await drawn(ids[1]!))];
+    assertEquals([...first.intersection(second)], []);
   });
   await t.step("what one writes the other does not see, over pauses, and without the snapshot", async () => {
     const write = (id: string) => `echo ${id} > /root/mark; head -c 3000000 /dev/urandom > /dev/shm/own; sync`;
