@@ -1,7 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import { assertEquals } from "@std/assert";
-import { SandboxInfoSchema } from "@torpor/proto/hostagent";
-import { decideOutcome, type HostView } from "./outcome.ts";
+import { SandboxInfoSchema, SnapshotInfoSchema } from "@torpor/proto/hostagent";
+import { decideOutcome, decideSnapshot, type HostView, toKeptSizes } from "./outcome.ts";
 
 const snapshot = { snapshotId: "s", generation: 1, createdAtUnixMs: 1n };
 
@@ -57,5 +57,27 @@ Deno.test("what an operation has come to, by what its host says", () => {
       [path, reason, error],
       `${kind}: ${view.operation} ${view.sandbox?.status} ${view.sandbox?.reason}`,
     );
+  }
+});
+
+Deno.test("what a checkpoint has come to: the snapshot decides, the sandbox goes back to where it was", () => {
+  const kept = toKeptSizes(create(SnapshotInfoSchema, { snapshotId: "s", sizeBytes: 5n }), 7n);
+  assertEquals([kept.sizeBytes, kept.stoppedUs, "id" in kept], [5n, 7n, false]);
+  const cases: [HostView, string?][] = [
+    [{ operation: "succeeded", sandbox: sandbox("running"), kept }],
+    [{ operation: "unknown", sandbox: sandbox("running"), kept }],
+    // A snapshot that is committed outlives its sandbox, which the inventory judges.
+    [{ ...failed, kept }],
+    [{ ...failed, sandbox: sandbox("running") }, "no_space"],
+    [{ operation: "unknown", sandbox: sandbox("paused") }, "unavailable"],
+    [{ operation: "succeeded", sandbox: sandbox("running") }, "unavailable"],
+  ];
+  for (const before of ["running", "paused"] as const) {
+    for (const [view, error] of cases) {
+      const outcome = decideSnapshot(before, view)!;
+      assertEquals([outcome.path, outcome.error?.code, outcome.kept], [[before], error, error ? undefined : kept]);
+    }
+    assertEquals(decideSnapshot(before, { operation: "running", kept }), undefined);
+    assertEquals(decideSnapshot(before, { operation: "unknown", sandbox: sandbox("pausing") }), undefined);
   }
 });

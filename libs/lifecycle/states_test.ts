@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { SANDBOX_STATES, type SandboxState } from "@torpor/db";
-import { canTransition, isTransitional, TRANSITIONAL_STATES, TRANSITIONS } from "./mod.ts";
+import { canTransition, isLive, isTransitional, stateAroundSnapshot, TRANSITIONAL_STATES, TRANSITIONS } from "./mod.ts";
 
 Deno.test("every state reaches deleted, and deleted is the end", () => {
   for (const state of SANDBOX_STATES) {
@@ -36,4 +36,13 @@ Deno.test("a running sandbox is saved before it is paused, and restored before i
   assertEquals(canTransition("paused", "running"), false);
   assertEquals(TRANSITIONS.pausing, ["paused", "running", "deleting", "lost"]);
   assertEquals(TRANSITIONS.resuming, ["running", "paused", "deleting"]);
+});
+
+Deno.test("a checkpoint leaves a sandbox as it was, and only a running one takes commands meanwhile", () => {
+  assertEquals(TRANSITIONS.snapshotting, ["running", "paused", "deleting", "lost"]);
+  assertEquals(SANDBOX_STATES.filter((state) => canTransition(state, "snapshotting")), ["running", "paused"]);
+  const [ran, slept] = [{ accelerator: "tcg" }, { accelerator: "" }];
+  assertEquals([stateAroundSnapshot(ran), stateAroundSnapshot(slept)], ["running", "paused"]);
+  assertEquals(SANDBOX_STATES.filter((state) => isLive({ state, ...ran })), ["running", "snapshotting"]);
+  assertEquals(SANDBOX_STATES.filter((state) => isLive({ state, ...slept })), ["running"]);
 });

@@ -126,6 +126,7 @@ Deno.test("snapshots and forks through all services, with real virtual machines"
     const checkpoint = await call("POST", `/v1/sandboxes/${source}/checkpoint`);
     assertEquals([checkpoint.kind, checkpoint.sizes.stopped_us], ["checkpoint", 0]);
     assertEquals((await call("GET", `/v1/sandboxes/${source}`)).state, "paused");
+    assertEquals(await all.repairs(), [], "all of it as the database has it");
     const child = (await call("POST", "/v1/sandboxes", { snapshot: checkpoint.name })).sandbox_id;
     assertEquals(await run(child, "cat /root/mark; md5sum /dev/shm/data"), `two\n${checksum}`);
     for (const id of [child, source, spawned]) await call("DELETE", `/v1/sandboxes/${id}`);

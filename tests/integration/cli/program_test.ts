@@ -124,9 +124,43 @@ Deno.test("the command line, from an empty data directory to none", async (t) =>
     assertEquals(error.code, "sandbox_not_found");
   });
 
+  await t.step("a snapshot is taken, listed, looked into, spawned from and removed; a fork, a checkpoint", async () => {
+    const taken = await torpor.run(["snapshot", "create", id, "typed", "--json"]);
+    assertEquals([taken.code, taken.json().state], [0, "ready"], taken.stderr);
+    assertEquals((await torpor.run(["snapshot", "create", id, "typed"])).code, 4, "the name is taken");
+    assertEquals((await torpor.run(["snapshot", "create", id, "No"])).code, 2);
+    assertMatch((await torpor.run(["snapshot", "ls"])).stdout, /^typed +[a-z0-9]{20} +ready +base +1 +192 MiB/m);
+    assertEquals((await torpor.run(["snapshot", "get", "typed", "--json"])).json().memory_mb, 192);
+    assertMatch((await torpor.run(["snapshot", "inspect", "typed"])).stdout, /├─ memory: 192 MiB in \d+ extents/);
+    const contents = (await torpor.run(["snapshot", "inspect", "typed", "--json"])).json();
+    assertEquals(contents.memory.size_bytes, 192 * 2 ** 20);
+    const spawned = await torpor.run(["sandbox", "create", "--snapshot", "typed", "--json"]);
+    assertEquals([spawned.code, spawned.json().memory_mb], [0, 192], spawned.stderr);
+    assertEquals((await torpor.run(["sandbox", "create", "--snapshot", "typed", "--memory", "256"])).code, 4);
+    const forked = await torpor.run(["fork", id, "--count", "2", "--json"]);
+    assertEquals([forked.code, forked.json().children.length], [0, 2], forked.stderr);
+    const ids = [spawned.json(), ...forked.json().children].map(({ sandbox_id }: { sandbox_id: string }) => sandbox_id);
+    for (const child of ids) {
+      assertEquals((await torpor.run(["exec", child, "--", "cat", "/tmp/typed"])).stdout, "typed");
+    }
+    const checkpoint = await torpor.run(["checkpoint", id]);
+    assertMatch(checkpoint.stdout, /^checkpoint-[a-z0-9]{20}\n$/);
+    const platform = await torpor.run(["snapshot", "create", id, "for-all", "--platform", "--json"]);
+    assertEquals([platform.code, platform.json().platform], [0, true], platform.stderr);
+    assertEquals((await torpor.run(["snapshot", "rm", "for-all", "--json"])).json().error.code, "permission_denied");
+    const removed = await torpor.run(["snapshot", "rm", "--platform", "for-all", "typed", checkpoint.stdout.trim()]);
+    assertEquals(removed.code, 0, removed.stderr);
+    assertEquals((await torpor.run(["sandbox", "rm", ...ids])).code, 0);
+    const collected = await torpor.run(["snapshot", "gc", "--dry-run", "--json"]);
+    assertEquals([collected.code, collected.json().dry_run], [0, true], collected.stderr);
+    assertEquals((await torpor.run(["snapshot", "ls"])).stdout.split("\n").length, 2, "one line: there are none");
+  });
+
   await t.step("pause, then resume: the trace shows every part", async () => {
-    const paused = (await torpor.run(["pause", id, "--json"])).json();
-    assertEquals([paused.state, paused.snapshot.generation], ["paused", 1]);
+    const paused = (await torpor.run(["pause", id, "--reclaim", "sync=5000", "--json"])).json();
+    assert(paused.hooks.some(({ step }: { step: string }) => step === "sync"), JSON.stringify(paused.hooks));
+    // The checkpoints before it are generations, too.
+    assertEquals([paused.state, paused.snapshot.generation > 1], ["paused", true]);
     assertEquals((await torpor.run(["exec", id, "--", "true"])).code, 4);
     const resumed = (await torpor.run(["resume", id, "--json"])).json();
     assertEquals(resumed.state, "running");

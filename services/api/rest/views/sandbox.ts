@@ -8,7 +8,7 @@ const time = z.iso.datetime();
 
 export const snapshotView = z.object({
   snapshot_id: idText,
-  generation: z.int().openapi({ description: "1 for the first pause, then one more with each." }),
+  generation: z.int().openapi({ description: "1 for the first pause or live checkpoint, then one more with each." }),
   size_bytes: z.int(),
   memory_bytes: z.int(),
   disk_bytes: z.int(),
