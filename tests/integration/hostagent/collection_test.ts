@@ -49,13 +49,6 @@ Deno.test("a guest goes on unchanged from compacted memory and from a disk that 
   assertEquals(sources.includes(newestId) && sources.length > 1, true);
   const disk = JSON.parse(after.manifestJson).files.disk;
   assertLess(disk.allocated_bytes, 8 * 2 ** 20);
-  console.log(
-    JSON.stringify({
-      collected: Number(collected.bytes),
-      disk: disk.allocated_bytes,
-      whole: JSON.parse(before.manifestJson).files.disk.allocated_bytes,
-    }),
-  );
 
   await resume(host, id);
   assertEquals(await host.run(id, sums), expected);
