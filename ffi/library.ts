@@ -35,7 +35,7 @@ const symbols = {
   torpor_watcher_add: { parameters: ["pointer", "i32", "u64"], result: "i32" },
   torpor_watcher_stop: { parameters: ["pointer"], result: "void" },
   torpor_pagemap_scan_supported: { parameters: [], result: "i32" },
-  torpor_scan_dirty: { parameters: ["i32", "u64", "u64", "i32", "buffer"], result: "i64", nonblocking: true },
+  torpor_scan_dirty: { parameters: ["i32", "u64", "u64", "i32", "i32", "buffer"], result: "i64", nonblocking: true },
   torpor_present_pages: { parameters: ["i32", "u64", "buffer"], result: "i64", nonblocking: true },
   torpor_keep_present: { parameters: ["i32", "u64", "buffer"], result: "i64", nonblocking: true },
   torpor_soft_dirty_supported: { parameters: [], result: "i32" },

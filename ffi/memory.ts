@@ -29,6 +29,8 @@ export interface TrackedRange {
   readonly sizeBytes: number;
   /** Arms the reported pages again in the same step, for the next round of a live checkpoint. */
   readonly protect?: boolean;
+  /** The memory file: pages that are holes of it are left out, as one that was never loaded may count as written. */
+  readonly memfd?: number;
 }
 
 /**
@@ -38,7 +40,8 @@ export interface TrackedRange {
 export async function scanDirty(range: TrackedRange): Promise<Uint8Array<ArrayBuffer>> {
   const bitmap = pageBitmap("scanDirty", range.sizeBytes);
   const size = BigInt(range.sizeBytes);
-  const call = native().torpor_scan_dirty(range.pid, range.address, size, range.protect ? 1 : 0, bitmap);
+  const { pid, address, protect = false, memfd = -1 } = range;
+  const call = native().torpor_scan_dirty(pid, address, size, protect ? 1 : 0, memfd, bitmap);
   check("scanDirty", await keepingAlive(call, bitmap));
   return bitmap;
 }

@@ -102,8 +102,9 @@ int64_t torpor_present_pages(int memfd, uint64_t size, uint8_t *bitmap);
 int torpor_pagemap_scan_supported(void); // 1, 0, or -errno when userfaultfd cannot be had
 // [blocking] Sets in `bitmap` (1 bit per page, least significant first, cleared by the caller) the pages of
 // [address, address + size) that were written since they were armed; with `protect` they are armed again in the same step.
+// With `memfd` (or -1), pages that are holes of it are left out: a page that was never loaded may count as written.
 // Returns their number, or -EPERM when the range is not under asynchronous write protection.
-int64_t torpor_scan_dirty(int pid, uint64_t address, uint64_t size, int protect, uint8_t *bitmap);
+int64_t torpor_scan_dirty(int pid, uint64_t address, uint64_t size, int protect, int memfd, uint8_t *bitmap);
 // Clears the bits of `bitmap` whose pages are holes of the memfd, and returns how many are left. [blocking]
 int64_t torpor_keep_present(int memfd, uint64_t size, uint8_t *bitmap);
 

@@ -25,27 +25,57 @@ static int64_t mark(uint8_t *bitmap, uint64_t first, uint64_t end) {
     return added;
 }
 
+struct scan {
+    int pagemap;
+    uint64_t address;
+    uint64_t size;
+    int protect;
+    int memfd; // or -1: pages that are not mapped count only when they are no holes of it
+    uint8_t *bitmap;
+};
+
+static int64_t mark_region(const struct scan *scan, const struct page_region *region) {
+    const uint64_t first = (region->start - scan->address) / TORPOR_PAGE_SIZE, end = (region->end - scan->address) / TORPOR_PAGE_SIZE;
+    if (scan->memfd < 0 || region->categories & PAGE_IS_PRESENT)
+        return mark(scan->bitmap, first, end);
+    int64_t added = 0;
+    for (uint64_t page = first; page < end; page++) {
+        const off_t offset = (off_t)(page * TORPOR_PAGE_SIZE), data = lseek(scan->memfd, offset, SEEK_DATA);
+        if (data < 0)
+            return errno == ENXIO ? added : -errno;
+        if (data == offset)
+            added += mark(scan->bitmap, page, page + 1);
+        else
+            page = (uint64_t)data / TORPOR_PAGE_SIZE - 1;
+    }
+    return added;
+}
+
 // The kernel may report a range twice when `regions` was full (walk_end lags behind), so pages are counted as bits are set.
-static int64_t scan(int pagemap, uint64_t address, uint64_t size, int protect, uint8_t *bitmap, struct page_region *regions) {
-    const uint64_t end = address + size;
+static int64_t run_scan(const struct scan *scan, struct page_region *regions) {
+    const uint64_t end = scan->address + scan->size;
     int64_t pages = 0;
-    for (uint64_t at = address; at < end;) {
-        // PM_SCAN_CHECK_WPASYNC makes a range that is not tracked an error (EPERM) instead of "everything" or "nothing".
+    for (uint64_t at = scan->address; at < end;) {
         struct pm_scan_arg request = {.size = sizeof request,
-                                      .flags = PM_SCAN_CHECK_WPASYNC | (protect ? PM_SCAN_WP_MATCHING : 0),
+                                      // CHECK_WPASYNC makes a range that is not tracked an error (EPERM) instead of "everything".
+                                      .flags = PM_SCAN_CHECK_WPASYNC | (scan->protect ? PM_SCAN_WP_MATCHING : 0),
                                       .start = at,
                                       .end = end,
                                       .vec = (uintptr_t)regions,
                                       .vec_len = REGIONS,
                                       .category_mask = PAGE_IS_WRITTEN,
-                                      .return_mask = PAGE_IS_WRITTEN};
-        const int count = ioctl(pagemap, PAGEMAP_SCAN, &request);
+                                      .return_mask = PAGE_IS_WRITTEN | PAGE_IS_PRESENT};
+        const int count = ioctl(scan->pagemap, PAGEMAP_SCAN, &request);
         if (count < 0 && errno == EINTR)
             continue;
         if (count < 0)
             return -errno;
-        for (int i = 0; i < count; i++)
-            pages += mark(bitmap, (regions[i].start - address) / TORPOR_PAGE_SIZE, (regions[i].end - address) / TORPOR_PAGE_SIZE);
+        for (int i = 0; i < count; i++) {
+            const int64_t added = mark_region(scan, &regions[i]);
+            if (added < 0)
+                return added;
+            pages += added;
+        }
         if (request.walk_end <= at)
             return -EIO;
         at = request.walk_end;
@@ -53,7 +83,7 @@ static int64_t scan(int pagemap, uint64_t address, uint64_t size, int protect, u
     return pages;
 }
 
-TORPOR_EXPORT int64_t torpor_scan_dirty(int pid, uint64_t address, uint64_t size, int protect, uint8_t *bitmap) {
+TORPOR_EXPORT int64_t torpor_scan_dirty(int pid, uint64_t address, uint64_t size, int protect, int memfd, uint8_t *bitmap) {
     uint64_t end;
     if (address % TORPOR_PAGE_SIZE || !size || size % TORPOR_PAGE_SIZE || __builtin_add_overflow(address, size, &end))
         return -EINVAL;
@@ -62,8 +92,9 @@ TORPOR_EXPORT int64_t torpor_scan_dirty(int pid, uint64_t address, uint64_t size
     const int pagemap = open(path, O_RDONLY | O_CLOEXEC);
     if (pagemap < 0)
         return -errno;
+    const struct scan scan = {pagemap, address, size, protect, memfd, bitmap};
     struct page_region *regions = malloc(REGIONS * sizeof *regions);
-    const int64_t pages = regions ? scan(pagemap, address, size, protect, bitmap, regions) : -ENOMEM;
+    const int64_t pages = regions ? run_scan(&scan, regions) : -ENOMEM;
     free(regions);
     close(pagemap);
     return pages;
@@ -101,7 +132,7 @@ static int track_one_write(int uffd, unsigned char *memory) {
     const unsigned char read_only = *(volatile unsigned char *)memory;
     *(volatile unsigned char *)(memory + 3 * TORPOR_PAGE_SIZE) = (unsigned char)(read_only + 1);
     uint8_t bitmap[TEST_PAGES / 8] = {0};
-    return torpor_scan_dirty(getpid(), (uintptr_t)memory, TEST_BYTES, 0, bitmap) == 1 && bitmap[0] == 1u << 3;
+    return torpor_scan_dirty(getpid(), (uintptr_t)memory, TEST_BYTES, 0, -1, bitmap) == 1 && bitmap[0] == 1u << 3;
 }
 
 TORPOR_EXPORT int torpor_pagemap_scan_supported(void) {

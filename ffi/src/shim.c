@@ -8,7 +8,8 @@
 //   TORPOR_SHIM_MEMFD_DEV, TORPOR_SHIM_MEMFD_INO   st_dev and st_ino of the memfd: inode numbers repeat across file systems
 //   TORPOR_SHIM_SIZE                               bytes of RAM; the mapping must have exactly this size and begin at offset 0
 //   TORPOR_SHIM_UFFD_DEVICE_FD                     inherited descriptor of /dev/userfaultfd: an unprivileged VMM cannot open it
-//   TORPOR_SHIM_SOCKET_FD                          inherited, connected unix socket to the pager
+//   TORPOR_SHIM_SOCKET_FD                          inherited, connected unix socket to the pager; without it nothing is loaded lazily:
+//                                                  the memory of a VM that boots is only registered, so that it can be armed
 //   TORPOR_SHIM_TRACK=1                            PAGEMAP_SCAN tracking is wanted
 //   TORPOR_SHIM_BASE_FD                            optional: inherited descriptor of a memory file that many VMMs share; a private
 //                                                  mapping of it takes the place of the VMM's own memory file, which stays empty
@@ -42,16 +43,16 @@ static struct {
     ino_t inode;
     uint64_t size;
     int userfaultfd_device;
-    int socket;
-    int base; // or -1
+    int socket; // or -1: no pager
+    int base;   // or -1
     bool tracking;
 } shim;
 
-// The guest's memory, when it is a private mapping of a base.
+// The guest's memory, when the VMM's discards must be followed here: a private mapping of a base, or memory without a pager.
 static struct {
     unsigned char *address;
     int uffd;
-} sibling = {NULL, -1};
+} guest = {NULL, -1};
 
 static atomic_bool registered;
 
@@ -116,11 +117,13 @@ __attribute__((constructor)) static void load(void) {
     if (!shim.size || shim.size % TORPOR_PAGE_SIZE)
         fail("TORPOR_SHIM_SIZE is no multiple of the page size", 0);
     shim.userfaultfd_device = inherited_descriptor("TORPOR_SHIM_UFFD_DEVICE_FD");
-    shim.socket = inherited_descriptor("TORPOR_SHIM_SOCKET_FD");
+    shim.socket = getenv("TORPOR_SHIM_SOCKET_FD") ? inherited_descriptor("TORPOR_SHIM_SOCKET_FD") : -1;
     shim.base = getenv("TORPOR_SHIM_BASE_FD") ? inherited_descriptor("TORPOR_SHIM_BASE_FD") : -1;
     const char *track = getenv("TORPOR_SHIM_TRACK");
     // The page table of a private mapping tells by itself which pages were written.
     shim.tracking = shim.base < 0 && track && !strcmp(track, "1");
+    if (shim.socket < 0 && !shim.tracking)
+        fail("there is neither a pager nor anything to track", 0);
     clean_environment();
     shim.active = true;
 }
@@ -137,15 +140,19 @@ static void map_base(void *address) {
     close(shim.base);
 }
 
+static uint64_t features(void) {
+    if (shim.base >= 0)
+        return UFFD_FEATURE_MISSING_SHMEM;
+    // Nobody would read the events of a VM without a pager, and who gives back memory would wait for ever.
+    return (shim.socket < 0 ? 0 : TORPOR_UFFD_FEATURES) | (shim.tracking ? TORPOR_UFFD_TRACKING_FEATURES : 0);
+}
+
 static int create_userfaultfd(void) {
     const int uffd = ioctl(shim.userfaultfd_device, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
     if (uffd < 0)
         fail("USERFAULTFD_IOC_NEW", errno);
     close(shim.userfaultfd_device);
-    struct uffdio_api api = {.api = UFFD_API,
-                             .features = shim.base >= 0 ? UFFD_FEATURE_MISSING_SHMEM
-                                                        : TORPOR_UFFD_FEATURES |
-                                                              (shim.tracking ? TORPOR_UFFD_TRACKING_FEATURES : 0)};
+    struct uffdio_api api = {.api = UFFD_API, .features = features()};
     if (ioctl(uffd, UFFDIO_API, &api))
         fail("UFFDIO_API", errno);
     return uffd;
@@ -153,14 +160,15 @@ static int create_userfaultfd(void) {
 
 static void register_memory(int uffd, void *address) {
     const struct uffdio_range range = {(uintptr_t)address, shim.size};
-    struct uffdio_register registration = {.range = range, .mode = UFFDIO_REGISTER_MODE_MISSING};
+    struct uffdio_register registration = {.range = range, .mode = shim.socket < 0 ? 0 : UFFDIO_REGISTER_MODE_MISSING};
     if (shim.tracking)
         registration.mode |= UFFDIO_REGISTER_MODE_WP;
     if (ioctl(uffd, UFFDIO_REGISTER, &registration))
         fail("UFFDIO_REGISTER", errno);
-    // Pages that are never loaded would count as written unless the whole range is armed now.
+    // Pages that are never loaded would count as written unless the whole range is armed now. A booting guest's writes need no
+    // tracking, which would slow each first one down: the first scan arms.
     struct uffdio_writeprotect protection = {.range = range, .mode = UFFDIO_WRITEPROTECT_MODE_WP};
-    if (shim.tracking && ioctl(uffd, UFFDIO_WRITEPROTECT, &protection))
+    if (shim.socket >= 0 && shim.tracking && ioctl(uffd, UFFDIO_WRITEPROTECT, &protection))
         fail("UFFDIO_WRITEPROTECT", errno);
     // A forked child would see the mapping without its registration, and its reads would fill holes with zeros for all.
     if (syscall(SYS_madvise, address, shim.size, MADV_DONTFORK))
@@ -195,9 +203,10 @@ static void on_mapping(void *address, size_t length, int flags, int fd, off_t of
         map_base(address);
     const int uffd = create_userfaultfd();
     register_memory(uffd, address);
-    if (shim.base >= 0)
-        sibling.uffd = uffd, sibling.address = address;
-    send_handshake(uffd, address);
+    if (shim.base >= 0 || shim.socket < 0)
+        guest.uffd = uffd, guest.address = address;
+    if (shim.socket >= 0)
+        send_handshake(uffd, address);
 }
 
 #define DISCARD_TRIES 16
@@ -208,7 +217,7 @@ static void on_mapping(void *address, size_t length, int flags, int fd, off_t of
 static void zero_discarded(unsigned char *start, uint64_t length) {
     for (int tries = 0; length;) {
         struct uffdio_zeropage zero = {.range = {(uintptr_t)start, length}};
-        if (!ioctl(sibling.uffd, UFFDIO_ZEROPAGE, &zero))
+        if (!ioctl(guest.uffd, UFFDIO_ZEROPAGE, &zero))
             return;
         if (zero.zeropage > 0) {
             start += zero.zeropage;
@@ -226,20 +235,29 @@ static void zero_discarded(unsigned char *start, uint64_t length) {
     }
 }
 
-static bool is_in_sibling(const unsigned char *start, uint64_t length) {
-    return sibling.address && start >= sibling.address && length <= shim.size &&
-           (uint64_t)(start - sibling.address) <= shim.size - length;
+// What the guest gave back is zero now: that is a change, also when it is only read afterwards. Without protection the scan counts it
+// as written.
+static void mark_discarded(unsigned char *start, uint64_t length) {
+    struct uffdio_writeprotect none = {.range = {(uintptr_t)start, length}};
+    while (ioctl(guest.uffd, UFFDIO_WRITEPROTECT, &none))
+        if (errno != EAGAIN)
+            fail("UFFDIO_WRITEPROTECT", errno);
+}
+
+static bool is_in_guest(const unsigned char *start, uint64_t length) {
+    return guest.address && start >= guest.address && length <= shim.size &&
+           (uint64_t)(start - guest.address) <= shim.size - length;
 }
 
 TORPOR_EXPORT int madvise(void *address, size_t length, int advice) {
     const uint64_t whole = (length + TORPOR_PAGE_SIZE - 1) / TORPOR_PAGE_SIZE * TORPOR_PAGE_SIZE;
-    const bool guest = is_in_sibling(address, whole);
+    const bool inside = is_in_guest(address, whole), private = shim.base >= 0;
     // Pages that are merged with others', or huge, would blur which ones are the sibling's own.
-    if (guest && (advice == MADV_MERGEABLE || advice == MADV_HUGEPAGE))
+    if (inside && private && (advice == MADV_MERGEABLE || advice == MADV_HUGEPAGE))
         return 0;
     const int result = (int)syscall(SYS_madvise, address, length, advice);
-    if (!result && guest && advice == MADV_DONTNEED)
-        zero_discarded(address, whole);
+    if (!result && inside && advice == MADV_DONTNEED)
+        (private ? zero_discarded : mark_discarded)(address, whole);
     return result;
 }
 

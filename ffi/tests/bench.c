@@ -156,7 +156,7 @@ static void scan_of_a_gibibyte(void) {
         tell(&rig, VMM_WRITE, page * 13 * PAGE, PAGE, page & 0xff);
     uint8_t *bitmap = calloc(1, pages / 8);
     const double start = now_ms();
-    CHECK_EQ(torpor_scan_dirty(rig.vmm, address, rig.snapshot.size, 0, bitmap), 20000);
+    CHECK_EQ(torpor_scan_dirty(rig.vmm, address, rig.snapshot.size, 0, -1, bitmap), 20000);
     printf("dirty_scan_ms_1024: %.2f\n", now_ms() - start);
     free(bitmap);
     stop_rig(&rig);
@@ -170,10 +170,10 @@ static void scan_and_compare(void) {
         tell(&rig, VMM_WRITE, page * PAGE, PAGE, page & 0xff);
     uint8_t *bitmap = calloc(1, PAGES / 8);
     double start = now_ms();
-    int64_t pages = torpor_scan_dirty(rig.vmm, address, rig.snapshot.size, 0, bitmap);
+    int64_t pages = torpor_scan_dirty(rig.vmm, address, rig.snapshot.size, 0, -1, bitmap);
     printf("scan of 512 MiB, %ld written pages: %.2f ms\n", pages, now_ms() - start);
     start = now_ms();
-    pages = torpor_scan_dirty(rig.vmm, address, rig.snapshot.size, 1, bitmap);
+    pages = torpor_scan_dirty(rig.vmm, address, rig.snapshot.size, 1, -1, bitmap);
     printf("the same with arming: %.2f ms\n", now_ms() - start);
     const struct snapshot *snapshot = &rig.snapshot;
     start = now_ms();

@@ -26,7 +26,7 @@ TEST(scan_reports_exactly_the_written_pages) {
     struct rig rig = start_rig(make_snapshot(30, PAGES, 2, 20), &(struct rig_options){.tracking = true});
     const uint64_t address = address_of(&rig);
     uint8_t *bitmap = calloc(1, PAGES / 8), *wanted = calloc(1, PAGES / 8);
-    CHECK_EQ(torpor_scan_dirty(rig.vmm, address, rig.snapshot.size, 0, bitmap), 0);
+    CHECK_EQ(torpor_scan_dirty(rig.vmm, address, rig.snapshot.size, 0, -1, bitmap), 0);
     tell(&rig, VMM_READ, 0, 1500 * PAGE, 0);
     uint64_t random = 31;
     for (int i = 0; i < 300; i++) {
@@ -37,16 +37,16 @@ TEST(scan_reports_exactly_the_written_pages) {
     int64_t count = 0;
     for (uint64_t page = 0; page < PAGES; page++)
         count += bit(wanted, page);
-    CHECK_EQ(torpor_scan_dirty(rig.vmm, address, rig.snapshot.size, 0, bitmap), count);
+    CHECK_EQ(torpor_scan_dirty(rig.vmm, address, rig.snapshot.size, 0, -1, bitmap), count);
     CHECK(!memcmp(bitmap, wanted, PAGES / 8));
 
     // Armed again: the next round sees only what was written after it.
     memset(bitmap, 0, PAGES / 8);
-    CHECK_EQ(torpor_scan_dirty(rig.vmm, address, rig.snapshot.size, 1, bitmap), count);
+    CHECK_EQ(torpor_scan_dirty(rig.vmm, address, rig.snapshot.size, 1, -1, bitmap), count);
     tell(&rig, VMM_WRITE, 7 * PAGE, PAGE, 1);
     tell(&rig, VMM_WRITE, 1999 * PAGE, PAGE, 1);
     memset(bitmap, 0, PAGES / 8);
-    CHECK_EQ(torpor_scan_dirty(rig.vmm, address, rig.snapshot.size, 0, bitmap), 2);
+    CHECK_EQ(torpor_scan_dirty(rig.vmm, address, rig.snapshot.size, 0, -1, bitmap), 2);
     CHECK(bit(bitmap, 7) && bit(bitmap, 1999));
     free(bitmap);
     free(wanted);
@@ -61,7 +61,7 @@ TEST(scan_collects_many_scattered_pages) {
     for (uint64_t page = 0; page < pages; page += 2)
         tell(&rig, VMM_WRITE, page * PAGE, PAGE, 1);
     uint8_t *bitmap = calloc(1, pages / 8);
-    CHECK_EQ(torpor_scan_dirty(rig.vmm, address, rig.snapshot.size, 0, bitmap), (int64_t)pages / 2);
+    CHECK_EQ(torpor_scan_dirty(rig.vmm, address, rig.snapshot.size, 0, -1, bitmap), (int64_t)pages / 2);
     for (uint64_t i = 0; i < pages / 8; i++)
         CHECK_EQ(bitmap[i], 0x55);
     free(bitmap);
@@ -71,9 +71,9 @@ TEST(scan_collects_many_scattered_pages) {
 TEST(scan_refuses_memory_that_is_not_tracked) {
     struct rig rig = start_rig(make_snapshot(33, 64, 0, 64), &(struct rig_options){.tracking = false});
     uint8_t bitmap[8] = {0};
-    CHECK_EQ(torpor_scan_dirty(rig.vmm, address_of(&rig), rig.snapshot.size, 0, bitmap), -EPERM);
-    CHECK_EQ(torpor_scan_dirty(rig.vmm, 1, rig.snapshot.size, 0, bitmap), -EINVAL);
-    CHECK_EQ(torpor_scan_dirty(0x3ffffff, 4096, 4096, 0, bitmap), -ENOENT);
+    CHECK_EQ(torpor_scan_dirty(rig.vmm, address_of(&rig), rig.snapshot.size, 0, -1, bitmap), -EPERM);
+    CHECK_EQ(torpor_scan_dirty(rig.vmm, 1, rig.snapshot.size, 0, -1, bitmap), -EINVAL);
+    CHECK_EQ(torpor_scan_dirty(0x3ffffff, 4096, 4096, 0, -1, bitmap), -ENOENT);
     stop_rig(&rig);
 }
 
@@ -85,7 +85,7 @@ TEST(discarded_pages_are_written_or_removed) {
     tell(&rig, VMM_WRITE, 40 * PAGE, 4 * PAGE, 7);
     tell(&rig, VMM_READ, 60 * PAGE, 10 * PAGE, 0);
     uint8_t bitmap[32] = {0};
-    CHECK(torpor_scan_dirty(rig.vmm, address_of(&rig), rig.snapshot.size, 0, bitmap) >= 36);
+    CHECK(torpor_scan_dirty(rig.vmm, address_of(&rig), rig.snapshot.size, 0, -1, bitmap) >= 36);
     const uint8_t *removed = (const uint8_t *)torpor_pager_stats_removed(rig.stats);
     for (uint64_t page = 0; page < 256; page++) {
         const bool changed = page < 96;

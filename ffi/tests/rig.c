@@ -64,7 +64,8 @@ struct rig start_vmm(struct snapshot snapshot, const struct rig_options *options
     snprintf(size, sizeof size, "TORPOR_SHIM_SIZE=%lu", snapshot.size);
     snprintf(size_argument, sizeof size_argument, "%lu", snapshot.size);
     const char *arguments[] = {"vmm", "run", "3", "4", size_argument, "5", NULL};
-    const char *environment[] = {preload, inode, number, size, "TORPOR_SHIM_UFFD_DEVICE_FD=7", "TORPOR_SHIM_SOCKET_FD=6",
+    const char *environment[] = {preload, inode, number, size, "TORPOR_SHIM_UFFD_DEVICE_FD=7",
+                                 options->alone ? "ALONE=1" : "TORPOR_SHIM_SOCKET_FD=6",
                                  options->tracking ? "TORPOR_SHIM_TRACK=1" : "TORPOR_SHIM_TRACK=0",
                                  options->base_fd ? "TORPOR_SHIM_BASE_FD=8" : NULL, NULL};
     const int32_t descriptors[] = {2, 2, 3, rig.memfd, 4, rig.result_fd, 5, control[1], 6, rig.vmm_socket, 7, device,

@@ -23,6 +23,7 @@ struct rig {
 
 struct rig_options {
     bool tracking;
+    bool alone; // without a pager: nothing is loaded lazily
     const char *fault_around; // NULL: the default
     int user;                 // of the VMM; 0: root
     int base_fd;              // a base to map instead of the memfd; 0: none

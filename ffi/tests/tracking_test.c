@@ -3,6 +3,7 @@
 #include "test.h"
 #include "torpor.h"
 
+#include <signal.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -60,7 +61,7 @@ TEST(the_methods_agree) {
     CHECK(differ > 300);
     check_stored(&rig, compared);
     if (scans) {
-        CHECK(torpor_scan_dirty(rig.vmm, address, size, 0, scanned) >= differ);
+        CHECK(torpor_scan_dirty(rig.vmm, address, size, 0, -1, scanned) >= differ);
         check_stored(&rig, scanned);
     }
     if (soft) {
@@ -105,4 +106,42 @@ TEST(keep_present_drops_holes) {
     CHECK_EQ(torpor_keep_present(memfd, 20 * PAGE, bitmap), 4);
     CHECK(bitmap[0] == 0x49 && bitmap[1] == 0x02 && !bitmap[2]);
     close(memfd);
+}
+
+static uint64_t marked_pages(struct rig *rig, uint64_t address, uint8_t *bitmap) {
+    memset(bitmap, 0, BITMAP_BYTES);
+    const int64_t pages = torpor_scan_dirty(rig->vmm, address, rig->snapshot.size, 1, -1, bitmap);
+    CHECK(pages >= 0);
+    return (uint64_t)pages;
+}
+
+// A VM that boots has no pager. Its memory is armed by the first scan, and a page that is given back later is marked, also when it is
+// read again: it is zero then.
+TEST(memory_without_a_pager_is_tracked_from_the_first_scan_on) {
+    struct rig rig = start_vmm(make_snapshot(63, PAGES, 1, 64), &(struct rig_options){.tracking = true, .alone = true});
+    close(rig.pager_socket);
+    const uint64_t address = tell(&rig, VMM_ADDRESS, 0, 0, 0);
+    uint8_t marks[BITMAP_BYTES];
+    tell(&rig, VMM_WRITE, 0, 1000 * PAGE, 1);
+    CHECK_EQ(tell(&rig, VMM_READ, 1000 * PAGE, 8 * PAGE, 0), 0); // holes are zero, and nobody is asked for them
+    CHECK_EQ(marked_pages(&rig, address, marks), PAGES);
+    CHECK_EQ(marked_pages(&rig, address, marks), 0);
+    tell(&rig, VMM_READ, 0, PAGES * PAGE, 0);
+    CHECK_EQ(marked_pages(&rig, address, marks), 0);
+    tell(&rig, VMM_WRITE, 10 * PAGE, 5 * PAGE, 2);
+    tell(&rig, VMM_WRITE, 3000 * PAGE, PAGE, 2);
+    tell(&rig, VMM_DISCARD, 100 * PAGE, 50 * PAGE, 0);
+    tell(&rig, VMM_DISCARD, 200 * PAGE, 10 * PAGE, 0);
+    tell(&rig, VMM_READ, 200 * PAGE, 5 * PAGE, 0);
+    CHECK_EQ(marked_pages(&rig, address, marks), 66);
+    for (uint64_t page = 0; page < PAGES; page++)
+        CHECK_EQ(bit(marks, page), (page >= 10 && page < 15) || page == 3000 || (page >= 100 && page < 150) ||
+                                       (page >= 200 && page < 210));
+    // Armed again as holes: what is written there later is marked.
+    tell(&rig, VMM_WRITE, 120 * PAGE, 2 * PAGE, 3);
+    CHECK_EQ(marked_pages(&rig, address, marks), 2);
+    CHECK(bit(marks, 120) && bit(marks, 121));
+    CHECK_EQ(torpor_pidfd_signal(rig.vmm_pidfd, SIGKILL), 0);
+    CHECK_EQ(wait_end(rig.vmm_pidfd), 1000 + SIGKILL);
+    free_snapshot(&rig.snapshot);
 }
