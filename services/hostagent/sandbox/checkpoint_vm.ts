@@ -8,6 +8,7 @@ import { createEmptyDisk } from "../storage/disk.ts";
 import type { DiskCopy } from "../vmm/driver.ts";
 import { commitSnapshot, type StoredMemory } from "./commit_snapshot.ts";
 import { type HostContext, step } from "./context.ts";
+import { freezeGuest, thawGuest } from "./guest_hooks.ts";
 import { goOn, scan } from "./pause_vm.ts";
 import type { SandboxRecord } from "./record.ts";
 import type { ParentSnapshot, RunningVm } from "./running_vm.ts";
@@ -121,8 +122,9 @@ async function atOneMoment(run: Run, signal: AbortSignal): Promise<Stopped> {
     span.setAttribute("torpor.pages.rounds", saver.rounds.map(String));
   });
   signal.throwIfAborted();
-  const began = performance.now();
   try {
+    await freezeGuest(context, id, vm, signal);
+    const began = performance.now();
     await step(context, id, "checkpoint.stop", () => vm.vmm.stopVcpus());
     const resident = await whileStopped(run, copy);
     await step(context, id, "checkpoint.go_on", () => vm.vmm.startVcpus());
@@ -131,6 +133,8 @@ async function atOneMoment(run: Run, signal: AbortSignal): Promise<Stopped> {
     log("warn", "checkpoint_failed", { sandbox_id: id }, error);
     await goOn(context, id, vm);
     throw error;
+  } finally {
+    await thawGuest(context, id, vm);
   }
 }
 

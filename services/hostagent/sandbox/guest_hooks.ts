@@ -1,5 +1,5 @@
 import { SpanStatusCode } from "@opentelemetry/api";
-import { asTorporError, TorporError } from "@torpor/errors";
+import { asTorporError } from "@torpor/errors";
 import { scaledTimeoutMs } from "@torpor/config";
 import { type HookReport, HookResult, HookStep } from "@torpor/proto/guest";
 import { log } from "@torpor/telemetry";
@@ -20,6 +20,8 @@ const REPORTING_DELAY_MS = 2000;
 const SETTLED_MS = 150;
 const POLL_MS = 25;
 const REPORTING_MS = REPORTING_DELAY_MS + 2 * SETTLED_MS;
+
+const FREEZE: PauseSteps = { freezeMs: FREEZE_CAP_MS, watchdogMs: WATCHDOG_MS };
 
 /** How one step around a pause ended. */
 export interface HookOutcome {
@@ -77,16 +79,15 @@ export async function prepareGuest(
     dropCachesMs: caps.drop_caches_ms,
     compactMemoryMs: caps.compact_memory_ms,
   };
-  const freeze: PauseSteps = { freezeMs: FREEZE_CAP_MS, watchdogMs: WATCHDOG_MS };
   return await step(context, sandboxId, "pause.prepare_guest", async (span) => {
     const outcomes: HookOutcome[] = [];
     if (caps.compact_memory_ms < REPORTING_MS) {
-      outcomes.push(...await ask(sandboxId, vm, { ...reclaim, ...freeze }, signal));
+      outcomes.push(...await ask(sandboxId, vm, { ...reclaim, ...FREEZE }, signal));
     } else {
       outcomes.push(...await ask(sandboxId, vm, reclaim, signal));
       const compaction = outcomes.find(({ step }) => step === "compact_memory");
       outcomes.push(...await waitForReporting(vm, caps.compact_memory_ms, compaction, signal));
-      outcomes.push(...await ask(sandboxId, vm, freeze, signal));
+      outcomes.push(...await ask(sandboxId, vm, FREEZE, signal));
     }
     for (const { step, outcome, durationUs } of outcomes) {
       span.setAttribute(`torpor.hook.${step}`, outcome);
@@ -98,11 +99,29 @@ export async function prepareGuest(
   });
 }
 
-/** Lets the user's processes go on after a pause that did not come about. Never throws: the guest's watchdog does it too. */
+/**
+ * Freezes the user's processes right before the vCPUs of a VM stop that will go on, so that in a copy of it none of them runs
+ * before it has been told who it is. Never throws for what goes wrong in the guest; {@linkcode thawGuest} ends it.
+ * @throws the signal's reason.
+ */
+export async function freezeGuest(
+  context: HostContext,
+  sandboxId: string,
+  vm: RunningVm,
+  signal: AbortSignal,
+): Promise<void> {
+  if (vm.ended) return;
+  await step(context, sandboxId, "guest.freeze", async (span) => {
+    const [outcome] = await ask(sandboxId, vm, FREEZE, signal);
+    span.setAttribute("torpor.hook.freeze", outcome?.outcome ?? "failed");
+  });
+}
+
+/** Lets the user's processes of a VM go on. Never throws: the guest's watchdog does it too. */
 export async function thawGuest(context: HostContext, sandboxId: string, vm: RunningVm): Promise<void> {
   if (vm.ended) return;
   try {
-    await step(context, sandboxId, "pause.thaw", () => vm.wake({ thaw: true }, timeout(SLACK_MS + FREEZE_CAP_MS)));
+    await step(context, sandboxId, "guest.thaw", () => vm.wake({ thaw: true }, timeout(SLACK_MS + FREEZE_CAP_MS)));
   } catch (error) {
     log("warn", "guest_not_thawed", { sandbox_id: sandboxId, watchdog_ms: WATCHDOG_MS }, error);
   }

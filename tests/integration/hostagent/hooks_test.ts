@@ -139,11 +139,17 @@ END
   );
   const identity = "hostname; cat /etc/machine-id /run/torpor/generation";
   const source = (await host.run(id, identity)).split("\n");
+  const keep = async () =>
+    (await host.client.createSnapshot({ sandboxId: id, keepSandbox: true })).snapshot!.snapshotId;
+  const live = await keep();
+  // The source goes on as who it was.
+  assertEquals((await host.run(id, `${identity}; ls /dev/shm/seen 2> /dev/null || true`)).split("\n"), source);
+  assertEquals(await frozen(host, id), "frozen 0");
   await host.client.pauseSandbox({ sandboxId: id });
-  const { snapshot } = await host.client.createSnapshot({ sandboxId: id, name: "kept", keepSandbox: true });
   const draws: string[] = [];
-  for (let copy = 0; copy < 2; copy++) {
-    const { sandboxId } = await host.client.createSandbox({ sandboxId: newId(), snapshotId: snapshot!.snapshotId });
+  for (const snapshotId of [live, live, await keep()]) {
+    const { sandboxId } = await host.client.createSandbox({ sandboxId: newId(), snapshotId });
+    assertEquals(await frozen(host, sandboxId), "frozen 0");
     const own = (await host.run(sandboxId, identity)).split("\n");
     assertEquals(own[0], sandboxId);
     assertNotEquals(own[1], source[1]);
