@@ -68,12 +68,13 @@ export class Chain {
       pause: [running.length * 5, () => this.#pause(random.pick(running))],
       failPause: [running.length, () => this.#failPause(random.pick(running))],
       resume: [paused.length * 8, () => this.#resume(random.pick(paused))],
+      generations: [running.length * 2, () => this.#generations(random.pick(running))],
       keep: [this.#snapshots.length < MAX_SNAPSHOTS ? 4 : 0, () => this.#keep(random.pick(this.#sandboxes))],
       failKeep: [running.length, () => this.#failKeep(random.pick(running))],
       spawn: [room ? this.#snapshots.length * 3 : 0, () => this.#spawn(random.pick(this.#snapshots))],
       forget: [this.#snapshots.length, () => this.#forget(random.pick(this.#snapshots))],
       destroy: [this.#sandboxes.length > 1 ? 2 : 0, () => this.#destroy(random.pick(this.#sandboxes))],
-      collect: [2, () => this.#collect()],
+      collect: [1 + paused.length * 2, () => this.#collect()],
       restart: [1, () => this.#restart()],
     };
     const weights = Object.fromEntries(Object.entries(actions).map(([name, [weight]]) => [name, weight]));
@@ -120,6 +121,17 @@ export class Chain {
     this.#host.driver.expected.set(sandbox.id, sandbox.paused!);
     await this.#host.manager.resume(this.#host.call(sandbox.id), { timeoutSec: 0, snapshotId: "" });
     sandbox.paused = undefined;
+  }
+
+  /** Tables with several sources, which is what compaction is for. */
+  async #generations(sandbox: ChainSandbox): Promise<void> {
+    for (let left = this.#random.between(2, 4); left > 0; left--) {
+      await this.#pause(sandbox);
+      await this.#resume(sandbox);
+      await this.#guest(sandbox);
+    }
+    await this.#pause(sandbox);
+    await this.#collect();
   }
 
   /** A kept snapshot of a running sandbox (a checkpoint) or of a paused one. */

@@ -109,7 +109,8 @@ export class PropertyHost implements AsyncDisposable {
     };
     this.#agent = await startHostAgent(config, {
       driver: this.driver,
-      tracking: this.#options.tracking ? "pagemap_scan" : "compare",
+      tracking: this.#options.tracking,
+      compactionLimits: COMPACTION_LIMITS,
       onStep: async (step, sandboxId) => {
         await this.#options.sabotage?.(this, step, sandboxId);
         if (step === this.failAt) throw new Deno.errors.PermissionDenied(`injected at ${step}`);
