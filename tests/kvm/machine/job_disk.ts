@@ -7,7 +7,6 @@ import { makeFileSystem } from "../image/mod.ts";
 const REPOSITORY = new URL("../../../", import.meta.url).pathname;
 /** Images, Deno, and what the sandboxes of all scenarios write; sparse. */
 const DISK_BYTES = 8 * 1024 ** 3;
-const NATIVE_FILES = ["libtorpor.so", "torpor-pager", "torpor-shim.so"];
 
 /** What the program inside is told, as `/job/job.json`. */
 export interface Job {
@@ -33,7 +32,12 @@ export async function stageJob(directory: string, product: Product): Promise<voi
   // One file each: the machine would take long to translate hundreds of modules, and has no network to fetch packages.
   await bundle("services/hostagent/main.ts", join(directory, "hostagent.js"));
   await bundle("tests/kvm/inside/main.ts", join(directory, "lane.js"));
-  for (const name of NATIVE_FILES) await Deno.copyFile(join(product.native, name), join(directory, "native", name));
+  // A bundle has all its modules; of the configuration only what changes Deno's own behaviour is left.
+  const { unstable } = JSON.parse(await Deno.readTextFile(join(REPOSITORY, "deno.json")));
+  await Deno.writeTextFile(join(directory, "deno.json"), JSON.stringify({ unstable }));
+  for await (const { name, isFile } of Deno.readDir(product.native)) {
+    if (isFile) await Deno.copyFile(join(product.native, name), join(directory, "native", name));
+  }
   await copyGuestImages(product.cache, join(directory, "cache"));
 }
 

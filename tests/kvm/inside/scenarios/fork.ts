@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
+import { checkHotWriter, startHotWriter } from "../hot_writer.ts";
 import { type Scenario, timed } from "../lane.ts";
 import { countOf, prepare, rewrite, stateOf } from "../workload.ts";
 
@@ -10,6 +11,7 @@ export const fork: Scenario = {
   async run(lane) {
     const source = await lane.create();
     const before = await prepare(lane, source);
+    await startHotWriter(lane, source);
     const [checkpoint, checkpointMs] = await timed(() =>
       lane.client.createSnapshot({ sandboxId: source, name: "kvm-lane", keepSandbox: true })
     );
@@ -24,6 +26,7 @@ export const fork: Scenario = {
       assertEquals(await stateOf(lane, child), before);
       assert(await countOf(lane, child) > 0);
     }
+    for (const id of [source, ...children]) await checkHotWriter(lane, id);
     const identities = [];
     for (const id of [source, ...children]) identities.push(await lane.exec(id, MACHINE_ID));
     assertEquals(new Set(identities).size, 3);
@@ -35,6 +38,7 @@ export const fork: Scenario = {
     const { snapshot } = await lane.client.pauseSandbox({ sandboxId: children[0]! });
     await lane.client.resumeSandbox({ sandboxId: children[0]! });
     assertEquals(await stateOf(lane, children[0]!), changed);
+    const rounds = await checkHotWriter(lane, children[0]!);
     await lane.cleanUp();
     await lane.client.deleteSnapshot({ snapshotId });
     return {
@@ -42,6 +46,7 @@ export const fork: Scenario = {
       stopped_us: Number(checkpoint.stoppedUs),
       spawn_two_ms: spawnMs,
       child_pages_dirty: Number(snapshot!.pagesDirty),
+      hot_writer_rounds: rounds,
     };
   },
 };

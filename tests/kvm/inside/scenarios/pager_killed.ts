@@ -1,8 +1,8 @@
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertLess } from "@std/assert";
 import { TorporError } from "@torpor/errors";
 import type { Lane, Scenario } from "../lane.ts";
 import { PATHS } from "../paths.ts";
-import { prepare, stateOf } from "../workload.ts";
+import { prepare, RANDOM_BYTES, stateOf } from "../workload.ts";
 
 /**
  * A pager that dies while its guest waits for pages: either another takes over, or the VM is killed and the sandbox is
@@ -18,13 +18,18 @@ export const pagerKilled: Scenario = {
     await lane.client.resumeSandbox({ sandboxId: id });
     const pagers = await pagerPids();
     assertEquals(pagers.length, 1);
+    // Most of what will be read is not there yet, so the reader meets the dead pager.
+    const { dataPagesServed } = await lane.client.getMemoryStats({ sandboxId: id });
+    assertLess(Number(dataPagesServed), RANDOM_BYTES / 4096 / 2);
     const reading = stateOf(lane, id).catch((error) => error);
     Deno.kill(pagers[0]!, "SIGKILL");
     const answer = await reading;
     const { sandbox } = await lane.client.getSandbox({ sandboxId: id });
-    if (answer instanceof Error) await resumeAgain(lane, id, answer, sandbox!);
+    const succeeded = !(answer instanceof Error);
+    if (succeeded) assertEquals((await pagerPids()).filter((pid) => !pagers.includes(pid)).length, 1);
+    else await resumeAgain(lane, id, answer, sandbox!);
     assertEquals(await stateOf(lane, id), state);
-    return { adopted: !(answer instanceof Error) };
+    return { another_pager_took_over: succeeded };
   },
 };
 
