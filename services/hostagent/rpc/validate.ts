@@ -13,6 +13,9 @@ const MAX_TIMEOUT_SEC = 604_800;
 /** Of all names and values together: what a program's environment may take. */
 const MAX_ENV_BYTES = 128 * 1024;
 
+/** What would end or turn around a line in which a name is shown, and what is no character. */
+const UNPRINTABLE = /[\p{Cc}\p{Cs}\p{Zl}\p{Zp}\p{Bidi_C}]/u;
+
 /** @throws TorporError `invalid_argument` that names the field. */
 export function createSpec(request: CreateSandboxRequest): CreateSpec {
   return {
@@ -28,7 +31,7 @@ export function snapshotRequest(request: CreateSnapshotRequest): SnapshotRequest
   const { snapshotId, name, keepSandbox } = request;
   if (snapshotId !== "") requireId(snapshotId, "snapshot_id");
   if (name.length > MAX_SNAPSHOT_NAME) throw invalid("name", `has more than ${MAX_SNAPSHOT_NAME} characters`);
-  if (/\p{C}/u.test(name)) throw invalid("name", "has control characters");
+  if (UNPRINTABLE.test(name)) throw invalid("name", "has control characters");
   return { snapshotId, name, keepSandbox };
 }
 

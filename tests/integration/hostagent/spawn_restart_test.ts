@@ -84,6 +84,37 @@ Deno.test("spawned sandboxes go on under the next agent, though their snapshot w
   });
 });
 
+Deno.test("a sandbox goes on under the next agent as a difference to its checkpoint, though that was deleted", async () => {
+  await withHome(async (home) => {
+    const write = (mark: string) =>
+      `head -c 6000000 /dev/urandom > /dev/shm/${mark}; (cd /dev/shm; md5sum ${mark} >> /root/md5); sync`;
+    const check = "cd /dev/shm && md5sum --quiet -c /root/md5";
+    const sandboxId = await withAgent(home, "", async ({ client, create, run, end }) => {
+      const sandboxId = await create();
+      await run(sandboxId, write("first"));
+      const snapshotId = newId();
+      await client.createSnapshot({ sandboxId, snapshotId, keepSandbox: true });
+      await run(sandboxId, write("second"));
+      await client.deleteSnapshot({ snapshotId });
+      await end("SIGKILL");
+      return sandboxId;
+    });
+    await withAgent(home, "", async ({ client, run, end }) => {
+      assertEquals((await client.getSandbox({ sandboxId })).sandbox?.status, "running");
+      await run(sandboxId, `${check}; ${write("third")}`);
+      await client.pauseSandbox({ sandboxId });
+      await client.resumeSandbox({ sandboxId });
+      await run(sandboxId, check);
+      await end("SIGKILL");
+    });
+    await withAgent(home, "", async ({ client, run }) => {
+      await client.pauseSandbox({ sandboxId });
+      await client.resumeSandbox({ sandboxId });
+      await run(sandboxId, check);
+    });
+  });
+});
+
 for (const step of ["resume.load_device_state", "resume.guest_hello"]) {
   Deno.test(`an agent killed at ${step} of a spawn leaves nothing of the sandbox, and all of the snapshot`, async () => {
     await withHome(async (home) => {
