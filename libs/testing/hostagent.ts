@@ -17,6 +17,8 @@ export interface TestHostAgentOptions {
   schedulerUrl?: string;
   /** Default false, so that a test knows which processes there are. */
   spareVmm?: boolean;
+  /** Default true. */
+  sharedBase?: boolean;
   overrides?: HostOverrides;
 }
 
@@ -52,6 +54,7 @@ export async function startTestHostAgent(options: TestHostAgentOptions = {}): Pr
     schedulerUrl: options.schedulerUrl,
     heartbeatIntervalMs: 200,
     spareVmm: options.spareVmm ?? false,
+    sharedBase: options.sharedBase,
     prefetch: true,
   }, options.overrides);
   const client = openTestClient(formatAddress(agent.address));

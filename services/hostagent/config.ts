@@ -27,6 +27,8 @@ export interface HostAgentConfig {
   collectIntervalMs?: number;
   /** How written pages are found. Default `auto`: the best way that works. */
   dirtyTracking?: TrackingMethod | "auto";
+  /** Sandboxes that are spawned from one snapshot share what they do not write, where kernel and VMM can; default true. */
+  sharedBase?: boolean;
   /** Keeps one VMM started ahead for the next resume. */
   spareVmm: boolean;
   /** Fetches a resumed guest's working set ahead. */
@@ -53,6 +55,7 @@ export function readHostAgentConfig(): HostAgentConfig {
     TORPOR_RECLAIM_COMPACT_MEMORY_MS: reclaimCap(),
     TORPOR_COLLECT_INTERVAL_MS: z.coerce.number().int().min(0).max(86_400_000).default(600_000),
     TORPOR_DIRTY_TRACKING: z.enum(["auto", ...trackingMethods]).default("auto"),
+    TORPOR_SHARED_BASE: z.enum(["on", "off"]).default("on"),
     TORPOR_SPARE_VMM: z.enum(["on", "off"]).default("on"),
   });
   const home = torporHome();
@@ -76,6 +79,7 @@ export function readHostAgentConfig(): HostAgentConfig {
     },
     collectIntervalMs: env.TORPOR_COLLECT_INTERVAL_MS,
     dirtyTracking: env.TORPOR_DIRTY_TRACKING,
+    sharedBase: env.TORPOR_SHARED_BASE === "on",
     spareVmm: env.TORPOR_SPARE_VMM === "on",
   };
 }

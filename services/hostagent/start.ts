@@ -14,6 +14,8 @@ import { collectionHandlers } from "./rpc/collection_handlers.ts";
 import { laterHandlers } from "./rpc/later_handlers.ts";
 import { lifecycleHandlers } from "./rpc/lifecycle_handlers.ts";
 import { snapshotHandlers } from "./rpc/snapshot_handlers.ts";
+import { SharedBases } from "./memory/shared_bases.ts";
+import { sharedBaseSupported } from "./memory/shared_base_support.ts";
 import { chooseTracking } from "./memory/tracking/method.ts";
 import type { HostContext } from "./sandbox/context.ts";
 import { NO_RECLAIM } from "./sandbox/reclaim_caps.ts";
@@ -60,6 +62,7 @@ export async function startHostAgent(
   const hostId = await hostIdentity(context.layout);
   const { sandboxes, orphans } = await recoverSandboxes(context);
   await using resources = new AsyncDisposableStack();
+  resources.use(host.bases);
   if (context.spares) resources.use(context.spares);
   const manager = new SandboxManager(context, sandboxes, orphans);
   const collector = resources.use(host.collector);
@@ -105,7 +108,7 @@ export async function startHostAgent(
 async function openHost(
   config: HostAgentConfig,
   overrides: HostOverrides,
-): Promise<HostContext & { collector: Collector }> {
+): Promise<HostContext & { collector: Collector; bases: SharedBases }> {
   openLibrary(nativeFiles(config.nativeDirectory).library);
   const layout = new Layout(config.home, config.cache);
   await Deno.mkdir(layout.home, { recursive: true, mode: 0o700 });
@@ -113,6 +116,8 @@ async function openHost(
   const driver = overrides.driver ?? await detectQemu(layout, images, config.nativeDirectory, config.accelerator);
   const tracking = chooseTracking(config.dirtyTracking ?? "auto");
   log("info", "host_ready", { ...driver.identity, tracking });
+  const enabled = config.sharedBase !== false && driver.capabilities.sharedBase &&
+    await sharedBaseSupported(config.nativeDirectory);
   const references = new SnapshotReferences();
   const copySlots = new Semaphore(COPY_SLOTS);
   return {
@@ -127,10 +132,10 @@ async function openHost(
     collector: new Collector({
       layout,
       references,
-      copySlots,
       intervalMs: config.collectIntervalMs ?? 0,
       limits: overrides.compactionLimits,
     }),
+    bases: new SharedBases({ layout, nativeDirectory: config.nativeDirectory, enabled }),
     prefetch: config.prefetch,
     reclaim: config.reclaim ?? NO_RECLAIM,
   };

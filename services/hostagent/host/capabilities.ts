@@ -7,6 +7,7 @@ export async function hostCapabilities(context: HostContext): Promise<string[]> 
   return [
     `accelerator:${context.driver.identity.accelerator}`,
     `dirty_tracking:${context.tracking}`,
+    ...(context.bases?.enabled ? ["shared_base"] : []),
     ...(await hasReflinks(context.layout.staging) ? ["reflink"] : []),
   ];
 }

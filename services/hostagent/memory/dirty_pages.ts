@@ -3,18 +3,19 @@ import { type ExtentTable, type Manifest, PAGE_BYTES, ZERO_SOURCE } from "@torpo
 import type { Layout } from "../storage/layout.ts";
 import { guestAddress } from "./guest_address.ts";
 import type { GuestMemory } from "./guest_memory.ts";
-import type { Pager } from "./pager.ts";
 import { andInto, orInto } from "./tracking/bitmap.ts";
-import type { TrackingMethod } from "./tracking/method.ts";
+import { privateDirtyPages } from "./private_pages.ts";
+import type { TrackingMethod, VmTracking } from "./tracking/method.ts";
 import type { WriteMarks } from "./tracking/write_marks.ts";
+import type { VmPager } from "./vm_pager.ts";
 
 /** A VM's memory, the snapshot that its next one is the difference to, and what is known of its writes since. */
 export interface TrackedMemory {
   memory: GuestMemory;
   /** Absent: nothing is loaded lazily, so that a hole is zero. */
-  pager: Pager | undefined;
+  pager: VmPager | undefined;
   vmmPid: number;
-  tracking: TrackingMethod;
+  tracking: VmTracking;
   marks: WriteMarks;
   parent: { manifest: Manifest; table: ExtentTable };
 }
@@ -25,6 +26,10 @@ export interface TrackedMemory {
  */
 export async function dirtyPages(tracked: TrackedMemory, layout: Layout): Promise<Uint8Array<ArrayBuffer>> {
   const { memory, pager, marks, parent } = tracked;
+  if (tracked.tracking === "private_pages") {
+    const range = { pid: tracked.vmmPid, address: await addressOf(tracked), sizeBytes: memory.sizeBytes };
+    return await privateDirtyPages(range, parent.table);
+  }
   const dirty = await changedPages(tracked, layout);
   if (marks.taken) orInto(dirty, marks.taken);
   const present = await presentPages(memory.fd, memory.sizeBytes);

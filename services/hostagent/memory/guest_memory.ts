@@ -1,4 +1,4 @@
-import { allocatedBytes, type Descriptor, memfdCreate, PAGE_SIZE } from "@torpor/ffi";
+import { allocatedBytes, Descriptor, exportMemory, type ExportResult, memfdCreate, PAGE_SIZE } from "@torpor/ffi";
 
 /**
  * The RAM of one VM: a memory file that the agent and the VMM share. Only pread and SEEK_DATA may touch it from here: a
@@ -33,6 +33,19 @@ export class GuestMemory implements Disposable {
   /** Pages that take host memory now. */
   get pagesResident(): number {
     return allocatedBytes(this.fd) / PAGE_SIZE;
+  }
+
+  /**
+   * Writes pages to an empty file: only those that are not zero, packed. The vCPUs must be stopped.
+   * @param pages a bitmap, or null for all. @throws NativeError.
+   */
+  async exportPages(pages: Uint8Array<ArrayBuffer> | null, output: number): Promise<ExportResult> {
+    return await exportMemory({ memfd: this.fd, sizeBytes: this.sizeBytes, dirty: pages, output });
+  }
+
+  /** Gives the memory file away; this object is of no use any more. */
+  handOver(): Descriptor {
+    return new Descriptor(this.#descriptor.release());
   }
 
   [Symbol.dispose](): void {

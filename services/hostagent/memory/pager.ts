@@ -10,11 +10,11 @@ import {
   readFaultOrder,
   readPagerStats,
   readRemovedPages,
-  sendDescriptors,
-  socketPair,
   spawn,
 } from "@torpor/ffi";
-import type { ProcessRecord } from "../sandbox/record.ts";
+import type { PagerRecord } from "../sandbox/record.ts";
+import { handOver } from "./hand_over.ts";
+import type { VmPager } from "./vm_pager.ts";
 
 /** Descriptor numbers inside a pager. */
 const HANDSHAKE_FD = 3;
@@ -42,7 +42,7 @@ export interface PagerSource {
 }
 
 /** The process that answers a resumed guest's page faults. Disposing it kills the process. */
-export class Pager implements AsyncDisposable {
+export class Pager implements VmPager {
   readonly process: Process;
   readonly #stats: Descriptor;
 
@@ -68,30 +68,20 @@ export class Pager implements AsyncDisposable {
    * @param vmm the process that both serve. @throws NativeError; then `dead` is as it was.
    */
   static succeed(dead: Pager, vmm: Process, source: Omit<PagerSource, "handshakeFd">): Pager {
-    const { baseHostVirtAddr, uffdFd, tracking } = dead.stats();
-    using opened = new DisposableStack();
-    const userfaultfd = opened.use(vmm.duplicateDescriptor(uffdFd ?? -1));
-    const [receiving, sending] = socketPair();
-    opened.use(receiving);
-    opened.use(sending);
-    // Descriptors and addresses as the VMM told them (ffi/include/handshake.h).
-    const region =
-      `{"base_host_virt_addr":${baseHostVirtAddr},"size":${source.memoryBytes},"offset":0,"page_size":4096,` +
-      `"page_size_kib":4096,"tracking":${tracking},"uffd_fd":${uffdFd}}`;
-    sendDescriptors(sending.fd, new TextEncoder().encode(`[${region}]`), [userfaultfd.fd]);
-    const process = spawnPager({ ...source, handshakeFd: receiving.fd }, dead.#stats.fd, vmm.pidfd);
+    using message = handOver(vmm, dead.stats(), source.memoryBytes);
+    const process = spawnPager({ ...source, handshakeFd: message.fd }, dead.#stats.fd, vmm.pidfd);
     return new Pager(process, dead.#stats);
   }
 
   /** Finds the pager of an earlier agent again; undefined when it has ended. */
-  static adopt(record: ProcessRecord & { stats_fd: number }): Pager | undefined {
+  static adopt(record: PagerRecord): Pager | undefined {
     const identity = { pid: record.pid, startTime: BigInt(record.start_time), commandLineIncludes: "torpor-pager" };
     const process = adoptProcess(identity);
     return process ? new Pager(process, process.duplicateDescriptor(record.stats_fd)) : undefined;
   }
 
   /** What a restarted agent needs to adopt it. */
-  get record(): ProcessRecord & { stats_fd: number } {
+  get record(): PagerRecord {
     return { pid: this.process.pid, start_time: String(this.process.startTime), stats_fd: STATS_FD };
   }
 

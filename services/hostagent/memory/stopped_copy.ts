@@ -1,4 +1,4 @@
-import { exportMemory, type ExportResult } from "@torpor/ffi";
+import type { ExportResult } from "@torpor/ffi";
 import type { GuestMemory } from "./guest_memory.ts";
 import type { MemorySaver } from "./precopy.ts";
 import { countBits } from "./tracking/bitmap.ts";
@@ -11,7 +11,7 @@ export class StoppedCopy implements MemorySaver {
   readonly #output: number;
   #result: ExportResult | undefined;
 
-  /** @param findDirty the pages to save; null: all. @param output as for `exportMemory`. */
+  /** @param findDirty the pages to save; null: all. @param output as for `exportPages`. */
   constructor(memory: GuestMemory, findDirty: () => Promise<Uint8Array<ArrayBuffer> | null>, output: number) {
     this.#memory = memory;
     this.#findDirty = findDirty;
@@ -21,10 +21,9 @@ export class StoppedCopy implements MemorySaver {
   async run(): Promise<void> {}
 
   async lastRound(): Promise<void> {
-    const { fd: memfd, sizeBytes, pagesTotal } = this.#memory;
     const dirty = await this.#findDirty();
-    this.rounds.push(dirty ? countBits(dirty) : pagesTotal);
-    this.#result = await exportMemory({ memfd, sizeBytes, dirty, output: this.#output });
+    this.rounds.push(dirty ? countBits(dirty) : this.#memory.pagesTotal);
+    this.#result = await this.#memory.exportPages(dirty, this.#output);
   }
 
   finish(): Promise<ExportResult> {

@@ -2,9 +2,11 @@ import { adoptProcess } from "@torpor/ffi";
 import { log, withSpan } from "@torpor/telemetry";
 import { GuestMemory } from "../memory/guest_memory.ts";
 import { Pager } from "../memory/pager.ts";
+import { PrivateMemory } from "../memory/private_pages.ts";
+import type { VmPager } from "../memory/vm_pager.ts";
 import { readParentManifest, readTable } from "../snapshot/committed.ts";
 import type { HostContext } from "./context.ts";
-import type { VmRecord } from "./record.ts";
+import type { PagerRecord, VmRecord } from "./record.ts";
 import { type ParentSnapshot, RunningVm } from "./running_vm.ts";
 import type { Sandbox } from "./sandbox.ts";
 
@@ -31,10 +33,10 @@ async function adopt(context: HostContext, sandbox: Sandbox, vm: VmRecord): Prom
   if (!process) return undefined;
   await using resources = new AsyncDisposableStack();
   resources.use(process);
-  const pager = vm.pager ? Pager.adopt(vm.pager) : undefined;
+  const sizeBytes = sandbox.record.memory_mb * 2 ** 20;
+  const pager = vm.pager ? adoptPager(context, vm.pager, sizeBytes) : undefined;
   if (vm.pager && !pager) return undefined;
   if (pager) resources.use(pager);
-  const sizeBytes = sandbox.record.memory_mb * 2 ** 20;
   const memory = resources.use(new GuestMemory(process.duplicateDescriptor(vm.memory_fd), sizeBytes));
   const parentId = vm.parent_id ?? (pager ? sandbox.record.snapshot_id : null);
   const parent = parentId ? await readParent(context, parentId) : undefined;
@@ -42,11 +44,14 @@ async function adopt(context: HostContext, sandbox: Sandbox, vm: VmRecord): Prom
   // Its agent may have died between stopping the vCPUs and committing.
   if (!await vmm.isRunning()) await vmm.startVcpus();
   const { tracking, marks_complete: marksComplete, accelerator } = vm;
-  const { agentSocket } = paths;
-  const parts = { vmm, memory, pager, parent, tracking, marksComplete, accelerator, agentSocket };
-  const adopted = new RunningVm(parts);
+  const parts = { vmm, pager, parent, tracking, marksComplete, accelerator, agentSocket: paths.agentSocket };
+  const adopted = new RunningVm({ ...parts, memory: pager ? PrivateMemory.ofSibling(memory, vmm, pager) : memory });
   resources.move();
   return adopted;
+}
+
+function adoptPager({ bases }: HostContext, record: PagerRecord, memoryBytes: number): VmPager | undefined {
+  return record.base ? bases?.adopt(record, memoryBytes) : Pager.adopt(record);
 }
 
 /** What the VM was resumed from; its next pause stores the difference. */

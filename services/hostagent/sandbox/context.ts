@@ -1,6 +1,7 @@
 import type { Span } from "@opentelemetry/api";
 import { withSpan } from "@torpor/telemetry";
 import type { TrackingMethod } from "../memory/tracking/method.ts";
+import type { SharedBases } from "../memory/shared_bases.ts";
 import type { Collector } from "../snapshot/collector.ts";
 import type { KeptSnapshots } from "../snapshot/kept.ts";
 import type { SnapshotReferences } from "../snapshot/references.ts";
@@ -31,6 +32,8 @@ export interface HostContext {
   copySlots: Semaphore;
   /** A resumed guest's working set is fetched ahead. */
   prefetch: boolean;
+  /** What sandboxes that are spawned from one snapshot share, where that is possible. */
+  bases?: SharedBases;
   /** VMMs started ahead; absent: each resume starts its own. */
   spares?: SparePool;
   /** Called at the begin of each step; what it throws fails the step. Tests use it to make any step fail. */

@@ -1,5 +1,4 @@
 import type { Span } from "@opentelemetry/api";
-import { exportMemory } from "@torpor/ffi";
 import { newId } from "@torpor/ids";
 import { log } from "@torpor/telemetry";
 import { dirtyPages, type TrackedMemory } from "../memory/dirty_pages.ts";
@@ -94,10 +93,10 @@ export async function saveMemory(
   dirty: Uint8Array<ArrayBuffer> | null,
   span: Span,
 ): Promise<StoredMemory> {
-  const { fd: memfd, sizeBytes } = vm.memory;
+  const { sizeBytes } = vm.memory;
   const result = await staged.writeFile(
     staged.paths.memoryData,
-    (output) => context.copySlots.with(() => exportMemory({ memfd, sizeBytes, dirty, output })),
+    (output) => context.copySlots.with(() => vm.memory.exportPages(dirty, output)),
   );
   const { runs, bytesWritten, crc32c, dataPages, zeroPages } = result;
   const memory = { sizeBytes, runs, file: { bytes: bytesWritten, crc32c }, dataPages, zeroPages };

@@ -20,6 +20,26 @@ const processSchema = z.strictObject({
 /** See {@linkcode processSchema}. */
 export type ProcessRecord = z.infer<typeof processSchema>;
 
+/** The snapshot whose base a VM shares with others. */
+const baseSchema = z.strictObject({
+  snapshot_id: id,
+  source_count: count,
+  /** Its process took the place of one that was killed. */
+  successor: z.boolean(),
+});
+
+/** A shared base. */
+export type BaseRecord = ProcessRecord & z.infer<typeof baseSchema>;
+
+const pagerSchema = processSchema.extend({
+  stats_fd: count,
+  /** It serves many: these are its own and this one's statistics. */
+  base: baseSchema.optional(),
+});
+
+/** A pager. */
+export type PagerRecord = z.infer<typeof pagerSchema>;
+
 const vmSchema = z.strictObject({
   vmm: processSchema,
   /** A part of its command line that no other process has. */
@@ -27,11 +47,11 @@ const vmSchema = z.strictObject({
   accelerator: z.enum(["kvm", "tcg"]),
   /** Descriptor numbers inside the VMM and the pager, by which a restarted agent finds their memory again. */
   memory_fd: count,
-  pager: processSchema.extend({ stats_fd: count }).nullable(),
+  pager: pagerSchema.nullable(),
   /** The snapshot that its memory is a difference to; null for a VM that was booted. */
   parent_id: id.nullable().default(null),
   /** How its writes are found. */
-  tracking: z.enum(trackingMethods),
+  tracking: z.enum([...trackingMethods, "private_pages"]),
   /** The kernel's marks name all that was written since the parent; otherwise the next snapshot compares. */
   marks_complete: z.boolean(),
 });

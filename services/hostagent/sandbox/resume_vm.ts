@@ -1,8 +1,12 @@
 import { scaledTimeoutMs } from "@torpor/config";
 import { type Descriptor, openFile, openUserfaultfdDevice, socketPair } from "@torpor/ffi";
+import type { Manifest } from "@torpor/snapshot";
 import { startMarks } from "../memory/dirty_pages.ts";
 import { GuestMemory } from "../memory/guest_memory.ts";
 import { Pager } from "../memory/pager.ts";
+import { PrivateMemory } from "../memory/private_pages.ts";
+import { Sibling } from "../memory/sibling.ts";
+import type { VmPager } from "../memory/vm_pager.ts";
 import { findWorkingSet } from "../memory/working_sets.ts";
 import { reportPager } from "../memory/report_pager.ts";
 import { type VerifiedSnapshot, verifySnapshot } from "../snapshot/committed.ts";
@@ -73,61 +77,75 @@ async function restore(
   const id = record.sandbox_id;
   const { agentSocket } = context.layout.sandbox(id);
   await using resources = new AsyncDisposableStack();
-  const waiting = await waitingVm(context, record, snapshot, resources);
+  const shared = sharesBase(context, snapshot.manifest);
+  // A VMM that was started ahead has its own memory mapped already.
+  const spare = shared ? undefined : await takeSpare(context, record, resources);
+  const memory = spare?.memory ?? await prepareNew(context, record, snapshot, resources);
   const { snapshot_id, vcpus, memory_mb } = snapshot.manifest;
   const shape = { baseImage: record.base_image, vcpus, memoryMb: memory_mb };
   const ahead = context.prefetch ? await findWorkingSet(context.layout, snapshot_id, shape) : undefined;
   // Both end before anything is released: a copy must not go on into a directory that is being cleaned.
   const [filled, started] = await Promise.allSettled([
     copyDisk(context, id, snapshot),
-    startProcesses(context, record, snapshot, waiting, ahead?.path, resources, signal),
+    startProcesses(context, record, { snapshot, memory, spare, shared, workingSet: ahead?.path }, resources, signal),
   ]);
   if (filled.status === "rejected") throw filled.reason;
   if (started.status === "rejected") throw started.reason;
   const { vmm, pager } = started.value;
   await step(context, id, "resume.load_device_state", async () => {
-    await startMarks(context.tracking, vmm.process.pid);
+    if (!shared) await startMarks(context.tracking, vmm.process.pid);
     using state = openFile(context.layout.snapshot(snapshot.manifest.snapshot_id).state, { read: true });
     await vmm.loadDeviceState(state.fd);
   });
-  const { tracking, driver } = context;
-  const { accelerator } = driver.identity;
-  const { memory } = waiting;
-  const vm = new RunningVm({ vmm, memory, pager, parent: snapshot, tracking, accelerator, agentSocket });
+  const vm = new RunningVm({
+    vmm,
+    memory: PrivateMemory.ofSibling(memory, vmm, pager),
+    pager,
+    parent: snapshot,
+    tracking: shared ? "private_pages" : context.tracking,
+    accelerator: context.driver.identity.accelerator,
+    agentSocket,
+  });
   vm.fetchedAhead = ahead?.pages;
   resources.move();
   return vm;
 }
 
-/** Memory, and the VMM itself where one has been started ahead. */
-interface WaitingVm {
-  memory: GuestMemory;
-  spare?: SpareVm;
+/** Whether the sandbox shares what it does not write with others that are spawned from the same snapshot. */
+function sharesBase({ bases, driver }: HostContext, { kind }: Manifest): boolean {
+  return kind === "kept" && bases !== undefined && bases.enabled && driver.capabilities.sharedBase;
 }
 
-/** Takes a spare VMM, or prepares what a new one needs. `resources` owns the result. */
-async function waitingVm(
+/** Takes a VMM that was started ahead. `resources` owns the result. */
+async function takeSpare(
+  context: HostContext,
+  record: SandboxRecord,
+  resources: AsyncDisposableStack,
+): Promise<SpareVm | undefined> {
+  const spare = await context.spares?.take(vmShape(context, record));
+  if (!spare) return undefined;
+  const id = record.sandbox_id;
+  resources.use(spare);
+  await step(context, id, "resume.take_spare", () => spare.handOver(context.layout.sandbox(id)));
+  resources.use(spare.pagerSocket);
+  resources.use(spare.memory);
+  resources.use(spare.vmm);
+  return spare;
+}
+
+/** Prepares what a new VMM needs and returns its memory, which `resources` owns. */
+async function prepareNew(
   context: HostContext,
   record: SandboxRecord,
   snapshot: VerifiedSnapshot,
   resources: AsyncDisposableStack,
-): Promise<WaitingVm> {
-  const id = record.sandbox_id;
-  const paths = context.layout.sandbox(id);
-  const spare = await context.spares?.take(vmShape(context, record));
-  if (spare) {
-    resources.use(spare);
-    await step(context, id, "resume.take_spare", () => spare.handOver(paths));
-    resources.use(spare.pagerSocket);
-    resources.use(spare.memory);
-    resources.use(spare.vmm);
-    return { memory: spare.memory, spare };
-  }
-  const memory = resources.use(GuestMemory.create(id, record.memory_mb));
+): Promise<GuestMemory> {
+  const { disk } = context.layout.sandbox(record.sandbox_id);
+  const memory = resources.use(GuestMemory.create(record.sandbox_id, record.memory_mb));
   // The VMM opens the disk when it starts, so the file exists at its full size before its content is there.
-  await removeIfPresent(paths.disk);
-  await createEmptyDisk(paths.disk, snapshot.manifest.files.disk.bytes);
-  return { memory };
+  await removeIfPresent(disk);
+  await createEmptyDisk(disk, snapshot.manifest.files.disk.bytes);
+  return memory;
 }
 
 /** What a VMM for this sandbox must know when it starts. */
@@ -148,16 +166,23 @@ async function copyDisk(context: HostContext, id: string, snapshot: VerifiedSnap
   });
 }
 
+/** What a VM is started from. */
+interface StartParts {
+  snapshot: VerifiedSnapshot;
+  memory: GuestMemory;
+  spare: SpareVm | undefined;
+  shared: boolean;
+  workingSet: string | undefined;
+}
+
 /** Starts the pager, and the VMM where none waits, joined by a socket; `resources` owns both. */
 async function startProcesses(
   context: HostContext,
   record: SandboxRecord,
-  snapshot: VerifiedSnapshot,
-  { memory, spare }: WaitingVm,
-  workingSet: string | undefined,
+  { snapshot, memory, spare, shared, workingSet }: StartParts,
   resources: AsyncDisposableStack,
   signal: AbortSignal,
-): Promise<{ vmm: Vmm; pager: Pager }> {
+): Promise<{ vmm: Vmm; pager: VmPager }> {
   if (spare) {
     const pager = await startPager(context, record, snapshot, spare.pagerSocket, workingSet, resources);
     return { vmm: spare.vmm, pager };
@@ -168,12 +193,41 @@ async function startProcesses(
   const [pagerEnd, vmmEnd] = socketPair();
   opened.use(pagerEnd);
   opened.use(vmmEnd);
-  const pager = await startPager(context, record, snapshot, pagerEnd, workingSet, resources);
+  const join = shared ? joinBase : startPager;
+  const pager = await join(context, record, snapshot, pagerEnd, workingSet, resources);
   const config = { sandboxId: id, paths: layout.sandbox(id), memoryFd: memory.fd, ...vmShape(context, record) };
   const device = opened.use(openUserfaultfdDevice());
-  const link = { userfaultfdDeviceFd: device.fd, socketFd: vmmEnd.fd, tracking: tracking === "pagemap_scan" };
+  const base = pager instanceof Sibling ? opened.use(pager.base.openForVmm()) : undefined;
+  const armed = !shared && tracking === "pagemap_scan";
+  const link = { userfaultfdDeviceFd: device.fd, socketFd: vmmEnd.fd, tracking: armed, baseFd: base?.fd };
   const vmm = await step(context, id, "resume.spawn_vmm", () => driver.restore(config, link, signal));
   return { vmm: resources.use(vmm), pager };
+}
+
+/** Has the pager of the snapshot's siblings serve one more, in the place of `startPager`. */
+async function joinBase(
+  context: HostContext,
+  record: SandboxRecord,
+  { manifest, table }: VerifiedSnapshot,
+  socket: Descriptor,
+  workingSet: string | undefined,
+  resources: AsyncDisposableStack,
+): Promise<VmPager> {
+  const { layout } = context;
+  const { snapshot_id: snapshotId } = manifest;
+  return await step(context, record.sandbox_id, "resume.join_base", async (span) => {
+    const source = {
+      snapshotId,
+      memoryBytes: record.memory_mb * 2 ** 20,
+      headerPath: layout.snapshot(snapshotId).memoryHeader,
+      sourcePaths: table.sources.map((source) => layout.snapshot(source).memoryData),
+      workingSetPath: workingSet,
+    };
+    const sibling = resources.use(await context.bases!.join(source, socket.fd));
+    span.setAttribute("torpor.pid", sibling.process.pid);
+    socket.close();
+    return sibling;
+  });
 }
 
 /** Starts the pager and closes this agent's copy of its socket: it must see the end of the connection when the VMM is gone. */
@@ -184,7 +238,7 @@ async function startPager(
   socket: Descriptor,
   workingSet: string | undefined,
   resources: AsyncDisposableStack,
-): Promise<Pager> {
+): Promise<VmPager> {
   const { layout, nativeDirectory } = context;
   const id = record.sandbox_id;
   return await step(context, id, "resume.spawn_pager", () => {

@@ -3,8 +3,8 @@ import type { ErrorCode } from "@torpor/errors";
 import type { ExtentTable, Manifest } from "@torpor/snapshot";
 import { type GuestChannel, openAndWake, openGuestChannel, type WakeCall, type WakeResult } from "../guest/channel.ts";
 import type { GuestMemory } from "../memory/guest_memory.ts";
-import type { Pager } from "../memory/pager.ts";
-import type { TrackingMethod } from "../memory/tracking/method.ts";
+import type { VmPager } from "../memory/vm_pager.ts";
+import type { VmTracking } from "../memory/tracking/method.ts";
 import { WriteMarks } from "../memory/tracking/write_marks.ts";
 import { type Vmm, VMM_MEMORY_FD } from "../vmm/driver.ts";
 import type { VmRecord } from "./record.ts";
@@ -23,9 +23,9 @@ export interface VmParts {
   vmm: Vmm;
   memory: GuestMemory;
   /** Absent for a VM that was booted. */
-  pager?: Pager;
+  pager?: VmPager;
   parent?: ParentSnapshot;
-  tracking: TrackingMethod;
+  tracking: VmTracking;
   /** The kernel's marks name all that was written since `parent`; default true. */
   marksComplete?: boolean;
   accelerator: "kvm" | "tcg";
@@ -37,11 +37,11 @@ export class RunningVm implements AsyncDisposable {
   readonly vmm: Vmm;
   readonly memory: GuestMemory;
   /** Another one takes its place when it is killed. */
-  pager: Pager | undefined;
+  pager: VmPager | undefined;
   /** A checkpoint becomes the parent of what comes after it. */
   parent: ParentSnapshot | undefined;
   /** How this VMM's writes are found. */
-  readonly tracking: TrackingMethod;
+  readonly tracking: VmTracking;
   readonly marks: WriteMarks;
   readonly accelerator: "kvm" | "tcg";
   /** When its vCPUs were started, wall clock. */

@@ -49,6 +49,8 @@ export class Layout {
   readonly staging: string;
   /** VMMs that have started before a sandbox needs them. */
   readonly spares: string;
+  /** Messages of the processes that siblings share. */
+  readonly bases: string;
   readonly accelerator: string;
 
   /** @param home the data directory, @param cache where built images are; both absolute. */
@@ -63,6 +65,7 @@ export class Layout {
     this.snapshots = join(home, "snapshots");
     this.staging = join(home, "staging");
     this.spares = join(home, "spares");
+    this.bases = join(home, "bases");
   }
 
   /** @throws TorporError `invalid_argument` when `sandboxId` is no id: it must never become another directory. */
@@ -83,6 +86,11 @@ export class Layout {
   /** The working set of guests that were booted alike. @param shape letters, digits and "-". */
   workingSet(shape: string): string {
     return join(this.cache, "working-sets", shape);
+  }
+
+  /** What the base pager of a snapshot had to say. */
+  baseLog(snapshotId: string): string {
+    return join(this.bases, `${requireId(snapshotId, "snapshot_id")}.log`);
   }
 
   /** Where a snapshot is written until it is committed by a rename. */

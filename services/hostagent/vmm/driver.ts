@@ -40,6 +40,8 @@ export interface PagerLink {
   socketFd: number;
   /** Write protection is armed, so that the kernel remembers which pages are written. */
   tracking: boolean;
+  /** A memory file that the VMM maps privately as the guest's memory, in the place of its own. */
+  baseFd?: number;
 }
 
 /** A copy of the writable disk that is made while the guest runs. Disposing it gives it up, unless it was finished. */

@@ -11,6 +11,9 @@ export const trackingMethods = ["pagemap_scan", "soft_dirty", "compare"] as cons
  */
 export type TrackingMethod = typeof trackingMethods[number];
 
+/** `private_pages`: the page table of a VMM that maps a shared base tells by itself which pages are its own. */
+export type VmTracking = TrackingMethod | "private_pages";
+
 /**
  * The way that this host uses: the one asked for, or the first whose self-test passes (each writes pages and looks).
  * @throws TorporError `config_invalid` when the one asked for does not work here.

@@ -19,6 +19,7 @@ import { QemuVmm } from "./vmm.ts";
 /** The memory shim's descriptors inside QEMU. */
 const USERFAULTFD_DEVICE_FD = 4;
 const PAGER_SOCKET_FD = 5;
+const BASE_FD = 6;
 /** Starting QEMU takes 30 to 45 ms; this is for a host that is overloaded. */
 const START_TIMEOUT_MS = scaledTimeoutMs(30_000);
 
@@ -43,7 +44,7 @@ export class QemuDriver implements VmmDriver {
   readonly capabilities: VmmCapabilities = {
     lazyRestore: true,
     diffSnapshots: true,
-    sharedBase: false,
+    sharedBase: true,
     liveCheckpoint: false,
     balloon: true,
     vsock: false,
@@ -78,10 +79,12 @@ export class QemuDriver implements VmmDriver {
       TORPOR_SHIM_UFFD_DEVICE_FD: String(USERFAULTFD_DEVICE_FD),
       TORPOR_SHIM_SOCKET_FD: String(PAGER_SOCKET_FD),
       TORPOR_SHIM_TRACK: pager.tracking ? "1" : "0",
+      ...(pager.baseFd === undefined ? {} : { TORPOR_SHIM_BASE_FD: String(BASE_FD) }),
     };
     const descriptors = [
       { childFd: USERFAULTFD_DEVICE_FD, fd: pager.userfaultfdDeviceFd },
       { childFd: PAGER_SOCKET_FD, fd: pager.socketFd },
+      ...(pager.baseFd === undefined ? [] : [{ childFd: BASE_FD, fd: pager.baseFd }]),
     ];
     return await this.#start(
       config,

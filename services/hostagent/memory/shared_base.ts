@@ -1,0 +1,181 @@
+import {
+  adoptProcess,
+  type Descriptor,
+  joinBase,
+  memfdCreate,
+  openFile,
+  type PagerStats,
+  pagerStatsSize,
+  type Process,
+  readFaultOrder,
+  readPagerStats,
+  socketPair,
+} from "@torpor/ffi";
+import type { BaseRecord } from "../sandbox/record.ts";
+import { BaseFiles, startBaseProcess } from "./base_process.ts";
+
+/** A pager answers at once; one that is busy reads a slow disk. */
+const JOIN_TIMEOUT_MS = 30_000;
+
+/** The snapshot that siblings share. */
+export interface BaseSource {
+  snapshotId: string;
+  memoryBytes: number;
+  headerPath: string;
+  /** `memory.data` of each source of the header. */
+  sourcePaths: string[];
+  /** A working set to fetch ahead. */
+  workingSetPath?: string;
+  logPath: string;
+  nativeDirectory: string;
+}
+
+/**
+ * The memory of a snapshot on this host, and the process that fills it as it is needed. Many VMMs map it privately:
+ * docs/decisions/0008-shared-base.md. It lives as long as it is used, with or without this agent.
+ */
+export class SharedBase {
+  readonly snapshotId: string;
+  readonly memoryBytes: number;
+  readonly process: Process;
+  /** Its process took the place of one that was killed: it serves whom that one served, and nobody else. */
+  readonly successor: boolean;
+  readonly #files: BaseFiles;
+  #members = 0;
+  #ended = false;
+  #released = false;
+
+  private constructor(
+    parts: { snapshotId: string; memoryBytes: number; process: Process; successor: boolean; files: BaseFiles },
+  ) {
+    this.snapshotId = parts.snapshotId;
+    this.memoryBytes = parts.memoryBytes;
+    this.process = parts.process;
+    this.successor = parts.successor;
+    this.#files = parts.files;
+    this.process.exited.then(() => {
+      this.#ended = true;
+      this.#closeUnused();
+    });
+  }
+
+  /** @throws NativeError. */
+  static start(source: BaseSource): SharedBase {
+    const { snapshotId, memoryBytes, nativeDirectory, logPath } = source;
+    using opened = new DisposableStack();
+    const read = (path: string) => opened.use(openFile(path, { read: true }));
+    const [control, agentControl] = socketPair().map((end) => opened.use(end));
+    const files = new BaseFiles(
+      control!,
+      agentControl!,
+      opened.use(memfdCreate(`torpor-base-${snapshotId}`, memoryBytes)),
+      read(source.headerPath),
+      source.sourcePaths.map(read),
+      opened.use(memfdCreate(`torpor-base-pager-${snapshotId}`, pagerStatsSize(memoryBytes))),
+    );
+    using prefetch = source.workingSetPath ? openFile(source.workingSetPath, { read: true }) : undefined;
+    const process = startBaseProcess(files, { nativeDirectory, logPath, prefetchFd: prefetch?.fd });
+    opened.move();
+    return new SharedBase({ snapshotId, memoryBytes, process, successor: false, files });
+  }
+
+  /** Finds the base of an earlier agent again; undefined when its process has ended. */
+  static adopt(record: BaseRecord, memoryBytes: number): SharedBase | undefined {
+    const { pid, start_time, snapshot_id: snapshotId, source_count, successor } = record;
+    const identity = { pid, startTime: BigInt(start_time), commandLineIncludes: "torpor-base-pager" };
+    const process = adoptProcess(identity);
+    if (!process) return undefined;
+    return new SharedBase({ snapshotId, memoryBytes, process, successor, files: BaseFiles.of(process, source_count) });
+  }
+
+  /** Starts a process in the place of the one that was killed. @throws NativeError. */
+  succeed(options: { nativeDirectory: string; logPath: string }): SharedBase {
+    const { snapshotId, memoryBytes } = this;
+    const files = this.#files.dup();
+    try {
+      const process = startBaseProcess(files, options);
+      return new SharedBase({ snapshotId, memoryBytes, process, successor: true, files });
+    } catch (error) {
+      files[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  /** How a restarted agent finds it again. */
+  get record(): BaseRecord {
+    return {
+      pid: this.process.pid,
+      start_time: String(this.process.startTime),
+      snapshot_id: this.snapshotId,
+      source_count: this.#files.sources.length,
+      successor: this.successor,
+    };
+  }
+
+  /** Its process has ended. */
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  /** Somebody uses it, this agent or a later one. */
+  get inUse(): boolean {
+    return this.#members > 0 || this.#released;
+  }
+
+  /** What its process has done for all siblings. */
+  stats(): PagerStats {
+    return readPagerStats(this.#files.stats.fd);
+  }
+
+  /** See {@linkcode VmPager.faultOrder}: of the first sibling, mostly, as the others find its pages there. */
+  faultOrder(): Uint32Array {
+    return readFaultOrder(this.#files.stats.fd);
+  }
+
+  /** The memory file for a VMM: it can read it and map it privately. The caller's. */
+  openForVmm(): Descriptor {
+    return openFile(`/proc/self/fd/${this.#files.base.fd}`, { read: true });
+  }
+
+  /**
+   * Has the process serve one more VMM; `leave` is owed for each.
+   * @returns the number of `statsFd` inside the process. @throws NativeError `native_epipe` when it has ended.
+   */
+  async join(sibling: { socketFd: number; statsFd: number; vmmPidfd?: number }): Promise<number> {
+    this.enter();
+    try {
+      return await joinBase(this.#files.agentControl.fd, { ...sibling, timeoutMs: JOIN_TIMEOUT_MS });
+    } catch (error) {
+      this.leave();
+      throw error;
+    }
+  }
+
+  /** One more uses it: an adopted sibling has joined long ago. */
+  enter(): void {
+    this.#members++;
+  }
+
+  /** One that has joined is gone. The process notices by itself. */
+  leave(): void {
+    this.#members--;
+    this.#closeUnused();
+  }
+
+  /** One that has joined goes on without this agent. */
+  leaveRunning(): void {
+    this.#released = true;
+    this.leave();
+  }
+
+  /** Ends the process, or lets go of it where somebody uses it. */
+  async letGo(): Promise<void> {
+    if (!this.inUse) return await this.process[Symbol.asyncDispose]();
+    if (!this.#ended) await this.process.release();
+    this.#files[Symbol.dispose]();
+  }
+
+  #closeUnused(): void {
+    if (this.#ended && this.#members === 0) this.#files[Symbol.dispose]();
+  }
+}

@@ -1,0 +1,141 @@
+import { memfdCreate, NativeError, pagerStatsSize, type Process } from "@torpor/ffi";
+import { log } from "@torpor/telemetry";
+import type { PagerRecord } from "../sandbox/record.ts";
+import { removeIfPresent } from "../storage/durable_file.ts";
+import type { Layout } from "../storage/layout.ts";
+import { handOver } from "./hand_over.ts";
+import { type BaseSource, SharedBase } from "./shared_base.ts";
+import { Sibling } from "./sibling.ts";
+
+/** The shared bases of this host: at most one per snapshot takes new siblings. */
+export class SharedBases implements AsyncDisposable {
+  readonly #layout: Layout;
+  readonly #nativeDirectory: string;
+  /** New sandboxes become siblings; otherwise only those are cared for that are siblings already. */
+  readonly enabled: boolean;
+  /** By snapshot: where the next sibling joins. */
+  readonly #open = new Map<string, SharedBase>();
+  readonly #all = new Set<SharedBase>();
+  readonly #successors = new WeakMap<SharedBase, SharedBase>();
+  readonly #cleanups = new Set<Promise<void>>();
+
+  constructor(host: { layout: Layout; nativeDirectory: string; enabled: boolean }) {
+    this.enabled = host.enabled;
+    this.#layout = host.layout;
+    this.#nativeDirectory = host.nativeDirectory;
+  }
+
+  /**
+   * Makes a VMM that is about to start a sibling, in the base of its snapshot, which is started if there is none.
+   * @param socketFd where the VMM's message will arrive; borrowed.
+   * @throws NativeError.
+   */
+  async join(
+    source: Omit<BaseSource, "nativeDirectory" | "logPath">,
+    socketFd: number,
+  ): Promise<Sibling> {
+    const base = this.#open.get(source.snapshotId) ?? await this.#start(source);
+    try {
+      return await this.#enter(base, socketFd);
+    } catch (error) {
+      // It had nobody to serve for a while and has just ended.
+      if (!(error instanceof NativeError) || error.code !== "native_epipe") throw error;
+      log("info", "shared_base_ended", { snapshot_id: source.snapshotId, pid: base.process.pid });
+      this.#forget(base);
+      return await this.#enter(this.#open.get(source.snapshotId) ?? await this.#start(source), socketFd);
+    }
+  }
+
+  /** Finds a sibling's base again; undefined when its process has ended. @throws NativeError. */
+  adopt(record: PagerRecord, memoryBytes: number): Sibling | undefined {
+    if (!record.base) return undefined;
+    const known = [...this.#all].find(({ process }) => process.pid === record.pid);
+    const base = known ?? SharedBase.adopt({ ...record.base, ...identityOf(record) }, memoryBytes);
+    if (!base || base.ended) return undefined;
+    if (!known) this.#remember(base);
+    base.enter();
+    try {
+      return new Sibling(base, record.stats_fd, base.process.duplicateDescriptor(record.stats_fd));
+    } catch (error) {
+      base.leave();
+      throw error;
+    }
+  }
+
+  /**
+   * Has another process serve a sibling whose base's process was killed; all its siblings get the same one.
+   * @returns what takes the place of `dead`. @throws NativeError; then `dead` is as it was.
+   */
+  async succeed(dead: Sibling, vmm: Process): Promise<Sibling> {
+    const base = this.#successorOf(dead.base);
+    using message = handOver(vmm, dead.stats(), base.memoryBytes);
+    const stats = dead.statsDescriptor;
+    const number = await base.join({ socketFd: message.fd, statsFd: stats.fd, vmmPidfd: vmm.pidfd });
+    dead.base.leave();
+    return new Sibling(base, number, stats);
+  }
+
+  /** Ends the processes that nobody needs, and lets go of the others. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all([...this.#all].map((base) => base.letGo()));
+    await Promise.all(this.#cleanups);
+  }
+
+  async #start(source: Omit<BaseSource, "nativeDirectory" | "logPath">): Promise<SharedBase> {
+    await Deno.mkdir(this.#layout.bases, { recursive: true, mode: 0o700 });
+    // Another sibling may have started it meanwhile.
+    const there = this.#open.get(source.snapshotId);
+    if (there) return there;
+    const base = SharedBase.start({ ...source, ...this.#options(source.snapshotId) });
+    this.#remember(base);
+    log("info", "shared_base_started", { snapshot_id: source.snapshotId, pid: base.process.pid });
+    return base;
+  }
+
+  async #enter(base: SharedBase, socketFd: number): Promise<Sibling> {
+    const stats = memfdCreate(`torpor-sibling-${base.snapshotId}`, pagerStatsSize(base.memoryBytes));
+    try {
+      return new Sibling(base, await base.join({ socketFd, statsFd: stats.fd }), stats);
+    } catch (error) {
+      stats.close();
+      throw error;
+    }
+  }
+
+  #successorOf(dead: SharedBase): SharedBase {
+    const there = this.#successors.get(dead);
+    if (there) return there;
+    const base = dead.succeed(this.#options(dead.snapshotId));
+    log("warn", "shared_base_succeeded", { snapshot_id: dead.snapshotId, pid: base.process.pid });
+    this.#successors.set(dead, base);
+    this.#remember(base);
+    return base;
+  }
+
+  #options(snapshotId: string): { nativeDirectory: string; logPath: string } {
+    return { nativeDirectory: this.#nativeDirectory, logPath: this.#layout.baseLog(snapshotId) };
+  }
+
+  #remember(base: SharedBase): void {
+    this.#all.add(base);
+    if (!base.successor) this.#open.set(base.snapshotId, base);
+    base.process.exited.then((exit) => {
+      this.#forget(base);
+      // One that gave up has said why.
+      if (exit.code) return;
+      const cleanup = removeIfPresent(this.#layout.baseLog(base.snapshotId)).finally(() =>
+        this.#cleanups.delete(cleanup)
+      );
+      this.#cleanups.add(cleanup);
+    });
+  }
+
+  #forget(base: SharedBase): void {
+    this.#all.delete(base);
+    if (this.#open.get(base.snapshotId) === base) this.#open.delete(base.snapshotId);
+  }
+}
+
+function identityOf({ pid, start_time }: PagerRecord): { pid: number; start_time: string } {
+  return { pid, start_time };
+}
