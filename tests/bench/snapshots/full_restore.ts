@@ -58,7 +58,9 @@ type Prepared = VmmConfig & { accelerator: Accelerator };
 async function prepare(host: TestHostAgent, sandboxId: string, directory: string): Promise<Prepared> {
   const { manifest } = host.agent.manager.get(sandboxId).newest!;
   const paths = Object.fromEntries(
-    Object.entries(host.layout.sandbox(sandboxId)).map(([name, path]) => [name, `${directory}/${path.split("/").at(-1)}`]),
+    Object.entries(host.layout.sandbox(sandboxId)).map((
+      [name, path],
+    ) => [name, `${directory}/${path.split("/").at(-1)}`]),
   ) as unknown as SandboxPaths;
   using from = openFile(host.layout.snapshot(manifest.snapshot_id).disk, { read: true });
   using to = openFile(paths.disk, { read: true, write: true, create: true });
@@ -66,7 +68,15 @@ async function prepare(host: TestHostAgent, sandboxId: string, directory: string
   await copySparse({ from: from.fd, to: to.fd, sizeBytes: manifest.files.disk.bytes });
   const baseImage = `${host.layout.cache}/base/${manifest.base_image}/base.ext4`;
   const { accelerator } = manifest.vmm;
-  return { sandboxId, paths, vcpus: manifest.vcpus, memoryMb: manifest.memory_mb, memoryFd: -1, baseImage, accelerator };
+  return {
+    sandboxId,
+    paths,
+    vcpus: manifest.vcpus,
+    memoryMb: manifest.memory_mb,
+    memoryFd: -1,
+    baseImage,
+    accelerator,
+  };
 }
 
 /** Restores the snapshot with all of its memory, and lets QEMU write a migration stream with memory and devices. */

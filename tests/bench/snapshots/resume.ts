@@ -4,11 +4,20 @@ import { median, timed } from "./median.ts";
 const ROUNDS = 5;
 const TIMEOUT_SEC = 600;
 
+/** Resumes of sandboxes of several sizes (MiB, ascending), and the largest by the smallest. */
+export async function benchResumes(api: Api, sizesMb: number[]): Promise<Record<string, number>> {
+  const figures: Record<string, number> = {};
+  for (const memoryMb of sizesMb) Object.assign(figures, await benchResume(api, memoryMb));
+  const [least, most] = [sizesMb[0]!, sizesMb.at(-1)!];
+  figures[`resume_${most}_over_${least}`] = figures[`resume_ms_${most}`]! / figures[`resume_ms_${least}`]!;
+  return figures;
+}
+
 /**
  * Resumes of a sandbox half of whose memory holds random data, until a command has run through the api; and what a pause
  * of it takes and stores.
  */
-export async function benchResume(api: Api, memoryMb: number): Promise<Record<string, number>> {
+async function benchResume(api: Api, memoryMb: number): Promise<Record<string, number>> {
   const { sandbox } = await api.sandboxes.createSandbox({ memoryMb });
   const { sandboxId } = sandbox!;
   const run = async (cmd: string) => {
