@@ -1,6 +1,6 @@
 /**
  * Random chains with real guests: a program in the guest holds seeded bytes in its memory, in tmpfs and on the disk, over pauses,
- * checkpoints and forks. `TORPOR_PROPERTY_GUEST_CHAINS` sets their number, `TORPOR_PROPERTY_SEED` repeats one.
+ * checkpoints and forks. `TORPOR_PROPERTY_GUEST_CHAINS` sets their number, `TORPOR_PROPERTY_SEED` repeats one, or so many from there on.
  */
 import { assertEquals } from "@std/assert";
 import { startTestHostAgent } from "@torpor/testing/hostagent";
@@ -12,7 +12,7 @@ const MEMORY_MB = 160;
 
 Deno.test("random chains with real guests leave every byte as the model says", async () => {
   const seed = Deno.env.get("TORPOR_PROPERTY_SEED");
-  const count = seed ? 1 : Number(Deno.env.get("TORPOR_PROPERTY_GUEST_CHAINS") ?? DEFAULT_CHAINS);
+  const count = Number(Deno.env.get("TORPOR_PROPERTY_GUEST_CHAINS") ?? (seed ? 1 : DEFAULT_CHAINS));
   const first = seed ? Number(seed) : crypto.getRandomValues(new Uint32Array(1))[0]! >>> 1;
   await using host = await startTestHostAgent();
   const snapshotId = await prepareGuest(host, MEMORY_MB);
