@@ -1,9 +1,17 @@
-import { clearSoftDirty, compareDirty, openFile, presentPages, scanDirty, softDirtyPages } from "@torpor/ffi";
+import {
+  clearSoftDirty,
+  compareDirty,
+  keepPresent,
+  openFile,
+  presentPages,
+  scanDirty,
+  softDirtyPages,
+} from "@torpor/ffi";
 import { type ExtentTable, type Manifest, PAGE_BYTES, ZERO_SOURCE } from "@torpor/snapshot";
 import type { Layout } from "../storage/layout.ts";
 import { guestAddress } from "./guest_address.ts";
 import type { GuestMemory } from "./guest_memory.ts";
-import { andInto, orInto } from "./tracking/bitmap.ts";
+import { orInto } from "./tracking/bitmap.ts";
 import { privateDirtyPages } from "./private_pages.ts";
 import type { TrackingMethod, VmTracking } from "./tracking/method.ts";
 import type { WriteMarks } from "./tracking/write_marks.ts";
@@ -30,27 +38,45 @@ export async function dirtyPages(tracked: TrackedMemory, layout: Layout): Promis
     const range = { pid: tracked.vmmPid, address: await addressOf(tracked), sizeBytes: memory.sizeBytes };
     return await privateDirtyPages(range, parent.table);
   }
-  const dirty = await changedPages(tracked, layout);
-  if (marks.taken) orInto(dirty, marks.taken);
-  const present = await presentPages(memory.fd, memory.sizeBytes);
-  // A hole that nobody gave back was never loaded: it still is what the parent says, whatever the page tables say. Stored
-  // as written it would become zeros.
-  andInto(dirty, present);
-  // A page that the guest gave back is a hole again: no way of looking sees it, and it is zero now.
-  orInto(dirty, pager ? pager.removedPages() : zeroedPages(parent.table, present));
+  if (!marks.complete || tracked.tracking !== "pagemap_scan") return await differingPages(tracked, layout);
+  const dirty = await takeWritten(tracked, await addressOf(tracked), { protect: false });
+  if (marks.taken) {
+    const taken = marks.taken.slice();
+    if (pager) await keepPresent(memory.fd, memory.sizeBytes, taken);
+    orInto(dirty, taken);
+  }
+  if (pager) orInto(dirty, pager.removedPages());
   return dirty;
 }
 
-/** Among the pages that are present, those that were written. */
-async function changedPages(tracked: TrackedMemory, layout: Layout): Promise<Uint8Array<ArrayBuffer>> {
+/** Pages that the kernel has marked as written. @param options.protect arms them again. */
+export async function takeWritten(
+  { memory, pager, vmmPid }: Pick<TrackedMemory, "memory" | "pager" | "vmmPid">,
+  address: bigint,
+  { protect }: { protect: boolean },
+): Promise<Uint8Array<ArrayBuffer>> {
+  // With a pager, a hole that nobody gave back was never loaded: it still is what the parent says, whatever the page table
+  // says, and stored as written it would become zeros. Without one a hole is zero.
+  const memfd = pager ? memory.fd : undefined;
+  return await scanDirty({ pid: vmmPid, address, sizeBytes: memory.sizeBytes, protect, memfd });
+}
+
+/** Pages whose content is not the parent's. */
+export async function differingPages(tracked: TrackedMemory, layout: Layout): Promise<Uint8Array<ArrayBuffer>> {
+  const { memory, pager, parent } = tracked;
+  const dirty = await compareWithParent(tracked, layout, await softDirtyCandidates(tracked));
+  // A page that the guest gave back is a hole again, which a comparison does not look at, and it is zero now.
+  if (pager) orInto(dirty, pager.removedPages());
+  else orInto(dirty, zeroedPages(parent.table, await presentPages(memory.fd, memory.sizeBytes)));
+  return dirty;
+}
+
+/** What a comparison can be limited to; undefined: it cannot. */
+async function softDirtyCandidates(tracked: TrackedMemory): Promise<Uint8Array<ArrayBuffer> | undefined> {
   const { memory, marks, tracking, vmmPid } = tracked;
-  if (!marks.complete || tracking === "compare") return await compareWithParent(tracked, layout);
-  const { sizeBytes } = memory;
-  const range = { pid: vmmPid, address: await addressOf(tracked), sizeBytes };
-  if (tracking === "pagemap_scan") return await scanDirty(range);
   // Swapping drops marks with the page table's entries.
-  if (await hostSwaps()) return await compareWithParent(tracked, layout);
-  return await compareWithParent(tracked, layout, await softDirtyPages(range));
+  if (tracking !== "soft_dirty" || !marks.complete || await hostSwaps()) return undefined;
+  return await softDirtyPages({ pid: vmmPid, address: await addressOf(tracked), sizeBytes: memory.sizeBytes });
 }
 
 /** Where the VMM has mapped the guest's memory. */
@@ -59,8 +85,8 @@ export async function addressOf({ memory, pager, vmmPid }: Omit<TrackedMemory, "
 }
 
 /** @param candidates looks at these only. */
-export async function compareWithParent(
-  { memory, parent }: Pick<TrackedMemory, "memory" | "parent">,
+async function compareWithParent(
+  { memory, parent }: TrackedMemory,
   layout: Layout,
   candidates?: Uint8Array<ArrayBuffer>,
 ): Promise<Uint8Array<ArrayBuffer>> {
@@ -73,13 +99,13 @@ export async function compareWithParent(
 }
 
 /** Starts the marks of a VMM that is about to run. */
-export async function startMarks(tracking: TrackingMethod, vmmPid: number): Promise<void> {
+export async function startMarks(tracking: VmTracking, vmmPid: number): Promise<void> {
   // For pagemap_scan the VMM itself has armed its memory.
   if (tracking === "soft_dirty") await clearSoftDirty(vmmPid);
 }
 
 /** Pages of which the parent has bytes, and the memory has none any more. */
-export function zeroedPages(parent: ExtentTable, present: Uint8Array): Uint8Array<ArrayBuffer> {
+function zeroedPages(parent: ExtentTable, present: Uint8Array): Uint8Array<ArrayBuffer> {
   const zeroed = new Uint8Array(present.length);
   for (let extent = 0; extent < parent.count; extent++) {
     if (parent.sourceIndexes[extent] === ZERO_SOURCE) continue;

@@ -1,6 +1,6 @@
-import { type ExportResult, keepPresent, MemoryCopy, presentPages, scanDirty } from "@torpor/ffi";
+import { type ExportResult, keepPresent, MemoryCopy, presentPages } from "@torpor/ffi";
 import type { Layout } from "../storage/layout.ts";
-import { addressOf, compareWithParent, type TrackedMemory, zeroedPages } from "./dirty_pages.ts";
+import { addressOf, differingPages, takeWritten, type TrackedMemory } from "./dirty_pages.ts";
 import { countBits, orInto } from "./tracking/bitmap.ts";
 
 /** More rounds than these do not help against a guest that writes as fast as it is copied. */
@@ -80,21 +80,14 @@ export class Precopy implements MemorySaver {
     const wasComplete = marks.complete;
     const earlier = marks.taken?.slice();
     const pages = await this.#takeMarks();
-    if (earlier) orInto(pages, earlier);
-    if (!parent) orInto(pages, await presentPages(memory.fd, memory.sizeBytes));
     // The marks are armed: what is written while this looks is marked for the next round.
-    else if (!wasComplete) orInto(pages, await this.#differing(parent));
-    // Earlier marks, too, may be of pages that are holes now.
-    if (pager) await keepPresent(memory.fd, memory.sizeBytes, pages);
+    if (!parent) return await this.#round(await presentPages(memory.fd, memory.sizeBytes));
+    if (!wasComplete) return await this.#round(await differingPages({ ...this.#memory, parent }, this.#layout));
+    if (earlier) orInto(pages, earlier);
+    // Earlier marks may be of pages that are holes now.
+    if (pager && earlier) await keepPresent(memory.fd, memory.sizeBytes, pages);
     if (pager) orInto(pages, pager.removedPages());
     return await this.#round(pages);
-  }
-
-  async #differing(parent: TrackedMemory["parent"]): Promise<Uint8Array<ArrayBuffer>> {
-    const { memory, pager } = this.#memory;
-    const pages = await compareWithParent({ memory, parent }, this.#layout);
-    if (!pager) orInto(pages, zeroedPages(parent.table, await presentPages(memory.fd, memory.sizeBytes)));
-    return pages;
   }
 
   async #round(pages: Uint8Array<ArrayBuffer>): Promise<number> {
@@ -106,12 +99,8 @@ export class Precopy implements MemorySaver {
 
   /** Written pages since the last call; they are armed again. */
   async #takeMarks(): Promise<Uint8Array<ArrayBuffer>> {
-    const { memory, vmmPid, marks, pager } = this.#memory;
-    const { sizeBytes } = memory;
-    const written = await scanDirty({ pid: vmmPid, address: this.#address, sizeBytes, protect: true });
-    marks.take(written);
-    // With a pager a hole is what the parent says, unless it was given back; without one it is zero.
-    if (pager) await keepPresent(memory.fd, sizeBytes, written);
+    const written = await takeWritten(this.#memory, this.#address, { protect: true });
+    this.#memory.marks.take(written);
     return written;
   }
 

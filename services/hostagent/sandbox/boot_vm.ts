@@ -1,7 +1,9 @@
+import { openUserfaultfdDevice } from "@torpor/ffi";
 import { scaledTimeoutMs } from "@torpor/config";
 import { GuestMemory } from "../memory/guest_memory.ts";
 import { createWritableDisk } from "../storage/disk.ts";
 import type { Image } from "../storage/images.ts";
+import type { Vmm, VmmConfig } from "../vmm/driver.ts";
 import { type HostContext, step } from "./context.ts";
 import { greetGuest, newIdentity } from "./greet_guest.ts";
 import type { SandboxRecord } from "./record.ts";
@@ -23,7 +25,7 @@ export async function bootVm(
   onStarted: (vm: RunningVm) => Promise<void>,
   signal: AbortSignal,
 ): Promise<RunningVm> {
-  const { layout, driver } = context;
+  const { layout, driver, tracking } = context;
   const id = record.sandbox_id;
   const paths = layout.sandbox(id);
   const deadline = AbortSignal.any([signal, AbortSignal.timeout(BOOT_TIMEOUT_MS)]);
@@ -38,9 +40,9 @@ export async function bootVm(
     memoryFd: memory.fd,
     baseImage: image.base,
   };
-  const vmm = resources.use(await step(context, id, "create.spawn_vmm", () => driver.boot(config, image, deadline)));
+  const vmm = resources.use(await step(context, id, "create.spawn_vmm", () => boot(context, config, image, deadline)));
   const { accelerator } = driver.identity;
-  const vm = new RunningVm({ vmm, memory, tracking: "compare", accelerator, agentSocket: paths.agentSocket });
+  const vm = new RunningVm({ vmm, memory, tracking, accelerator, agentSocket: paths.agentSocket });
   resources.move();
   try {
     await onStarted(vm);
@@ -52,4 +54,15 @@ export async function bootVm(
     await vm[Symbol.asyncDispose]();
     throw error;
   }
+}
+
+async function boot(
+  { driver, tracking }: HostContext,
+  config: VmmConfig,
+  image: Image,
+  signal: AbortSignal,
+): Promise<Vmm> {
+  if (tracking !== "pagemap_scan") return await driver.boot(config, image, signal);
+  using device = openUserfaultfdDevice();
+  return await driver.boot(config, { ...image, userfaultfdDeviceFd: device.fd }, signal);
 }

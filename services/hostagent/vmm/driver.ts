@@ -32,6 +32,11 @@ export interface VmmConfig {
 export interface BootSource {
   kernel: string;
   initramfs: string;
+  /**
+   * A descriptor of /dev/userfaultfd, which stays the caller's: the VMM registers its memory, so that its writes can be
+   * tracked later. Absent: they cannot.
+   */
+  userfaultfdDeviceFd?: number;
 }
 
 /** How a restored VMM reaches its pager. Both descriptors stay the caller's. */

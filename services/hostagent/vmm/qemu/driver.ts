@@ -45,7 +45,7 @@ export class QemuDriver implements VmmDriver {
     lazyRestore: true,
     diffSnapshots: true,
     sharedBase: true,
-    liveCheckpoint: false,
+    liveCheckpoint: true,
     balloon: true,
     vsock: false,
   };
@@ -66,17 +66,15 @@ export class QemuDriver implements VmmDriver {
   async boot(config: VmmConfig, source: BootSource, signal: AbortSignal): Promise<Vmm> {
     const { accelerator, hostTscKhz } = this.#host;
     const args = bootArguments(config, source, accelerator, hostTscKhz);
-    return await this.#start(config, args, {}, [], signal);
+    const { userfaultfdDeviceFd: device } = source;
+    if (device === undefined) return await this.#start(config, args, {}, [], signal);
+    const environment = { ...this.#shimEnvironment(config), TORPOR_SHIM_TRACK: "1" };
+    return await this.#start(config, args, environment, [{ childFd: USERFAULTFD_DEVICE_FD, fd: device }], signal);
   }
 
   async restore(config: VmmConfig, pager: PagerLink, signal: AbortSignal): Promise<Vmm> {
-    const { device, inode } = fileIdentity(config.memoryFd);
     const environment = {
-      LD_PRELOAD: nativeFiles(this.#host.nativeDirectory).shim,
-      TORPOR_SHIM_MEMFD_DEV: String(device),
-      TORPOR_SHIM_MEMFD_INO: String(inode),
-      TORPOR_SHIM_SIZE: String(config.memoryMb * 2 ** 20),
-      TORPOR_SHIM_UFFD_DEVICE_FD: String(USERFAULTFD_DEVICE_FD),
+      ...this.#shimEnvironment(config),
       TORPOR_SHIM_SOCKET_FD: String(PAGER_SOCKET_FD),
       TORPOR_SHIM_TRACK: pager.tracking ? "1" : "0",
       ...(pager.baseFd === undefined ? {} : { TORPOR_SHIM_BASE_FD: String(BASE_FD) }),
@@ -118,6 +116,17 @@ export class QemuDriver implements VmmDriver {
       if (theirs === ours) continue;
       throw new TorporError("resume_failed", `the snapshot needs ${what} "${theirs}", this host has "${ours}"`);
     }
+  }
+
+  #shimEnvironment({ memoryFd, memoryMb }: VmmConfig): Record<string, string> {
+    const { device, inode } = fileIdentity(memoryFd);
+    return {
+      LD_PRELOAD: nativeFiles(this.#host.nativeDirectory).shim,
+      TORPOR_SHIM_MEMFD_DEV: String(device),
+      TORPOR_SHIM_MEMFD_INO: String(inode),
+      TORPOR_SHIM_SIZE: String(memoryMb * 2 ** 20),
+      TORPOR_SHIM_UFFD_DEVICE_FD: String(USERFAULTFD_DEVICE_FD),
+    };
   }
 
   async #start(

@@ -10,7 +10,8 @@ import { Qmp } from "./qmp.ts";
 
 /** Device states have 55 to 400 KB; this is for a host that swaps. */
 const MIGRATION_TIMEOUT_MS = scaledTimeoutMs(60_000);
-const MIGRATION_POLL_MS = 1;
+const RUN_STATE_POLL_MS = 1;
+const SETTLED = new Set(["completed", "failed", "cancelled"]);
 /** QEMU's name for the descriptor of a device state. */
 const STATE_FD_NAME = "device-state";
 
@@ -21,6 +22,7 @@ export class QemuVmm implements Vmm {
   readonly #qmp: Qmp;
   readonly #console: ConsoleLog;
   readonly #connections: AsyncDisposableStack;
+  #prepared: Promise<void> | undefined;
 
   private constructor(
     process: Process,
@@ -73,33 +75,25 @@ export class QemuVmm implements Vmm {
   }
 
   async saveDeviceState(fd: number): Promise<void> {
-    await this.#prepareMigration([{ capability: "x-ignore-shared", state: true }]);
-    // The default limit of 128 MiB/s would cut the transfer into 100 ms slices.
-    await this.#qmp.execute("migrate-set-parameters", { "max-bandwidth": 2 ** 40 });
+    await this.#prepareMigration();
     await this.#qmp.execute("getfd", { fdname: STATE_FD_NAME }, { descriptor: fd });
-    await this.#qmp.execute("migrate", { uri: `fd:${STATE_FD_NAME}` });
-    await this.#migrationEnd();
+    await this.#migrate("migrate", (reason) => {
+      throw new TorporError("internal", "the VMM could not save its device state", { cause: new Error(reason) });
+    });
+    await this.#afterMigration();
   }
 
   async loadDeviceState(fd: number): Promise<void> {
-    await this.#prepareMigration([
-      { capability: "x-ignore-shared", state: true },
-      { capability: "events", state: true },
-    ]);
-    const settled = this.#qmp.event(
-      ({ event, data }) => event === "MIGRATION" && (data.status === "completed" || data.status === "failed"),
-      "the end of the restore",
-      MIGRATION_TIMEOUT_MS,
-    );
-    // The commands below may fail first; the listener's own end is then of no interest.
-    settled.catch(() => {});
+    await this.#prepareMigration();
     await this.#qmp.execute("getfd", { fdname: STATE_FD_NAME }, { descriptor: fd });
-    await this.#qmp.execute("migrate-incoming", { uri: `fd:${STATE_FD_NAME}` });
-    const { data } = await settled;
-    if (data.status === "failed") throw new TorporError("resume_failed", "the VMM refused the device state");
+    await this.#migrate("migrate-incoming", () => {
+      throw new TorporError("resume_failed", "the VMM refused the device state");
+    });
   }
 
   async copyDisk(fd: number): Promise<DiskCopy> {
+    // The device state will be saved while the vCPUs stand still: what can be done for that before is done now.
+    await this.#prepareMigration();
     return await QemuDiskCopy.start(this.#qmp, fd);
   }
 
@@ -114,20 +108,48 @@ export class QemuVmm implements Vmm {
     await this.#connections.disposeAsync();
   }
 
-  async #prepareMigration(capabilities: { capability: string; state: boolean }[]): Promise<void> {
-    await this.#qmp.execute("migrate-set-capabilities", { capabilities });
-  }
-
-  async #migrationEnd(): Promise<void> {
+  /**
+   * The migration is told to be complete a moment before QEMU's run state is: a `cont` in between would be followed by a
+   * change of state that QEMU does not know and aborts at.
+   */
+  async #afterMigration(): Promise<void> {
     const deadline = Date.now() + MIGRATION_TIMEOUT_MS;
     while (Date.now() < deadline) {
-      const { status, "error-desc": reason } = await this.#qmp.execute("query-migrate") as Record<string, string>;
-      if (status === "completed") return;
-      if (status === "failed" || status === "cancelled") {
-        throw new TorporError("internal", "the VMM could not save its device state", { cause: new Error(reason) });
-      }
-      await delay(MIGRATION_POLL_MS);
+      const { status } = await this.#qmp.execute("query-status") as { status: string };
+      if (status === "postmigrate") return;
+      await delay(RUN_STATE_POLL_MS);
     }
     throw new TorporError("deadline_exceeded", "the VMM did not finish saving its device state");
+  }
+
+  /** Once per connection. */
+  #prepareMigration(): Promise<void> {
+    return this.#prepared ??= this.#setMigration().catch((error) => {
+      this.#prepared = undefined;
+      throw error;
+    });
+  }
+
+  async #setMigration(): Promise<void> {
+    const capabilities = ["x-ignore-shared", "events"].map((capability) => ({ capability, state: true }));
+    await this.#qmp.execute("migrate-set-capabilities", { capabilities });
+    // The default limit of 128 MiB/s would cut the transfer into 100 ms slices.
+    await this.#qmp.execute("migrate-set-parameters", { "max-bandwidth": 2 ** 40 });
+  }
+
+  /** Runs a migration over the descriptor that was sent, to its end. */
+  async #migrate(command: "migrate" | "migrate-incoming", failed: (reason: string) => never): Promise<void> {
+    const settled = this.#qmp.event(
+      ({ event, data }) => event === "MIGRATION" && SETTLED.has(String(data.status)),
+      "the end of the migration",
+      MIGRATION_TIMEOUT_MS,
+    );
+    // The command below may fail first; the listener's own end is then of no interest.
+    settled.catch(() => {});
+    await this.#qmp.execute(command, { uri: `fd:${STATE_FD_NAME}` });
+    const { data } = await settled;
+    if (data.status === "completed") return;
+    const { "error-desc": reason } = await this.#qmp.execute("query-migrate") as Record<string, string>;
+    failed(reason ?? String(data.status));
   }
 }
