@@ -97,6 +97,7 @@ function newRecord(wanted: NewSandbox, shape: SandboxShape): SandboxRecord {
     reason: "",
     operation: wanted.operation,
     snapshot_id: null,
+    generation: 0,
     auto_paused: false,
     vm: null,
   };

@@ -1,5 +1,5 @@
 import { log } from "@torpor/telemetry";
-import { releaseSnapshots } from "../snapshot/release.ts";
+import { releaseDamaged, releaseSnapshots } from "../snapshot/release.ts";
 import { removeIfPresent } from "../storage/durable_file.ts";
 import type { HostContext } from "./context.ts";
 import type { OperationRecord } from "./record.ts";
@@ -29,6 +29,7 @@ export async function destroySandbox(
   await vm?.[Symbol.asyncDispose]();
   sandbox.newest = undefined;
   try {
+    if (sandbox.record.snapshot_id) await releaseDamaged(layout, context.references, sandbox.record.snapshot_id);
     await releaseSnapshots(layout, context.references, snapshots);
     await removeIfPresent(layout.sandbox(sandbox.id).directory);
   } catch (error) {

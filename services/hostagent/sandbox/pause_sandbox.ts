@@ -42,6 +42,7 @@ export async function pauseSandbox(
   const replaced = sandbox.snapshots;
   sandbox.newest = snapshot;
   record.snapshot_id = snapshot.manifest.snapshot_id;
+  record.generation = snapshot.manifest.generation;
   sandbox.vm = undefined;
   sandbox.rest("paused", "");
   try {

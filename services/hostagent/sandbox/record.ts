@@ -115,6 +115,8 @@ export const recordSchema = z.strictObject({
   operation: operationSchema.nullable(),
   /** The newest committed snapshot. */
   snapshot_id: id.nullable(),
+  /** Its number; 0 before the first pause. An older one that is found in its place is never taken for it. */
+  generation: count.default(0),
   /** Paused by the agent itself, and the control plane has not recorded it yet. */
   auto_paused: z.boolean(),
   vm: vmSchema.nullable(),

@@ -1,7 +1,7 @@
 import type { ErrorCode } from "@torpor/errors";
 import { isId } from "@torpor/ids";
 import { log } from "@torpor/telemetry";
-import { releaseSnapshots } from "../snapshot/release.ts";
+import { releaseDamaged, releaseSnapshots } from "../snapshot/release.ts";
 import { type FoundSnapshot, sweepSnapshots } from "../snapshot/sweep.ts";
 import { namesIn, readIfPresent, removeIfPresent } from "../storage/durable_file.ts";
 import { adoptVm } from "./adopt_vm.ts";
@@ -45,6 +45,7 @@ export async function recoverSandboxes(context: HostContext): Promise<Recovered>
   for (const id of (await namesIn(layout.sandboxes)).filter(isId)) records.set(id, await readRecord(context, id));
   const swept = await sweepSnapshots(layout, parentIds(records.values()));
   for (const snapshot of swept.kept.values()) context.kept.add(snapshot);
+  noteDamaged(context, swept.damaged, records.values());
   const { newest, parents } = swept;
   const sandboxes: Sandbox[] = [];
   using _sandboxes = references.watch(() => sandboxes.flatMap(({ snapshots }) => snapshots));
@@ -55,7 +56,8 @@ export async function recoverSandboxes(context: HostContext): Promise<Recovered>
       const sandbox = await recoverSandbox(context, id, record, newest);
       if (!sandbox) continue;
       sandboxes.push(sandbox);
-      newest.delete(id);
+      // An older generation than the one that is missing is nobody's, until the sandbox is destroyed.
+      if (sandbox.newest) newest.delete(id);
       log("info", "sandbox_recovered", { sandbox_id: id, status: sandbox.status, reason: sandbox.record.reason });
     }
   }
@@ -66,6 +68,15 @@ export async function recoverSandboxes(context: HostContext): Promise<Recovered>
     log("error", "snapshot_without_sandbox", { sandbox_id: sandboxId, snapshot_id: manifest.snapshot_id });
   }
   return { sandboxes, orphans: newest };
+}
+
+function noteDamaged({ references, kept }: HostContext, damaged: Set<string>, records: Iterable<ReadRecord>): void {
+  const ofSandboxes = new Set<string | null>();
+  for (const record of records) if (record && record !== "unreadable") ofSandboxes.add(record.snapshot_id);
+  for (const id of damaged) {
+    references.noteDamaged(id);
+    if (!ofSandboxes.has(id)) kept.addDamaged(id);
+  }
 }
 
 function parentIds(records: Iterable<ReadRecord>): string[] {
@@ -92,15 +103,19 @@ async function recoverSandbox(
   if (!record || isGivenUp(context, record)) {
     // A creation or deletion that was cut short, or a directory without a record.
     await killStrays(context, id);
+    if (record?.snapshot_id) await releaseDamaged(layout, context.references, record.snapshot_id);
     if (record && newest.delete(id)) await releaseSnapshots(layout, context.references, [found]);
     await removeIfPresent(layout.sandbox(id).directory);
     return undefined;
   }
   const kind = record.operation?.state === "running" ? record.operation.kind : undefined;
   const sandbox = new Sandbox(record);
-  sandbox.newest = found;
-  const committed = found !== undefined && found.manifest.snapshot_id !== record.snapshot_id;
-  if (committed) record.snapshot_id = found.manifest.snapshot_id;
+  const committed = isNewer(found, record);
+  if (committed) {
+    record.snapshot_id = found.manifest.snapshot_id;
+    record.generation = found.manifest.generation;
+  }
+  sandbox.newest = found?.manifest.snapshot_id === record.snapshot_id ? found : undefined;
   // A VM that was overtaken by its own snapshot, or whose resume nobody has confirmed, must not run.
   const mayRun = record.vm !== null && !committed && kind !== "resume";
   sandbox.vm = mayRun ? await adoptVm(context, sandbox) : undefined;
@@ -116,6 +131,12 @@ async function recoverSandbox(
     log("error", "record_not_saved", { sandbox_id: id }, error);
   }
   return sandbox;
+}
+
+/** Committed, and its agent was killed before it could note that. */
+function isNewer(found: FoundSnapshot | undefined, record: SandboxRecord): found is FoundSnapshot {
+  if (!found || found.manifest.snapshot_id === record.snapshot_id) return false;
+  return found.manifest.generation > record.generation;
 }
 
 /** Nothing is to be left of it: its creation or its deletion was cut short. */

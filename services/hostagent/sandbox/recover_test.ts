@@ -4,6 +4,7 @@ import { Images } from "../storage/images.ts";
 import { Layout } from "../storage/layout.ts";
 import { KeptSnapshots } from "../snapshot/kept.ts";
 import { SnapshotReferences } from "../snapshot/references.ts";
+import { sweepSnapshots } from "../snapshot/sweep.ts";
 import { writeSnapshot } from "../snapshot/testing/write_snapshot.ts";
 import { namesIn } from "../storage/durable_file.ts";
 import { QemuDriver } from "../vmm/qemu/driver.ts";
@@ -63,6 +64,7 @@ function recordOf(sandboxId: string, changes: Partial<SandboxRecord>): SandboxRe
     reason: "",
     operation: null,
     snapshot_id: null,
+    generation: 0,
     auto_paused: false,
     vm: null,
     reclaim: NO_RECLAIM,
@@ -154,6 +156,33 @@ Deno.test("a snapshot operation that was cut short is judged by whether the snap
       assertEquals((await namesIn(layout.snapshots)).includes(newest), state !== undefined);
       assertEquals((await namesIn(layout.snapshots)).includes(made), true);
     }
+  });
+});
+
+Deno.test("an older generation is never taken for one whose manifest is damaged, and both go with the sandbox", async () => {
+  await withHost(async (context) => {
+    const { layout } = context;
+    const [id, older, newest, kept] = [newId(), newId(), newId(), newId()];
+    await writeSnapshot(layout, { id: older, sandboxId: id, generation: 1, sources: [older] });
+    await writeSnapshot(layout, { id: newest, sandboxId: id, generation: 2, sources: [newest, older] });
+    await writeSnapshot(layout, { id: kept, sandboxId: id, sources: [kept], kind: "kept" });
+    for (const damaged of [newest, kept]) await Deno.writeTextFile(layout.snapshot(damaged).manifest, "{");
+    const record = { state: "paused" as const, snapshot_id: newest, generation: 2 };
+    await writeRecord(layout, JSON.stringify(recordOf(id, record)), id);
+    const { sandboxes: [sandbox], orphans } = await recoverSandboxes(context);
+    assertEquals([sandbox?.record.snapshot_id, sandbox?.newest], [newest, undefined]);
+    assertEquals(context.kept.list(), []);
+    await using manager = new SandboxManager(context, [sandbox!], orphans);
+    await context.kept.delete(newest);
+    assertEquals(await namesIn(layout.snapshots), [older, newest, kept].sort());
+    await context.kept.delete(kept);
+    assertEquals(
+      await namesIn(layout.snapshot(kept).directory),
+      ["memory.data", "memory.header", "state", "disk.raw"].sort(),
+    );
+    await manager.destroy({ sandboxId: id, operationId: "", version: 0 });
+    await sweepSnapshots(layout);
+    assertEquals(await namesIn(layout.snapshots), []);
   });
 });
 

@@ -3,7 +3,7 @@ import { requireId } from "@torpor/ids";
 import { syncPath } from "../storage/durable_file.ts";
 import type { Layout } from "../storage/layout.ts";
 import type { SnapshotReferences } from "./references.ts";
-import { releaseSnapshots } from "./release.ts";
+import { releaseDamaged, releaseSnapshots } from "./release.ts";
 import type { FoundSnapshot } from "./sweep.ts";
 
 /** The snapshots of this host that belong to no sandbox: each stays until it is deleted by its id. */
@@ -11,6 +11,8 @@ export class KeptSnapshots {
   readonly #layout: Layout;
   readonly #references: SnapshotReferences;
   readonly #found = new Map<string, FoundSnapshot>();
+  /** Without a readable manifest, and no sandbox says that they are its own. */
+  readonly #damaged = new Set<string>();
   /** Ids of snapshots that are being made. */
   readonly #reserved = new Set<string>();
 
@@ -61,6 +63,11 @@ export class KeptSnapshots {
     this.#found.set(snapshot.manifest.snapshot_id, snapshot);
   }
 
+  /** Notes what may be a kept snapshot: it cannot be used, only deleted. */
+  addDamaged(snapshotId: string): void {
+    this.#damaged.add(snapshotId);
+  }
+
   /**
    * Deletes a kept snapshot; an id that is none is fine. What running VMs and other snapshots read of it stays until they
    * no longer do.
@@ -71,7 +78,7 @@ export class KeptSnapshots {
     if (this.#reserved.has(snapshotId)) {
       throw new TorporError("conflict", `snapshot ${snapshotId} is being made`, { retryAfterSec: 1 });
     }
-    if (!found) return;
+    if (!found) return await this.#deleteDamaged(snapshotId);
     this.#found.delete(snapshotId);
     try {
       const { manifest, deletedManifest, directory } = this.#layout.snapshot(snapshotId);
@@ -83,6 +90,12 @@ export class KeptSnapshots {
       throw error;
     }
     await releaseSnapshots(this.#layout, this.#references, [found]);
+  }
+
+  async #deleteDamaged(snapshotId: string): Promise<void> {
+    if (!this.#damaged.has(snapshotId)) return;
+    await releaseDamaged(this.#layout, this.#references, snapshotId);
+    this.#damaged.delete(snapshotId);
   }
 }
 

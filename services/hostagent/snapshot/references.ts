@@ -20,6 +20,7 @@ export interface References {
 export class SnapshotReferences {
   readonly #roots = new Set<() => Iterable<FoundSnapshot>>();
   readonly #users = new Set<() => Iterable<string>>();
+  readonly #damaged = new Set<string>();
 
   /** Adds roots until the result is disposed. */
   watch(roots: () => Iterable<FoundSnapshot>): Disposable {
@@ -39,6 +40,16 @@ export class SnapshotReferences {
     stack.use(this.watch(() => [snapshot]));
     stack.use(this.watchUse(() => [snapshot.manifest.snapshot_id]));
     return stack;
+  }
+
+  /** Notes a snapshot whose manifest cannot be read: what it reads is not known, so nothing goes until it is forgotten. */
+  noteDamaged(snapshotId: string): void {
+    this.#damaged.add(snapshotId);
+  }
+
+  /** Whoever it belonged to does not want it any more. @returns whether it was noted. */
+  forgetDamaged(snapshotId: string): boolean {
+    return this.#damaged.delete(snapshotId);
   }
 
   /** All roots; a snapshot that is one for several reasons comes several times. */
@@ -62,16 +73,16 @@ export class SnapshotReferences {
   }
 
   current(): References {
-    return referencesOf(this.roots());
+    return referencesOf(this.roots(), this.#damaged);
   }
 }
 
-/** What some roots need. */
-export function referencesOf(roots: Iterable<FoundSnapshot>): References {
-  const whole = new Set<string>();
+/** What some roots need. @param damaged snapshots of which nothing else is known. */
+export function referencesOf(roots: Iterable<FoundSnapshot>, damaged: ReadonlySet<string> = new Set()): References {
+  const whole = new Set(damaged);
   const data = new Set<string>();
   const disks = new Set<string>();
-  let complete = true;
+  let complete = damaged.size === 0;
   for (const { manifest, sources, diskSources } of roots) {
     whole.add(manifest.snapshot_id);
     for (const source of sources ?? []) data.add(source);

@@ -25,6 +25,26 @@ export async function releaseSnapshots(
   await releaseUnreferenced(layout, candidates, references.current());
 }
 
+/**
+ * Gives back the disk of a snapshot whose manifest cannot be read.
+ * @returns false when it is not one that was noted as damaged.
+ * @throws as {@linkcode releaseSnapshots}; it is then still noted.
+ */
+export async function releaseDamaged(
+  layout: Layout,
+  references: SnapshotReferences,
+  snapshotId: string,
+): Promise<boolean> {
+  if (!references.forgetDamaged(snapshotId)) return false;
+  try {
+    await releaseUnreferenced(layout, [snapshotId], references.current());
+  } catch (error) {
+    references.noteDamaged(snapshotId);
+    throw error;
+  }
+  return true;
+}
+
 /** As {@linkcode releaseSnapshots} for ids whose tables need not be known. */
 export async function releaseUnreferenced(
   layout: Layout,

@@ -24,6 +24,8 @@ export interface SweptSnapshots {
   kept: Map<string, FoundSnapshot>;
   /** What running VMs were resumed from, as far as it is still there, by its own id. */
   parents: Map<string, FoundSnapshot>;
+  /** Snapshots whose manifests cannot be read: nobody knows whose they are. */
+  damaged: Set<string>;
 }
 
 /**
@@ -34,8 +36,8 @@ export interface SweptSnapshots {
 export async function sweepSnapshots(layout: Layout, parentIds: Iterable<string> = []): Promise<SweptSnapshots> {
   for (const name of await namesIn(layout.staging)) await removeIfPresent(`${layout.staging}/${name}`);
   const ids = (await namesIn(layout.snapshots)).filter(isId);
-  const { manifests, unreadable } = await readManifests(layout, ids);
-  const swept: SweptSnapshots = { newest: new Map(), kept: new Map(), parents: new Map() };
+  const { manifests, damaged } = await readManifests(layout, ids);
+  const swept: SweptSnapshots = { newest: new Map(), kept: new Map(), parents: new Map(), damaged };
   for (const manifest of newestOf(manifests.values())) {
     swept.newest.set(manifest.sandbox_id, await found(layout, manifest));
   }
@@ -47,30 +49,29 @@ export async function sweepSnapshots(layout: Layout, parentIds: Iterable<string>
       if (ids.includes(id)) swept.parents.set(id, await found(layout, await readParentManifest(layout, id)));
     } catch (error) {
       log("error", "snapshot_unreadable", { snapshot_id: id }, error);
-      unreadable.add(id);
+      damaged.add(id);
     }
   }
-  // Somebody's table may not be known then, so neither is what it needs: nothing is released.
-  if (unreadable.size === 0) await releaseUnneeded(layout, ids, swept);
+  await releaseUnneeded(layout, ids, swept);
   return swept;
 }
 
 async function readManifests(
   layout: Layout,
   ids: string[],
-): Promise<{ manifests: Map<string, Manifest>; unreadable: Set<string> }> {
+): Promise<{ manifests: Map<string, Manifest>; damaged: Set<string> }> {
   const manifests = new Map<string, Manifest>();
-  const unreadable = new Set<string>();
+  const damaged = new Set<string>();
   for (const id of ids) {
     if (await readIfPresent(layout.snapshot(id).manifest) === undefined) continue;
     try {
       manifests.set(id, await readManifest(layout, id));
     } catch (error) {
       log("error", "snapshot_unreadable", { snapshot_id: id }, error);
-      unreadable.add(id);
+      damaged.add(id);
     }
   }
-  return { manifests, unreadable };
+  return { manifests, damaged };
 }
 
 function newestOf(manifests: Iterable<Manifest>): Manifest[] {
@@ -98,11 +99,13 @@ export async function found(layout: Layout, manifest: Manifest): Promise<FoundSn
 async function releaseUnneeded(
   layout: Layout,
   ids: string[],
-  { newest, kept, parents }: SweptSnapshots,
+  { newest, kept, parents, damaged }: SweptSnapshots,
 ): Promise<void> {
   const references = new SnapshotReferences();
   for (const roots of [newest, kept, parents]) references.watch(() => roots.values());
+  for (const id of damaged) references.noteDamaged(id);
   const current = references.current();
+  // Somebody's table is not known, so neither is what it needs.
   if (!current.complete) return;
   try {
     await releaseUnreferenced(layout, ids, current);
