@@ -1,6 +1,10 @@
+import { constants } from "node:os";
+import { exchange, NativeError } from "@torpor/ffi";
+import { newId } from "@torpor/ids";
 import { log, withSpan } from "@torpor/telemetry";
 import { hasReflinks } from "../host/capabilities.ts";
-import type { Semaphore } from "../sandbox/semaphore.ts";
+import { removeIfPresent } from "../storage/durable_file.ts";
+import type { Layout } from "../storage/layout.ts";
 import { type CollectedData, collectUnreferenced } from "./collect.ts";
 import { compact, findCompactions } from "./compact.ts";
 import { COMPACTION_LIMITS, type CompactionGroup, type CompactionLimits } from "./compaction_choice.ts";
@@ -12,8 +16,6 @@ const DELAY_MS = 30_000;
 
 /** What a collector works with. */
 export interface CollectorOptions extends SnapshotStore {
-  /** Limits what copies much at once. */
-  copySlots: Semaphore;
   /** Between two collections in the background; 0: only when asked. */
   intervalMs: number;
   limits?: CompactionLimits;
@@ -31,6 +33,7 @@ export class Collector implements AsyncDisposable {
   #started = false;
   #last: Promise<unknown> = Promise.resolve();
   #reflinks: boolean | undefined;
+  #exchanges: boolean | undefined;
   /** Disks that are not worth being differences: a snapshot's disk never changes. */
   readonly #wholeDisks = new Set<string>();
 
@@ -68,12 +71,16 @@ export class Collector implements AsyncDisposable {
 
   async #preview(): Promise<CollectedData[]> {
     const unreferenced = await collectUnreferenced(this.#options, true);
+    this.#exchanges ??= await canExchange(this.#options.layout);
+    if (!this.#exchanges) return unreferenced;
     const groups = await findCompactions(this.#options, this.#limits);
     return [...unreferenced, ...groups.flatMap(describe)];
   }
 
   async #run(): Promise<CollectedData[]> {
     const collected = await collectUnreferenced(this.#options, false);
+    this.#exchanges ??= await canExchange(this.#options.layout);
+    if (!this.#exchanges) return collected;
     collected.push(...await this.#compact());
     await this.#storeDifferences();
     return collected;
@@ -84,7 +91,7 @@ export class Collector implements AsyncDisposable {
     const { signal } = this.#stop;
     for (const group of groups) {
       signal.throwIfAborted();
-      await this.#options.copySlots.with(() => compact(this.#options, group, signal));
+      await compact(this.#options, group, signal);
     }
     if (groups.length === 0) return [];
     // The victims, and files that no reader could be given.
@@ -100,7 +107,7 @@ export class Collector implements AsyncDisposable {
       const { snapshot_id } = pair.snapshot.manifest;
       if (this.#wholeDisks.has(snapshot_id)) continue;
       this.#stop.signal.throwIfAborted();
-      const saved = await this.#options.copySlots.with(() => storeAsDifference(this.#options, pair));
+      const saved = await storeAsDifference(this.#options, pair);
       if (saved > 0) log("info", "disk_difference_stored", { snapshot_id, bytes: saved });
       else this.#wholeDisks.add(snapshot_id);
     }
@@ -135,6 +142,22 @@ export class Collector implements AsyncDisposable {
     this.#stop.abort();
     clearTimeout(this.#timer);
     await this.#last;
+  }
+}
+
+/** Whether the file system can exchange two directories. Without that nothing is rewritten. */
+async function canExchange({ staging }: Layout): Promise<boolean> {
+  const paths = [`${staging}/exchange-probe-${newId()}`, `${staging}/exchange-probe-${newId()}`] as const;
+  try {
+    for (const path of paths) await Deno.mkdir(path, { recursive: true });
+    exchange(...paths);
+    return true;
+  } catch (error) {
+    if (!(error instanceof NativeError) || error.errno === constants.errno.ENOENT) throw error;
+    log("warn", "directories_not_exchanged", {}, error);
+    return false;
+  } finally {
+    for (const path of paths) await removeIfPresent(path);
   }
 }
 

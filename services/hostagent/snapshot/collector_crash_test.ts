@@ -1,7 +1,6 @@
 import { Buffer } from "node:buffer";
 import { assert, assertEquals } from "@std/assert";
 import { newId } from "@torpor/ids";
-import { Semaphore } from "../sandbox/semaphore.ts";
 import { namesIn } from "../storage/durable_file.ts";
 import type { Layout } from "../storage/layout.ts";
 import { Collector } from "./collector.ts";
@@ -63,7 +62,7 @@ for (const [step, passes] of STEPS) {
       using _held = references.watch(() => [...newest.values(), ...kept.values()]);
       await assertSurvivors(layout, history, survivors);
       const limits = { liveShare: 0.6, minSavedBytes: 4096, maxSources: 6 };
-      await using collector = new Collector({ layout, references, copySlots: new Semaphore(1), intervalMs: 0, limits });
+      await using collector = new Collector({ layout, references, intervalMs: 0, limits });
       await collector.collect();
       await assertSurvivors(layout, history, survivors);
       assertEquals([await collector.collect(true), await namesIn(layout.staging)], [[], []]);
@@ -82,7 +81,7 @@ Deno.test("a collection that fails at any step leaves every byte, and nothing be
       const fail = (step: string) => {
         if (step === fatal) throw new Error(step);
       };
-      const options = { layout, references, copySlots: new Semaphore(1), intervalMs: 0, limits, onStep: fail };
+      const options = { layout, references, intervalMs: 0, limits, onStep: fail };
       await using collector = new Collector(options);
       await collector.collect().catch((error) => assertEquals(error.message, fatal));
       assertEquals(await namesIn(layout.staging), []);

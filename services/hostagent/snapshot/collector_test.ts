@@ -2,7 +2,6 @@ import { Buffer } from "node:buffer";
 import { assert, assertEquals, assertGreater, assertLess, assertRejects } from "@std/assert";
 import { TorporError } from "@torpor/errors";
 import { newId } from "@torpor/ids";
-import { Semaphore } from "../sandbox/semaphore.ts";
 import { namesIn } from "../storage/durable_file.ts";
 import type { Layout } from "../storage/layout.ts";
 import { Collector } from "./collector.ts";
@@ -31,7 +30,7 @@ async function withRig(seed: number, work: (rig: Rig) => Promise<void>, limits =
     const references = new SnapshotReferences();
     const roots: FoundSnapshot[] = [];
     using _held = hold(references, roots);
-    await using collector = new Collector({ layout, references, copySlots: new Semaphore(1), intervalMs: 0, limits });
+    await using collector = new Collector({ layout, references, intervalMs: 0, limits });
     await work({ layout, references, history: new SnapshotHistory(layout, seed), roots, collector });
   });
 }

@@ -15,6 +15,9 @@ import { chooseCompactions, type CompactionGroup, type CompactionLimits, type Re
 import { rewriteSnapshot, type Rewriting, type SnapshotStore } from "./rewrite.ts";
 import type { FoundSnapshot } from "./sweep.ts";
 
+/** Copied in one native call: it cannot be interrupted. */
+const RANGES_AT_ONCE = 1024;
+
 /**
  * What is worth being copied together now. Snapshots in use, and what they read, are left out.
  * @throws TorporError `snapshot_corrupt`, `snapshot_missing` when the table of a snapshot at rest cannot be read.
@@ -78,7 +81,7 @@ async function storedBytes(layout: Layout, kind: ExtentKind, sources: Set<string
 export async function compact(store: SnapshotStore, group: CompactionGroup, signal?: AbortSignal): Promise<string[]> {
   const target = newId();
   const plan = planCompaction(group.readers.map(({ table }) => table), group.victims, target);
-  await writeTarget(store, group, target, plan.ranges, plan.bytes);
+  await writeTarget(store, group, target, plan, signal);
   let allRewritten = true;
   for (const [index, { snapshot }] of group.readers.entries()) {
     signal?.throwIfAborted();
@@ -106,15 +109,15 @@ async function writeTarget(
   { layout, onStep }: SnapshotStore,
   group: CompactionGroup,
   target: string,
-  ranges: LiveRange[],
-  bytes: number,
+  { ranges, bytes }: { ranges: LiveRange[]; bytes: number },
+  signal: AbortSignal | undefined,
 ): Promise<void> {
   const staged = layout.staged(target);
   await Deno.mkdir(staged.directory, { recursive: true, mode: 0o700 });
   try {
     onStep?.("compact.copy");
     const path = group.kind === "memory" ? staged.memoryData : staged.diskData;
-    const crc = await copyLive(layout, group.kind, [...group.victims], ranges, { path, bytes });
+    const crc = await copyLive(layout, group.kind, [...group.victims], ranges, { path, bytes }, signal);
     const { sandbox_id } = group.readers[0]!.snapshot.manifest;
     const generation = Math.max(...group.readers.map(({ table }) => table.generation));
     const origin = compactionOrigin({ snapshot_id: target, sandbox_id, generation });
@@ -136,17 +139,18 @@ async function copyLive(
   sources: string[],
   ranges: LiveRange[],
   to: { path: string; bytes: number },
+  signal: AbortSignal | undefined,
 ): Promise<number> {
   using opened = new DisposableStack();
   const open = (path: string) => opened.use(openFile(path, { read: true })).fd;
   const descriptors = (await dataFiles(layout, kind, sources)).map(open);
   const numbers = new Map(sources.map((source, index) => [source, index]));
   const output = opened.use(openFile(to.path, { read: true, write: true, create: true, exclusive: true }));
-  await copyRanges(
-    descriptors,
-    ranges.map(({ source, ...range }) => ({ ...range, source: numbers.get(source)! })),
-    output.fd,
-  );
+  const numbered = ranges.map(({ source, ...range }) => ({ ...range, source: numbers.get(source)! }));
+  for (let at = 0; at < numbered.length; at += RANGES_AT_ONCE) {
+    signal?.throwIfAborted();
+    await copyRanges(descriptors, numbered.slice(at, at + RANGES_AT_ONCE), output.fd);
+  }
   await fsync(output.fd);
   return await fileCrc32c(output.fd, to.bytes);
 }

@@ -2,7 +2,6 @@
  * Collects as a host agent would after its start, and kills itself at a step.
  * Arguments: data directory, name of the step, how many times it is passed before.
  */
-import { Semaphore } from "../../sandbox/semaphore.ts";
 import { Layout } from "../../storage/layout.ts";
 import { Collector } from "../collector.ts";
 import { SnapshotReferences } from "../references.ts";
@@ -17,7 +16,6 @@ let left = Number(passes);
 await using collector = new Collector({
   layout,
   references,
-  copySlots: new Semaphore(1),
   intervalMs: 0,
   limits: { liveShare: 0.6, minSavedBytes: 4096, maxSources: 6 },
   onStep(step) {

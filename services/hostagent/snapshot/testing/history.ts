@@ -17,8 +17,8 @@ import type { SnapshotReferences } from "../references.ts";
 import { found, type FoundSnapshot } from "../sweep.ts";
 
 const MIB = 2 ** 20;
-export const MEMORY_MIB = 4;
-export const DISK_MIB = 8;
+export const MEMORY_MIB = 2;
+export const DISK_MIB = 4;
 
 /** What a snapshot must read as. */
 export interface Expected {
