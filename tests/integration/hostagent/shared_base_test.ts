@@ -132,13 +132,13 @@ Deno.test("memory that a sibling frees leaves the host, and does not come back",
   await using host = await startTestHostAgent();
   const { snapshotId, early, late } = await makeSnapshot(host);
   const id = await spawn(host, snapshotId);
-  await host.run(id, `head -c ${32 * MIB} /dev/urandom > /dev/shm/own`);
+  await host.run(id, `head -c ${16 * MIB} /dev/urandom > /dev/shm/own`);
   const { pid } = vmOf(host, id).vmm.process;
-  assert((await mapped(pid, snapshotId)).own > 32);
+  assert((await mapped(pid, snapshotId)).own > 16);
   await host.run(id, "rm /dev/shm/own /dev/shm/early; echo 1 > /proc/sys/vm/compact_memory");
-  await eventually(async () => (await mapped(pid, snapshotId)).own < 16 || undefined, "freed memory given back");
+  await eventually(async () => (await mapped(pid, snapshotId)).own < 12 || undefined, "freed memory given back");
   const { snapshot } = await host.client.pauseSandbox({ sandboxId: id });
-  assert(snapshot!.memoryBytes < 20_000_000n, `${snapshot!.memoryBytes} bytes`);
+  assert(snapshot!.memoryBytes < 16_000_000n, `${snapshot!.memoryBytes} bytes`);
   await host.client.resumeSandbox({ sandboxId: id });
   assertEquals(await host.run(id, LATE), late);
   // Another one has all of it.
