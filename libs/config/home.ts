@@ -14,7 +14,7 @@ export interface HomePaths {
   logs: string;
   /** PostgreSQL's cluster and its socket directory. */
   database: string;
-  /** Compiled C code: libtorpor.so, torpor-pager, torpor-shim.so. */
+  /** Compiled C code: libtorpor.so, torpor-pager, torpor-base-pager, torpor-shim.so. */
   native: string;
   /** Guest kernel, initramfs and base images, described by `images.json`. */
   images: string;

@@ -9,7 +9,7 @@ export interface HostAgentConfig {
   home: string;
   /** Where built images are. Default: below `home`, or $TORPOR_CACHE. */
   cache?: string;
-  /** Directory of libtorpor.so, torpor-pager and torpor-shim.so. */
+  /** Directory of the compiled native files. */
   nativeDirectory: string;
   /** Address to listen on. */
   listen: string;
