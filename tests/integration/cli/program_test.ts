@@ -93,7 +93,11 @@ Deno.test("the command line, from an empty data directory to none", async (t) =>
     ]);
     const reader = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
     let seen = "";
-    while (!seen.includes("ready")) seen += (await reader.read()).value ?? "";
+    while (!seen.includes("ready")) {
+      const part = await reader.read();
+      assert(!part.done, "it ended before it was ready");
+      seen += part.value;
+    }
     child.kill("SIGTERM");
     for (let part = await reader.read(); !part.done; part = await reader.read()) seen += part.value;
     assertEquals(seen, "ready\ngot it\n");
@@ -175,7 +179,8 @@ Deno.test("the command line, from an empty data directory to none", async (t) =>
     assertEquals(down.stopped, ["reconciler", "hostagent", "scheduler", "api", "postgresql"]);
     assertEquals(down.killed, []);
     assertEquals(processesOf(torpor.home), []);
-    assertEquals((await torpor.run(["up"])).code, 0);
+    const up = await torpor.run(["up"]);
+    assertEquals(up.code, 0, up.stderr);
     const resumed = await torpor.run(["resume", id]);
     assertEquals(resumed.code, 0, resumed.stderr);
     const kept = await torpor.run(["exec", id, "--", "cat", "/tmp/typed"]);
