@@ -12,6 +12,7 @@ import { TorporError } from "@torpor/errors";
 import type { VmmIdentity } from "@torpor/snapshot";
 import type { SandboxPaths } from "../../../services/hostagent/storage/layout.ts";
 import {
+  type BootSource,
   type PagerLink,
   type Vmm,
   VMM_MEMORY_FD,
@@ -58,22 +59,20 @@ export class UserDriver implements VmmDriver {
     this.#program = program;
   }
 
-  async boot(config: VmmConfig): Promise<Vmm> {
+  async boot(config: VmmConfig, { userfaultfdDeviceFd: device }: BootSource): Promise<Vmm> {
     const disk = await Deno.readFile(config.paths.disk);
     const memory = new Uint8Array(config.memoryMb * 2 ** 20);
-    return this.#start(config, { memory, disk, registers: freshRegisters() }, {}, []);
+    const image = { memory, disk, registers: freshRegisters() };
+    if (device === undefined) return this.#start(config, image, {}, []);
+    const environment = { ...shimEnvironment(config), TORPOR_SHIM_TRACK: "1" };
+    return this.#start(config, image, environment, [{ childFd: USERFAULTFD_DEVICE_FD, fd: device }]);
   }
 
   async restore(config: VmmConfig, link: PagerLink): Promise<Vmm> {
     const image = this.expected.get(config.sandboxId);
     if (!image) throw new TorporError("internal", "the chain did not say what it expects");
-    const { device, inode } = fileIdentity(config.memoryFd);
     const environment = {
-      LD_PRELOAD: nativeFiles().shim,
-      TORPOR_SHIM_MEMFD_DEV: String(device),
-      TORPOR_SHIM_MEMFD_INO: String(inode),
-      TORPOR_SHIM_SIZE: String(config.memoryMb * 2 ** 20),
-      TORPOR_SHIM_UFFD_DEVICE_FD: String(USERFAULTFD_DEVICE_FD),
+      ...shimEnvironment(config),
       TORPOR_SHIM_SOCKET_FD: String(PAGER_SOCKET_FD),
       TORPOR_SHIM_TRACK: link.tracking ? "1" : "0",
     };
@@ -139,4 +138,15 @@ export class UserDriver implements VmmDriver {
       deathSignal: SIGKILL,
     });
   }
+}
+
+function shimEnvironment({ memoryFd, memoryMb }: VmmConfig): Record<string, string> {
+  const { device, inode } = fileIdentity(memoryFd);
+  return {
+    LD_PRELOAD: nativeFiles().shim,
+    TORPOR_SHIM_MEMFD_DEV: String(device),
+    TORPOR_SHIM_MEMFD_INO: String(inode),
+    TORPOR_SHIM_SIZE: String(memoryMb * 2 ** 20),
+    TORPOR_SHIM_UFFD_DEVICE_FD: String(USERFAULTFD_DEVICE_FD),
+  };
 }
