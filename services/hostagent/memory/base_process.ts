@@ -1,4 +1,12 @@
-import { type Descriptor, nativeFiles, openFile, openUserfaultfdDevice, type Process, spawn } from "@torpor/ffi";
+import {
+  type Descriptor,
+  nativeFiles,
+  openFile,
+  openUserfaultfdDevice,
+  type Process,
+  socketPair,
+  spawn,
+} from "@torpor/ffi";
 
 /** Descriptor numbers inside a base pager: a later agent takes the files from there. */
 export const BASE_PAGER_FDS = { control: 3, agentControl: 4, base: 5, header: 6, stats: 7, device: 8, prefetch: 9 };
@@ -13,9 +21,6 @@ const IDLE_MS = 15_000;
 /** What a base pager works with. Disposing it closes them here. */
 export class BaseFiles implements Disposable {
   constructor(
-    /** Where the pager reads the agent's messages, and where the agent writes them. The pager has both. */
-    readonly control: Descriptor,
-    readonly agentControl: Descriptor,
     /** The memory file that all siblings map. */
     readonly base: Descriptor,
     readonly header: Descriptor,
@@ -25,11 +30,11 @@ export class BaseFiles implements Disposable {
 
   /** The files of a running pager. @param sourceCount sources of its header. @throws NativeError. */
   static of(process: Process, sourceCount: number): BaseFiles {
-    const { control, agentControl, base, header, stats } = BASE_PAGER_FDS;
+    const { base, header, stats } = BASE_PAGER_FDS;
     using opened = new DisposableStack();
     const take = (number: number) => opened.use(process.duplicateDescriptor(number));
     const sources = Array.from({ length: sourceCount }, (_, index) => take(FIRST_SOURCE_FD + index));
-    const files = new BaseFiles(take(control), take(agentControl), take(base), take(header), sources, take(stats));
+    const files = new BaseFiles(take(base), take(header), sources, take(stats));
     opened.move();
     return files;
   }
@@ -38,29 +43,48 @@ export class BaseFiles implements Disposable {
   dup(): BaseFiles {
     using opened = new DisposableStack();
     const again = (file: Descriptor) => opened.use(file.dup());
-    const { control, agentControl, base, header, sources, stats } = this;
-    const files = new BaseFiles(
-      again(control),
-      again(agentControl),
-      again(base),
-      again(header),
-      sources.map(again),
-      again(stats),
-    );
+    const { base, header, sources, stats } = this;
+    const files = new BaseFiles(again(base), again(header), sources.map(again), again(stats));
     opened.move();
     return files;
   }
 
   [Symbol.dispose](): void {
-    for (const file of [this.control, this.agentControl, this.base, this.header, ...this.sources, this.stats]) {
+    for (const file of [this.base, this.header, ...this.sources, this.stats]) {
       file.close();
     }
   }
 }
 
-/** Starts a base pager. @param prefetchFd a working set, borrowed. @throws NativeError. */
+/** A base pager and the agent's end of its control socket, both the caller's. */
+export interface BaseProcess {
+  process: Process;
+  control: Descriptor;
+}
+
+/**
+ * Starts a base pager. It inherits both ends of its control socket, so that a later agent can take one from it. This agent
+ * keeps only its own: with the other one open, it would not notice that nobody reads its messages any more.
+ * @param options.prefetchFd a working set, borrowed. @throws NativeError.
+ */
 export function startBaseProcess(
   files: BaseFiles,
+  options: { nativeDirectory: string; logPath: string; prefetchFd?: number },
+): BaseProcess {
+  const [theirs, control] = socketPair();
+  using _theirs = theirs;
+  try {
+    return { process: spawnBasePager(files, theirs.fd, control.fd, options), control };
+  } catch (error) {
+    control.close();
+    throw error;
+  }
+}
+
+function spawnBasePager(
+  files: BaseFiles,
+  controlFd: number,
+  agentControlFd: number,
   options: { nativeDirectory: string; logPath: string; prefetchFd?: number },
 ): Process {
   const path = nativeFiles(options.nativeDirectory).basePager;
@@ -83,8 +107,8 @@ export function startBaseProcess(
     env: {},
     cwd: "/",
     descriptors: [
-      { childFd: numbers.control, fd: files.control.fd },
-      { childFd: numbers.agentControl, fd: files.agentControl.fd },
+      { childFd: numbers.control, fd: controlFd },
+      { childFd: numbers.agentControl, fd: agentControlFd },
       { childFd: numbers.base, fd: files.base.fd },
       { childFd: numbers.header, fd: files.header.fd },
       { childFd: numbers.stats, fd: files.stats.fd },

@@ -13,7 +13,7 @@ import { guestAddress } from "./guest_address.ts";
 import type { GuestMemory } from "./guest_memory.ts";
 import { orInto } from "./tracking/bitmap.ts";
 import { privateDirtyPages } from "./private_pages.ts";
-import type { TrackingMethod, VmTracking } from "./tracking/method.ts";
+import type { VmTracking } from "./tracking/method.ts";
 import type { WriteMarks } from "./tracking/write_marks.ts";
 import type { VmPager } from "./vm_pager.ts";
 

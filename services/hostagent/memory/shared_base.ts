@@ -9,10 +9,9 @@ import {
   type Process,
   readFaultOrder,
   readPagerStats,
-  socketPair,
 } from "@torpor/ffi";
 import type { BaseRecord } from "../sandbox/record.ts";
-import { BaseFiles, startBaseProcess } from "./base_process.ts";
+import { BASE_PAGER_FDS, BaseFiles, type BaseProcess, startBaseProcess } from "./base_process.ts";
 
 /** A pager answers at once; one that is busy reads a slow disk. */
 const JOIN_TIMEOUT_MS = 30_000;
@@ -41,18 +40,20 @@ export class SharedBase {
   /** Its process took the place of one that was killed: it serves whom that one served, and nobody else. */
   readonly successor: boolean;
   readonly #files: BaseFiles;
+  readonly #control: Descriptor;
   #members = 0;
   #ended = false;
   #released = false;
 
   private constructor(
-    parts: { snapshotId: string; memoryBytes: number; process: Process; successor: boolean; files: BaseFiles },
+    parts: { snapshotId: string; memoryBytes: number; successor: boolean; files: BaseFiles } & BaseProcess,
   ) {
     this.snapshotId = parts.snapshotId;
     this.memoryBytes = parts.memoryBytes;
     this.process = parts.process;
     this.successor = parts.successor;
     this.#files = parts.files;
+    this.#control = parts.control;
     this.process.exited.then(() => {
       this.#ended = true;
       this.#closeUnused();
@@ -64,19 +65,16 @@ export class SharedBase {
     const { snapshotId, memoryBytes, nativeDirectory, logPath } = source;
     using opened = new DisposableStack();
     const read = (path: string) => opened.use(openFile(path, { read: true }));
-    const [control, agentControl] = socketPair().map((end) => opened.use(end));
     const files = new BaseFiles(
-      control!,
-      agentControl!,
       opened.use(memfdCreate(`torpor-base-${snapshotId}`, memoryBytes)),
       read(source.headerPath),
       source.sourcePaths.map(read),
       opened.use(memfdCreate(`torpor-base-pager-${snapshotId}`, pagerStatsSize(memoryBytes))),
     );
     using prefetch = source.workingSetPath ? openFile(source.workingSetPath, { read: true }) : undefined;
-    const process = startBaseProcess(files, { nativeDirectory, logPath, prefetchFd: prefetch?.fd });
+    const started = startBaseProcess(files, { nativeDirectory, logPath, prefetchFd: prefetch?.fd });
     opened.move();
-    return new SharedBase({ snapshotId, memoryBytes, process, successor: false, files });
+    return new SharedBase({ snapshotId, memoryBytes, successor: false, files, ...started });
   }
 
   /** Finds the base of an earlier agent again; undefined when its process has ended. */
@@ -85,7 +83,11 @@ export class SharedBase {
     const identity = { pid, startTime: BigInt(start_time), commandLineIncludes: "torpor-base-pager" };
     const process = adoptProcess(identity);
     if (!process) return undefined;
-    return new SharedBase({ snapshotId, memoryBytes, process, successor, files: BaseFiles.of(process, source_count) });
+    using opened = new DisposableStack();
+    const control = opened.use(process.duplicateDescriptor(BASE_PAGER_FDS.agentControl));
+    const files = BaseFiles.of(process, source_count);
+    opened.move();
+    return new SharedBase({ snapshotId, memoryBytes, successor, files, process, control });
   }
 
   /** Starts a process in the place of the one that was killed. @throws NativeError. */
@@ -93,8 +95,7 @@ export class SharedBase {
     const { snapshotId, memoryBytes } = this;
     const files = this.#files.dup();
     try {
-      const process = startBaseProcess(files, options);
-      return new SharedBase({ snapshotId, memoryBytes, process, successor: true, files });
+      return new SharedBase({ snapshotId, memoryBytes, successor: true, files, ...startBaseProcess(files, options) });
     } catch (error) {
       files[Symbol.dispose]();
       throw error;
@@ -144,7 +145,7 @@ export class SharedBase {
   async join(sibling: { socketFd: number; statsFd: number; vmmPidfd?: number }): Promise<number> {
     this.enter();
     try {
-      return await joinBase(this.#files.agentControl.fd, { ...sibling, timeoutMs: JOIN_TIMEOUT_MS });
+      return await joinBase(this.#control.fd, { ...sibling, timeoutMs: JOIN_TIMEOUT_MS });
     } catch (error) {
       this.leave();
       throw error;
@@ -172,10 +173,15 @@ export class SharedBase {
   async letGo(): Promise<void> {
     if (!this.inUse) return await this.process[Symbol.asyncDispose]();
     if (!this.#ended) await this.process.release();
-    this.#files[Symbol.dispose]();
+    this.#close();
   }
 
   #closeUnused(): void {
-    if (this.#ended && this.#members === 0) this.#files[Symbol.dispose]();
+    if (this.#ended && this.#members === 0) this.#close();
+  }
+
+  #close(): void {
+    this.#files[Symbol.dispose]();
+    this.#control.close();
   }
 }
