@@ -2,7 +2,7 @@ import { TorporError } from "@torpor/errors";
 import { isId } from "@torpor/ids";
 import type { Manifest } from "@torpor/snapshot";
 import { log } from "@torpor/telemetry";
-import { isPresent, namesIn } from "../storage/durable_file.ts";
+import { isPresent, namesIn, statIfPresent } from "../storage/durable_file.ts";
 import type { Layout } from "../storage/layout.ts";
 import { readManifest } from "./committed.ts";
 import { type References, referencesOf } from "./references.ts";
@@ -95,13 +95,8 @@ async function filesOf(directory: string): Promise<string[]> {
 
 /** What removing a name gives back: nothing while the file has another one. Undefined when there is no such name. */
 async function freedBytes(path: string): Promise<number | undefined> {
-  try {
-    const { blocks, nlink } = await Deno.lstat(path);
-    return nlink === 1 ? (blocks ?? 0) * 512 : 0;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return undefined;
-    throw error;
-  }
+  const status = await statIfPresent(path);
+  return status && (status.nlink === 1 ? (status.blocks ?? 0) * 512 : 0);
 }
 
 function unknown(what: string, cause?: unknown): TorporError {

@@ -8,11 +8,11 @@ import {
   type LiveRange,
   planCompaction,
 } from "@torpor/snapshot";
-import { removeIfPresent, syncPath, writeAndSync } from "../storage/durable_file.ts";
+import { removeIfPresent, statIfPresent, syncPath, writeAndSync } from "../storage/durable_file.ts";
 import type { Layout } from "../storage/layout.ts";
 import { diskFiles, readDiskTable, readTable } from "./committed.ts";
 import { chooseCompactions, type CompactionGroup, type CompactionLimits, type Reader } from "./compaction_choice.ts";
-import { rewriteSnapshot, type Rewriting, type SnapshotStore } from "./rewrite.ts";
+import { isRoot, rewriteSnapshot, type Rewriting, type SnapshotStore } from "./rewrite.ts";
 import type { FoundSnapshot } from "./sweep.ts";
 
 /** Copied in one native call: it cannot be interrupted. */
@@ -32,7 +32,7 @@ export async function findCompactions(store: SnapshotStore, limits: CompactionLi
   const busy = roots.filter(({ manifest }) => !atRest.has(manifest.snapshot_id));
   const found: CompactionGroup[] = [];
   for (const kind of ["memory", "disk"] as const) {
-    const readers = await readersOf(store.layout, kind, atRest.values());
+    const readers = await readersOf(store, kind, atRest.values());
     const untouchable = new Set(
       busy.flatMap(({ sources, diskSources }) => (kind === "memory" ? sources : diskSources) ?? []),
     );
@@ -47,13 +47,21 @@ export async function findCompactions(store: SnapshotStore, limits: CompactionLi
   return found;
 }
 
-async function readersOf(layout: Layout, kind: ExtentKind, snapshots: Iterable<FoundSnapshot>): Promise<Reader[]> {
+async function readersOf(
+  { layout, references }: SnapshotStore,
+  kind: ExtentKind,
+  snapshots: Iterable<FoundSnapshot>,
+): Promise<Reader[]> {
   const readers: Reader[] = [];
+  const read = kind === "memory" ? readTable : readDiskTable;
   for (const snapshot of snapshots) {
-    const table = kind === "memory"
-      ? await readTable(layout, snapshot.manifest)
-      : await readDiskTable(layout, snapshot.manifest);
-    if (table) readers.push({ snapshot, table });
+    try {
+      const table = await read(layout, snapshot.manifest);
+      if (table) readers.push({ snapshot, table });
+    } catch (error) {
+      // Deleted meanwhile.
+      if (isRoot(references, snapshot)) throw error;
+    }
   }
   return readers;
 }
@@ -67,8 +75,8 @@ async function storedBytes(layout: Layout, kind: ExtentKind, sources: Set<string
   const files = await dataFiles(layout, kind, sources);
   const stored = new Map<string, number>();
   for (const [index, source] of [...sources].entries()) {
-    const { size, blocks } = await Deno.stat(files[index]!);
-    stored.set(source, Math.min(size, (blocks ?? 0) * 512));
+    const status = await statIfPresent(files[index]!);
+    stored.set(source, status ? Math.min(status.size, (status.blocks ?? 0) * 512) : 0);
   }
   return stored;
 }

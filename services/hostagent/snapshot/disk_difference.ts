@@ -1,6 +1,6 @@
 import { diffDisk, type DiskDiff, openFile } from "@torpor/ffi";
 import { encodeHeader, overlayTable } from "@torpor/snapshot";
-import { removeIfPresent, syncPath } from "../storage/durable_file.ts";
+import { removeIfPresent, statIfPresent, syncPath } from "../storage/durable_file.ts";
 import { diskFiles } from "./committed.ts";
 import { diskTable } from "./disk_image.ts";
 import { rewriteSnapshot, type SnapshotStore } from "./rewrite.ts";
@@ -31,8 +31,8 @@ export async function findDiskPairs({ layout, references }: SnapshotStore): Prom
     const base = baseOf(snapshot, roots);
     if (!base || base.manifest.files.disk.bytes !== files.disk.bytes) continue;
     // A disk with a second name is stored once already.
-    const { nlink } = await Deno.stat(layout.snapshot(snapshot_id).disk);
-    if (nlink === 1) pairs.push({ snapshot, base });
+    const status = await statIfPresent(layout.snapshot(snapshot_id).disk);
+    if (status?.nlink === 1) pairs.push({ snapshot, base });
   }
   // Ancestors first: a descendant's table then names the sources that they have from now on.
   return pairs.sort((one, other) => one.snapshot.manifest.generation - other.snapshot.manifest.generation);

@@ -16,7 +16,7 @@ import {
   sourceUsage,
   storedBytes,
 } from "@torpor/snapshot";
-import { isPresent, namesIn, readIfPresent } from "../storage/durable_file.ts";
+import { isPresent, namesIn, readIfPresent, statIfPresent } from "../storage/durable_file.ts";
 import type { Layout } from "../storage/layout.ts";
 import { diskFiles, readManifest, readTable } from "./committed.ts";
 import { diskTable } from "./disk_image.ts";
@@ -68,13 +68,8 @@ async function tableInfo(table: ExtentTable, files: string[]): Promise<MessageIn
 
 /** Bytes that a file takes on disk, as far as they are its own; a missing one takes none. */
 async function allocated(path: string): Promise<number> {
-  try {
-    const { size, blocks } = await Deno.stat(path);
-    return Math.min(size, (blocks ?? 0) * 512);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return 0;
-    throw error;
-  }
+  const status = await statIfPresent(path);
+  return status ? Math.min(status.size, (status.blocks ?? 0) * 512) : 0;
 }
 
 type Generation = MessageInitShape<typeof SnapshotGenerationSchema>;

@@ -58,7 +58,8 @@ export async function rewriteSnapshot(store: SnapshotStore, old: FoundSnapshot, 
   }
 }
 
-function isRoot(references: SnapshotReferences, { manifest }: FoundSnapshot): boolean {
+/** Whether somebody refers to a snapshot as it was found, and not as it was rewritten since. */
+export function isRoot(references: SnapshotReferences, { manifest }: FoundSnapshot): boolean {
   for (const root of references.roots()) if (root.manifest === manifest) return true;
   return false;
 }

@@ -47,15 +47,19 @@ export async function readIfPresent(path: string): Promise<string | undefined> {
   }
 }
 
-/** Whether there is something with that name. */
-export async function isPresent(path: string): Promise<boolean> {
+/** What `lstat` says of a name, or undefined when there is none. */
+export async function statIfPresent(path: string): Promise<Deno.FileInfo | undefined> {
   try {
-    await Deno.lstat(path);
-    return true;
+    return await Deno.lstat(path);
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
+    if (error instanceof Deno.errors.NotFound) return undefined;
     throw error;
   }
+}
+
+/** Whether there is something with that name. */
+export async function isPresent(path: string): Promise<boolean> {
+  return await statIfPresent(path) !== undefined;
 }
 
 /** The names in a directory, or none when it does not exist. */
