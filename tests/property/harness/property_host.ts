@@ -21,6 +21,8 @@ export interface PropertyHostOptions {
   tracking: TrackingMethod;
   /** Damages something at the begin of each step, to see that the chain notices. */
   sabotage?: Sabotage;
+  /** The data directory is a small file system of its own, which a test can fill. */
+  smallDisk?: boolean;
 }
 
 /** See {@linkcode PropertyHostOptions.sabotage}. @param step as in `HostContext.onStep`. */
@@ -32,6 +34,8 @@ export class PropertyHost implements AsyncDisposable {
   readonly driver: UserDriver;
   /** A step whose begin throws, while it is set. */
   failAt: string | undefined;
+  /** Called at the begin of each step while it is set. */
+  sabotage: ((step: string) => Promise<void>) | undefined;
   readonly #options: PropertyHostOptions;
   #agent: RunningHostAgent | undefined;
   #client: ServiceClient<typeof HostAgentService> | undefined;
@@ -44,7 +48,9 @@ export class PropertyHost implements AsyncDisposable {
 
   /** Starts a host agent on a new data directory. */
   static async start(options: PropertyHostOptions): Promise<PropertyHost> {
-    const host = new PropertyHost(await makeTestHome(), options);
+    const home = await makeTestHome();
+    if (options.smallDisk) await run("mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", home);
+    const host = new PropertyHost(home, options);
     await host.#writeImages();
     await host.#start();
     return host;
@@ -87,6 +93,7 @@ export class PropertyHost implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#agent?.manager.destroyAll();
     await this.#stop();
+    if (this.#options.smallDisk) await run("umount", this.layout.home);
     await Deno.remove(this.layout.home, { recursive: true });
   }
 
@@ -113,6 +120,7 @@ export class PropertyHost implements AsyncDisposable {
       compactionLimits: COMPACTION_LIMITS,
       onStep: async (step, sandboxId) => {
         await this.#options.sabotage?.(this, step, sandboxId);
+        await this.sabotage?.(step);
         if (step === this.failAt) throw new Deno.errors.PermissionDenied(`injected at ${step}`);
       },
     });
@@ -127,4 +135,9 @@ export class PropertyHost implements AsyncDisposable {
     const manifest = { schema: 1, content_hash: CONTENT_HASH, kernel: image, initramfs: image, base: image };
     await Deno.writeTextFile(images, JSON.stringify(manifest));
   }
+}
+
+async function run(program: string, ...args: string[]): Promise<void> {
+  const { success, stderr } = await new Deno.Command(program, { args, stdin: "null" }).output();
+  if (!success) throw new Error(`${program}: ${new TextDecoder().decode(stderr)}`);
 }

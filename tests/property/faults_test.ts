@@ -1,0 +1,211 @@
+/**
+ * Faults at each step of a pause, a checkpoint and a resume: whatever is killed, and wherever the disk is full, the sandbox is in a
+ * state that the table knows, and has the bytes of that state.
+ */
+import { assert, assertEquals, assertNotEquals } from "@std/assert";
+import { newId } from "@torpor/ids";
+import { eventually } from "@torpor/testing/hostagent";
+import { compile } from "./harness/build.ts";
+import { copyImage, firstDifference, type GuestImage } from "./harness/guest_image.ts";
+import { guestStep } from "./harness/guest_steps.ts";
+import { PropertyHost } from "./harness/property_host.ts";
+import { Random } from "./harness/random.ts";
+import { readStoredImage } from "./harness/stored_image.ts";
+
+const SIGKILL = 9;
+const MEMORY_MB = 2;
+const PAUSE = ["stop", "device_state", "dirty_scan", "export_memory", "disk", "commit"].map((step) => `pause.${step}`);
+const CHECKPOINT = ["copy_disk", "copy_memory", "stop", "disk", "device_state", "last_round", "go_on", "commit"]
+  .map((step) => `checkpoint.${step}`);
+/** Both processes are there. */
+const RESUME = ["load_device_state", "start_vcpus", "guest_hello"].map((step) => `resume.${step}`);
+
+/** A host with one sandbox that has a snapshot and runs, changed since. */
+interface Scene {
+  host: PropertyHost;
+  id: string;
+  /** Of the snapshot. */
+  paused: GuestImage;
+}
+
+/** What is done at the begin of the step. */
+type Fault = (scene: Scene) => Promise<void>;
+
+const killVmm: Fault = async ({ host, id }) => {
+  const { process } = host.driver.vms.get(id)!;
+  assert(process.signal(SIGKILL), "there is a VMM to kill");
+  await process.exited;
+};
+
+/** During a resume nobody but the process table knows the pager: it is this process's only one. */
+const killPager: Fault = async () => {
+  const pagers: number[] = [];
+  for (const { name } of Deno.readDirSync("/proc")) {
+    const stat = /^\d+$/.test(name) ? await Deno.readTextFile(`/proc/${name}/stat`).catch(() => "") : "";
+    if (stat.includes("(torpor-pager)") && stat.split(") ")[1]!.split(" ")[1] === String(Deno.pid)) {
+      pagers.push(Number(name));
+    }
+  }
+  assertEquals(pagers.length, 1, "there is a pager to kill");
+  Deno.kill(pagers[0]!, "SIGKILL");
+};
+
+/** Fills the data directory's file system to the last byte. */
+const fillDisk: Fault = async ({ host }) => {
+  const { code } = await new Deno.Command("dd", {
+    args: ["if=/dev/zero", `of=${host.layout.home}/ballast`, "bs=4096", "status=none"],
+    stderr: "null",
+  }).output();
+  assertEquals(code, 1, "the file system has an end");
+};
+
+for (const [what, fault] of [["the VMM is killed", killVmm], ["the pager is killed", killPager]] as const) {
+  for (const [operation, steps] of [["pause", PAUSE], ["checkpoint", CHECKPOINT], ["resume", RESUME]] as const) {
+    Deno.test(`${what} at each step of a ${operation}: no byte is wrong`, async (t) => {
+      await withProgram(async (program) => {
+        for (const step of steps) {
+          await t.step(step, () => withScene(program, "tmp", (scene) => faultAt(scene, operation, step, fault)));
+        }
+      });
+    });
+  }
+}
+
+for (const [operation, steps] of [["pause", PAUSE], ["checkpoint", CHECKPOINT], ["resume", ["resume.disk"]]] as const) {
+  Deno.test(`the disk is full at each step of a ${operation}: no byte is wrong, and it works again with room`, async (t) => {
+    await withProgram(async (program) => {
+      for (const step of steps) {
+        await t.step(step, () => withScene(program, "small", (scene) => faultAt(scene, operation, step, fillDisk)));
+      }
+    });
+  });
+}
+
+Deno.test("a flipped bit in a snapshot's files, but for a whole disk, is refused at the resume or found by a verification", async (t) => {
+  await withProgram(async (program) => {
+    await withScene(program, "tmp", async ({ host, id }) => {
+      await host.manager.pause(host.call(id));
+      const snapshotId = host.manager.get(id).record.snapshot_id!;
+      const { memoryData, memoryHeader, state, manifest } = host.layout.snapshot(snapshotId);
+      const refusals = { memoryHeader, state, manifest };
+      for (const [file, path] of Object.entries(refusals)) {
+        await t.step(`${file}: refused`, () =>
+          withFlippedBit(path, async () => {
+            const outcome = await outcomeOf(host.manager.resume(host.call(id), { timeoutSec: 0, snapshotId: "" }));
+            assertEquals(outcome, "snapshot_corrupt");
+            assertEquals(host.manager.get(id).record.state, "paused");
+          }));
+      }
+      // Reading all of it would make a resume as slow as the guest is big: that is asked for.
+      await t.step("memoryData: found by a verification", () =>
+        withFlippedBit(memoryData, async () => {
+          assertEquals(await verdictsOf(host, snapshotId), ["memory.data damaged", "disk.raw unchecked"]);
+        }));
+      // A whole disk has no checksum: its file system answers for it.
+      assertEquals(await verdictsOf(host, snapshotId), ["memory.data good", "disk.raw unchecked"]);
+    });
+  });
+});
+
+/** Of the snapshot's own files. */
+async function verdictsOf(host: PropertyHost, snapshotId: string): Promise<string[]> {
+  const { verified } = await host.client.inspectSnapshot({ snapshotId, verify: true });
+  return verified.filter((file) => file.snapshotId === snapshotId).map(({ file, verdict }) => `${file} ${verdict}`);
+}
+
+/** Runs the operation with a fault at one of its steps, then looks where everything is. */
+async function faultAt(scene: Scene, operation: string, step: string, fault: Fault): Promise<void> {
+  const { host, id } = scene;
+  const vm = host.driver.vms.get(id)!;
+  if (operation === "resume") {
+    await host.manager.pause(host.call(id));
+    scene.paused = copyImage(vm.saved!);
+    host.driver.expected.set(id, scene.paused);
+  }
+  let done = false;
+  host.sabotage = async (at) => {
+    if (at !== step) return;
+    host.sabotage = undefined;
+    await fault(scene);
+    done = true;
+  };
+  const snapshotId = newId();
+  const calls: Record<string, () => Promise<unknown>> = {
+    pause: () => host.manager.pause(host.call(id)),
+    checkpoint: () => host.manager.snapshot(host.call(id), { snapshotId, name: "", keepSandbox: true }),
+    resume: () => host.manager.resume(host.call(id), { timeoutSec: 0, snapshotId: "" }),
+  };
+  const outcome = await outcomeOf(calls[operation]!());
+  assert(done, "the step was reached, and the fault was there");
+  await Deno.remove(`${host.layout.home}/ballast`).catch(() => {});
+  if (operation === "pause" && outcome === "success") scene.paused = copyImage(vm.saved!);
+  if (operation === "checkpoint" && outcome === "success") await requireStored(host, snapshotId, vm.saved!);
+  await requireWhole(scene, outcome);
+}
+
+/** Either the VM runs on with all its bytes, or the sandbox is paused with those of its newest snapshot, and says why. */
+async function requireWhole(scene: Scene, outcome: string): Promise<void> {
+  const { host, id, paused } = scene;
+  const sandbox = host.manager.get(id);
+  await eventually(async () => (sandbox.vm?.ended ? undefined : true), "the loss of a VM to be noticed");
+  assertEquals(Array.from(Deno.readDirSync(host.layout.staging)), []);
+  if (sandbox.record.state === "running") {
+    assertEquals(await host.driver.vms.get(id)!.compareAll(), undefined);
+    await host.manager.pause(host.call(id));
+    scene.paused = copyImage(host.driver.vms.get(id)!.saved!);
+  } else {
+    assertEquals(sandbox.record.state, "paused");
+    if (outcome !== "success") assertNotEquals(sandbox.record.reason, "");
+  }
+  await requireStored(host, sandbox.record.snapshot_id!, scene.paused);
+  host.driver.expected.set(id, sandbox.record.state === "paused" ? scene.paused : paused);
+  await host.manager.resume(host.call(id), { timeoutSec: 0, snapshotId: "" });
+  assertEquals(await host.driver.vms.get(id)!.compareAll(), undefined);
+}
+
+async function requireStored(host: PropertyHost, snapshotId: string, image: GuestImage): Promise<void> {
+  assertEquals(firstDifference(image, await readStoredImage(host.layout, snapshotId)), undefined);
+}
+
+async function outcomeOf(call: Promise<unknown>): Promise<string> {
+  return await call.then(() => "success", (error) => String(error.code ?? error));
+}
+
+async function withProgram(work: (program: string) => Promise<void>): Promise<void> {
+  const directory = await Deno.makeTempDir();
+  try {
+    await work(await compile("user_vmm.c", directory));
+  } finally {
+    await Deno.remove(directory, { recursive: true });
+  }
+}
+
+/** @param storage "small": the data directory is a file system of its own, which can be filled. */
+async function withScene(
+  program: string,
+  storage: "tmp" | "small",
+  work: (scene: Scene) => Promise<void>,
+): Promise<void> {
+  await using host = await PropertyHost.start({ program, tracking: "pagemap_scan", smallDisk: storage === "small" });
+  const random = new Random(1);
+  const id = await host.create(MEMORY_MB);
+  const change = async () => {
+    for (let left = 6; left > 0; left--) await guestStep(host.driver.vms.get(id)!, random);
+  };
+  await change();
+  await host.manager.pause(host.call(id));
+  const paused = copyImage(host.driver.vms.get(id)!.saved!);
+  host.driver.expected.set(id, paused);
+  await host.manager.resume(host.call(id), { timeoutSec: 0, snapshotId: "" });
+  await change();
+  await work({ host, id, paused });
+}
+
+async function withFlippedBit(path: string, work: () => Promise<void>): Promise<void> {
+  const good = await Deno.readFile(path);
+  const bad = good.slice();
+  bad[Math.floor(bad.length / 2)]! ^= 1;
+  await Deno.writeFile(path, bad);
+  await work();
+  await Deno.writeFile(path, good);
+}
