@@ -11,6 +11,7 @@ import type { CreateSpec, LifecycleCall, SnapshotRequest } from "./calls.ts";
 import { createSandbox } from "./create_sandbox.ts";
 import { createSnapshot, findMade, type MadeSnapshot } from "./create_snapshot.ts";
 import { destroySandbox } from "./destroy_sandbox.ts";
+import { thawGuest } from "./guest_hooks.ts";
 import { idleAtMs, IdleTimers } from "./idle_timers.ts";
 import { KeyedLocks } from "./keyed_locks.ts";
 import { Operations, recordedError } from "./operations.ts";
@@ -53,6 +54,8 @@ export class SandboxManager implements SandboxAccess, AsyncDisposable {
     for (const sandbox of recovered) {
       this.#sandboxes.set(sandbox.id, sandbox);
       this.#watch(sandbox);
+      // The earlier agent may have died between freezing the guest and stopping its vCPUs.
+      if (sandbox.vm) this.#inBackground(thawGuest(context, sandbox.id, sandbox.vm));
     }
   }
 

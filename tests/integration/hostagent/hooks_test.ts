@@ -1,6 +1,13 @@
 import { assert, assertEquals, assertGreater, assertLess, assertNotEquals, assertRejects } from "@std/assert";
 import { newId } from "@torpor/ids";
-import { eventually, startTestHostAgent, type TestHostAgent } from "@torpor/testing/hostagent";
+import {
+  eventually,
+  makeTestHome,
+  sandboxHelpers,
+  startHostAgentProcess,
+  startTestHostAgent,
+  type TestHostAgent,
+} from "@torpor/testing/hostagent";
 
 const ALL = { fstrimMs: 5000, syncMs: 5000, dropCachesMs: 5000, compactMemoryMs: 8000 };
 
@@ -163,4 +170,26 @@ END
     await host.client.destroySandbox({ sandboxId });
   }
   assertEquals(new Set(draws).size, draws.length);
+});
+
+Deno.test("an agent that dies when it has frozen a guest leaves it to its successor, not to the guest's watchdog", async () => {
+  const home = await makeTestHome();
+  try {
+    let id: string;
+    {
+      await using first = await startHostAgentProcess(home, { crashAt: "pause.stop" });
+      id = await sandboxHelpers(first.client).create();
+      await assertRejects(() => first.client.pauseSandbox({ sandboxId: id }));
+      await first.ended;
+    }
+    const died = performance.now();
+    await using second = await startHostAgentProcess(home);
+    // Would wait in the frozen cgroup, too.
+    assertEquals(await sandboxHelpers(second.client).run(id, "echo runs"), "runs");
+    assertLess(performance.now() - died, 9000);
+    await second.client.terminate({});
+    await second.ended;
+  } finally {
+    await Deno.remove(home, { recursive: true });
+  }
 });
