@@ -16,8 +16,8 @@ import { makeJobDisk, readJobOutput, stageJob } from "./machine/job_disk.ts";
 import { runMachine } from "./machine/machine.ts";
 import { emptyRun, type KernelReport, type LaneRun, reportOf, shouldRetry } from "./machine/report.ts";
 
-/** An idle machine takes 5 minutes for all scenarios on one kernel. */
-const MACHINE_TIMEOUT_MS = 20 * 60_000;
+/** An idle machine takes 6 minutes for all scenarios on one kernel. At the lowest priority a busy one takes much longer. */
+const MACHINE_TIMEOUT_MS = 45 * 60_000;
 
 async function main(): Promise<Record<string, KernelReport>> {
   const { values } = parseArgs({

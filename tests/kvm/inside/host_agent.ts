@@ -1,10 +1,12 @@
+import type { Client } from "@connectrpc/connect";
 import { HostAgentService } from "@torpor/proto/hostagent";
 import { openClient, type ServiceClient } from "@torpor/rpc";
+import { CallRecord } from "./call_record.ts";
 import { PATHS } from "./paths.ts";
 
 const TOKEN = "kvm-lane";
 /** Of one call. What takes 0.1 s on real hardware takes 10 s here, and a minute when the real machine is busy. */
-const CALL_TIMEOUT_MS = 300_000;
+const CALL_TIMEOUT_MS = 600_000;
 /** See `scaledTimeoutMs`. */
 const TIMEOUT_SCALE = "10";
 /** Between two tries to reach an agent that is starting (it boots a guest first, to try KVM). */
@@ -12,12 +14,15 @@ const RETRY_MS = 250;
 
 /** A host agent as it is deployed: a process of its own. Its client stays usable when it is started anew. */
 export class HostAgent implements AsyncDisposable {
-  readonly client: ServiceClient<typeof HostAgentService>;
+  readonly client: Client<typeof HostAgentService>;
+  readonly calls = new CallRecord();
+  readonly #connection: ServiceClient<typeof HostAgentService>;
   #child: Deno.ChildProcess | undefined;
 
   constructor() {
     const address = `unix:${PATHS.socket}`;
-    this.client = openClient(HostAgentService, { address, token: TOKEN, timeoutMs: CALL_TIMEOUT_MS });
+    this.#connection = openClient(HostAgentService, { address, token: TOKEN, timeoutMs: CALL_TIMEOUT_MS });
+    this.client = this.calls.watch<Client<typeof HostAgentService>>(this.#connection);
   }
 
   /** Starts the process and waits until it serves. Throws when it ends first. */
@@ -63,12 +68,12 @@ export class HostAgent implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.end("SIGKILL");
-    this.client[Symbol.dispose]();
+    this.#connection[Symbol.dispose]();
   }
 
   async #serves(): Promise<boolean> {
     try {
-      await this.client.listSandboxes({});
+      await this.#connection.listSandboxes({});
       return true;
     } catch {
       // Refused, or no socket yet: whoever waits looks whether the process still lives.

@@ -6,7 +6,7 @@ import type { HostAgent } from "./host_agent.ts";
 
 /** Small: each byte of it is written and hashed under two layers of emulation. */
 const MEMORY_MB = 192;
-const EXEC_TIMEOUT_SEC = 240;
+const EXEC_TIMEOUT_SEC = 600;
 
 /** A question put to a KVM host. A scenario passes when `run` returns; what it returns is reported. */
 export interface Scenario {
