@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file scheduler/v1/scheduler.proto.
  */
 export const file_scheduler_v1_scheduler: GenFile = /*@__PURE__*/
-  fileDesc("ChxzY2hlZHVsZXIvdjEvc2NoZWR1bGVyLnByb3RvEgxzY2hlZHVsZXIudjEiPQoIQ2FwYWNpdHkSDQoFdmNwdXMYASABKAUSEQoJbWVtb3J5X21iGAIgASgDEg8KB2Rpc2tfbWIYAyABKAMiigIKE1JlZ2lzdGVySG9zdFJlcXVlc3QSDwoHaG9zdF9pZBgBIAEoCRIMCgRuYW1lGAIgASgJEg8KB2FkZHJlc3MYAyABKAkSKAoIY2FwYWNpdHkYBCABKAsyFi5zY2hlZHVsZXIudjEuQ2FwYWNpdHkSFAoMY2FwYWJpbGl0aWVzGAUgAygJEj0KBmxhYmVscxgGIAMoCzItLnNjaGVkdWxlci52MS5SZWdpc3Rlckhvc3RSZXF1ZXN0LkxhYmVsc0VudHJ5EhUKDWFnZW50X3ZlcnNpb24YByABKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASI1ChRSZWdpc3Rlckhvc3RSZXNwb25zZRIdChVoZWFydGJlYXRfaW50ZXJ2YWxfbXMYASABKAUiggEKEEhlYXJ0YmVhdFJlcXVlc3QSDwoHaG9zdF9pZBgBIAEoCRIoCghjYXBhY2l0eRgCIAEoCzIWLnNjaGVkdWxlci52MS5DYXBhY2l0eRIZChFydW5uaW5nX3NhbmRib3hlcxgDIAEoBRIYChBwYXVzZWRfc2FuZGJveGVzGAQgASgFIhMKEUhlYXJ0YmVhdFJlc3BvbnNlIocBCgxQbGFjZVJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIpCglyZXNvdXJjZXMYAiABKAsyFi5zY2hlZHVsZXIudjEuQ2FwYWNpdHkSHQoVcmVxdWlyZWRfY2FwYWJpbGl0aWVzGAMgAygJEhkKEWVsaWdpYmxlX2hvc3RfaWRzGAQgAygJIp4BChFQbGFjZUdyb3VwUmVxdWVzdBITCgtzYW5kYm94X2lkcxgBIAMoCRIpCglyZXNvdXJjZXMYAiABKAsyFi5zY2hlZHVsZXIudjEuQ2FwYWNpdHkSHQoVcmVxdWlyZWRfY2FwYWJpbGl0aWVzGAMgAygJEhkKEWVsaWdpYmxlX2hvc3RfaWRzGAQgAygJEg8KB2hvbGRfbXMYBSABKAUiMQoNUGxhY2VSZXNwb25zZRIPCgdob3N0X2lkGAEgASgJEg8KB2FkZHJlc3MYAiABKAkiJAoOUmVsZWFzZVJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCSIRCg9SZWxlYXNlUmVzcG9uc2UiEgoQTGlzdEhvc3RzUmVxdWVzdCI2ChFMaXN0SG9zdHNSZXNwb25zZRIhCgVob3N0cxgBIAMoCzISLnNjaGVkdWxlci52MS5Ib3N0IoQCCgRIb3N0Eg8KB2hvc3RfaWQYASABKAkSDAoEbmFtZRgCIAEoCRIPCgdhZGRyZXNzGAMgASgJEg0KBXN0YXRlGAQgASgJEigKCGNhcGFjaXR5GAUgASgLMhYuc2NoZWR1bGVyLnYxLkNhcGFjaXR5EigKCHJlc2VydmVkGAYgASgLMhYuc2NoZWR1bGVyLnYxLkNhcGFjaXR5EhQKDGNhcGFiaWxpdGllcxgHIAMoCRIeChZsYXN0X2hlYXJ0YmVhdF91bml4X21zGAggASgDEhkKEXJ1bm5pbmdfc2FuZGJveGVzGAkgASgFEhgKEHBhdXNlZF9zYW5kYm94ZXMYCiABKAUy2wMKEFNjaGVkdWxlclNlcnZpY2USVQoMUmVnaXN0ZXJIb3N0EiEuc2NoZWR1bGVyLnYxLlJlZ2lzdGVySG9zdFJlcXVlc3QaIi5zY2hlZHVsZXIudjEuUmVnaXN0ZXJIb3N0UmVzcG9uc2USTAoJSGVhcnRiZWF0Eh4uc2NoZWR1bGVyLnYxLkhlYXJ0YmVhdFJlcXVlc3QaHy5zY2hlZHVsZXIudjEuSGVhcnRiZWF0UmVzcG9uc2USQAoFUGxhY2USGi5zY2hlZHVsZXIudjEuUGxhY2VSZXF1ZXN0Ghsuc2NoZWR1bGVyLnYxLlBsYWNlUmVzcG9uc2USSgoKUGxhY2VHcm91cBIfLnNjaGVkdWxlci52MS5QbGFjZUdyb3VwUmVxdWVzdBobLnNjaGVkdWxlci52MS5QbGFjZVJlc3BvbnNlEkYKB1JlbGVhc2USHC5zY2hlZHVsZXIudjEuUmVsZWFzZVJlcXVlc3QaHS5zY2hlZHVsZXIudjEuUmVsZWFzZVJlc3BvbnNlEkwKCUxpc3RIb3N0cxIeLnNjaGVkdWxlci52MS5MaXN0SG9zdHNSZXF1ZXN0Gh8uc2NoZWR1bGVyLnYxLkxpc3RIb3N0c1Jlc3BvbnNlYgZwcm90bzM");
+  fileDesc("ChxzY2hlZHVsZXIvdjEvc2NoZWR1bGVyLnByb3RvEgxzY2hlZHVsZXIudjEiPQoIQ2FwYWNpdHkSDQoFdmNwdXMYASABKAUSEQoJbWVtb3J5X21iGAIgASgDEg8KB2Rpc2tfbWIYAyABKAMiigIKE1JlZ2lzdGVySG9zdFJlcXVlc3QSDwoHaG9zdF9pZBgBIAEoCRIMCgRuYW1lGAIgASgJEg8KB2FkZHJlc3MYAyABKAkSKAoIY2FwYWNpdHkYBCABKAsyFi5zY2hlZHVsZXIudjEuQ2FwYWNpdHkSFAoMY2FwYWJpbGl0aWVzGAUgAygJEj0KBmxhYmVscxgGIAMoCzItLnNjaGVkdWxlci52MS5SZWdpc3Rlckhvc3RSZXF1ZXN0LkxhYmVsc0VudHJ5EhUKDWFnZW50X3ZlcnNpb24YByABKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASI1ChRSZWdpc3Rlckhvc3RSZXNwb25zZRIdChVoZWFydGJlYXRfaW50ZXJ2YWxfbXMYASABKAUiggEKEEhlYXJ0YmVhdFJlcXVlc3QSDwoHaG9zdF9pZBgBIAEoCRIoCghjYXBhY2l0eRgCIAEoCzIWLnNjaGVkdWxlci52MS5DYXBhY2l0eRIZChFydW5uaW5nX3NhbmRib3hlcxgDIAEoBRIYChBwYXVzZWRfc2FuZGJveGVzGAQgASgFIhMKEUhlYXJ0YmVhdFJlc3BvbnNlIocBCgxQbGFjZVJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIpCglyZXNvdXJjZXMYAiABKAsyFi5zY2hlZHVsZXIudjEuQ2FwYWNpdHkSHQoVcmVxdWlyZWRfY2FwYWJpbGl0aWVzGAMgAygJEhkKEWVsaWdpYmxlX2hvc3RfaWRzGAQgAygJIp4BChFQbGFjZUdyb3VwUmVxdWVzdBITCgtzYW5kYm94X2lkcxgBIAMoCRIpCglyZXNvdXJjZXMYAiABKAsyFi5zY2hlZHVsZXIudjEuQ2FwYWNpdHkSHQoVcmVxdWlyZWRfY2FwYWJpbGl0aWVzGAMgAygJEhkKEWVsaWdpYmxlX2hvc3RfaWRzGAQgAygJEg8KB2hvbGRfbXMYBSABKAUiNgoSUGxhY2VHcm91cFJlc3BvbnNlEg8KB2hvc3RfaWQYASABKAkSDwoHYWRkcmVzcxgCIAEoCSIxCg1QbGFjZVJlc3BvbnNlEg8KB2hvc3RfaWQYASABKAkSDwoHYWRkcmVzcxgCIAEoCSIkCg5SZWxlYXNlUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJIhEKD1JlbGVhc2VSZXNwb25zZSISChBMaXN0SG9zdHNSZXF1ZXN0IjYKEUxpc3RIb3N0c1Jlc3BvbnNlEiEKBWhvc3RzGAEgAygLMhIuc2NoZWR1bGVyLnYxLkhvc3QihAIKBEhvc3QSDwoHaG9zdF9pZBgBIAEoCRIMCgRuYW1lGAIgASgJEg8KB2FkZHJlc3MYAyABKAkSDQoFc3RhdGUYBCABKAkSKAoIY2FwYWNpdHkYBSABKAsyFi5zY2hlZHVsZXIudjEuQ2FwYWNpdHkSKAoIcmVzZXJ2ZWQYBiABKAsyFi5zY2hlZHVsZXIudjEuQ2FwYWNpdHkSFAoMY2FwYWJpbGl0aWVzGAcgAygJEh4KFmxhc3RfaGVhcnRiZWF0X3VuaXhfbXMYCCABKAMSGQoRcnVubmluZ19zYW5kYm94ZXMYCSABKAUSGAoQcGF1c2VkX3NhbmRib3hlcxgKIAEoBTLgAwoQU2NoZWR1bGVyU2VydmljZRJVCgxSZWdpc3Rlckhvc3QSIS5zY2hlZHVsZXIudjEuUmVnaXN0ZXJIb3N0UmVxdWVzdBoiLnNjaGVkdWxlci52MS5SZWdpc3Rlckhvc3RSZXNwb25zZRJMCglIZWFydGJlYXQSHi5zY2hlZHVsZXIudjEuSGVhcnRiZWF0UmVxdWVzdBofLnNjaGVkdWxlci52MS5IZWFydGJlYXRSZXNwb25zZRJACgVQbGFjZRIaLnNjaGVkdWxlci52MS5QbGFjZVJlcXVlc3QaGy5zY2hlZHVsZXIudjEuUGxhY2VSZXNwb25zZRJPCgpQbGFjZUdyb3VwEh8uc2NoZWR1bGVyLnYxLlBsYWNlR3JvdXBSZXF1ZXN0GiAuc2NoZWR1bGVyLnYxLlBsYWNlR3JvdXBSZXNwb25zZRJGCgdSZWxlYXNlEhwuc2NoZWR1bGVyLnYxLlJlbGVhc2VSZXF1ZXN0Gh0uc2NoZWR1bGVyLnYxLlJlbGVhc2VSZXNwb25zZRJMCglMaXN0SG9zdHMSHi5zY2hlZHVsZXIudjEuTGlzdEhvc3RzUmVxdWVzdBofLnNjaGVkdWxlci52MS5MaXN0SG9zdHNSZXNwb25zZWIGcHJvdG8z");
 
 /**
  * @generated from message scheduler.v1.Capacity
@@ -238,6 +238,28 @@ export const PlaceGroupRequestSchema: GenMessage<PlaceGroupRequest> = /*@__PURE_
   messageDesc(file_scheduler_v1_scheduler, 6);
 
 /**
+ * @generated from message scheduler.v1.PlaceGroupResponse
+ */
+export type PlaceGroupResponse = Message<"scheduler.v1.PlaceGroupResponse"> & {
+  /**
+   * @generated from field: string host_id = 1;
+   */
+  hostId: string;
+
+  /**
+   * @generated from field: string address = 2;
+   */
+  address: string;
+};
+
+/**
+ * Describes the message scheduler.v1.PlaceGroupResponse.
+ * Use `create(PlaceGroupResponseSchema)` to create a new message.
+ */
+export const PlaceGroupResponseSchema: GenMessage<PlaceGroupResponse> = /*@__PURE__*/
+  messageDesc(file_scheduler_v1_scheduler, 7);
+
+/**
  * @generated from message scheduler.v1.PlaceResponse
  */
 export type PlaceResponse = Message<"scheduler.v1.PlaceResponse"> & {
@@ -257,7 +279,7 @@ export type PlaceResponse = Message<"scheduler.v1.PlaceResponse"> & {
  * Use `create(PlaceResponseSchema)` to create a new message.
  */
 export const PlaceResponseSchema: GenMessage<PlaceResponse> = /*@__PURE__*/
-  messageDesc(file_scheduler_v1_scheduler, 7);
+  messageDesc(file_scheduler_v1_scheduler, 8);
 
 /**
  * @generated from message scheduler.v1.ReleaseRequest
@@ -274,7 +296,7 @@ export type ReleaseRequest = Message<"scheduler.v1.ReleaseRequest"> & {
  * Use `create(ReleaseRequestSchema)` to create a new message.
  */
 export const ReleaseRequestSchema: GenMessage<ReleaseRequest> = /*@__PURE__*/
-  messageDesc(file_scheduler_v1_scheduler, 8);
+  messageDesc(file_scheduler_v1_scheduler, 9);
 
 /**
  * @generated from message scheduler.v1.ReleaseResponse
@@ -287,7 +309,7 @@ export type ReleaseResponse = Message<"scheduler.v1.ReleaseResponse"> & {
  * Use `create(ReleaseResponseSchema)` to create a new message.
  */
 export const ReleaseResponseSchema: GenMessage<ReleaseResponse> = /*@__PURE__*/
-  messageDesc(file_scheduler_v1_scheduler, 9);
+  messageDesc(file_scheduler_v1_scheduler, 10);
 
 /**
  * @generated from message scheduler.v1.ListHostsRequest
@@ -300,7 +322,7 @@ export type ListHostsRequest = Message<"scheduler.v1.ListHostsRequest"> & {
  * Use `create(ListHostsRequestSchema)` to create a new message.
  */
 export const ListHostsRequestSchema: GenMessage<ListHostsRequest> = /*@__PURE__*/
-  messageDesc(file_scheduler_v1_scheduler, 10);
+  messageDesc(file_scheduler_v1_scheduler, 11);
 
 /**
  * @generated from message scheduler.v1.ListHostsResponse
@@ -317,7 +339,7 @@ export type ListHostsResponse = Message<"scheduler.v1.ListHostsResponse"> & {
  * Use `create(ListHostsResponseSchema)` to create a new message.
  */
 export const ListHostsResponseSchema: GenMessage<ListHostsResponse> = /*@__PURE__*/
-  messageDesc(file_scheduler_v1_scheduler, 11);
+  messageDesc(file_scheduler_v1_scheduler, 12);
 
 /**
  * @generated from message scheduler.v1.Host
@@ -381,7 +403,7 @@ export type Host = Message<"scheduler.v1.Host"> & {
  * Use `create(HostSchema)` to create a new message.
  */
 export const HostSchema: GenMessage<Host> = /*@__PURE__*/
-  messageDesc(file_scheduler_v1_scheduler, 12);
+  messageDesc(file_scheduler_v1_scheduler, 13);
 
 /**
  * @generated from service scheduler.v1.SchedulerService
@@ -427,7 +449,7 @@ export const SchedulerService: GenService<{
   placeGroup: {
     methodKind: "unary";
     input: typeof PlaceGroupRequestSchema;
-    output: typeof PlaceResponseSchema;
+    output: typeof PlaceGroupResponseSchema;
   },
   /**
    * Release gives a sandbox's reservation back. Idempotent.
