@@ -13,6 +13,7 @@ import { guestAddress } from "./guest_address.ts";
 import type { GuestMemory } from "./guest_memory.ts";
 import { orInto } from "./tracking/bitmap.ts";
 import { privateDirtyPages } from "./private_pages.ts";
+import { removedSince } from "./tracking/removed_since.ts";
 import type { VmTracking } from "./tracking/method.ts";
 import type { WriteMarks } from "./tracking/write_marks.ts";
 import type { VmPager } from "./vm_pager.ts";
@@ -45,7 +46,7 @@ export async function dirtyPages(tracked: TrackedMemory, layout: Layout): Promis
     if (pager) await keepPresent(memory.fd, memory.sizeBytes, taken);
     orInto(dirty, taken);
   }
-  if (pager) orInto(dirty, pager.removedPages());
+  if (pager) orInto(dirty, removedSince(pager, marks.removed).removed);
   return dirty;
 }
 

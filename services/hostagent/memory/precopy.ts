@@ -2,6 +2,7 @@ import { type ExportResult, keepPresent, MemoryCopy, presentPages } from "@torpo
 import type { Layout } from "../storage/layout.ts";
 import { addressOf, differingPages, takeWritten, type TrackedMemory } from "./dirty_pages.ts";
 import { countBits, orInto } from "./tracking/bitmap.ts";
+import { removedSince, type RemovedState } from "./tracking/removed_since.ts";
 
 /** More rounds than these do not help against a guest that writes as fast as it is copied. */
 const MAX_ROUNDS = 6;
@@ -20,6 +21,8 @@ export interface MemorySaver extends Disposable {
   finish(): Promise<ExportResult>;
   /** Pages copied in each round. */
   readonly rounds: number[];
+  /** What the guest had given back at the last round, where that is followed. */
+  readonly removed?: RemovedState;
 }
 
 /** Memory whose writes are tracked by `pagemap_scan`; without a parent all of it is copied. */
@@ -36,6 +39,7 @@ export class Precopy implements MemorySaver {
   readonly #address: bigint;
   readonly #copy: MemoryCopy;
   readonly rounds: number[] = [];
+  #removed: RemovedState | undefined;
 
   private constructor(memory: PrecopyMemory, layout: Layout, address: bigint, copy: MemoryCopy) {
     this.#memory = memory;
@@ -58,17 +62,17 @@ export class Precopy implements MemorySaver {
     while (this.rounds.length < MAX_ROUNDS && pages > SMALL_REST_PAGES && pages < before * SHRINKING) {
       signal.throwIfAborted();
       before = pages;
-      pages = await this.#round(await this.#takeMarks());
+      pages = await this.#round(await this.#takeChanged());
     }
   }
 
   /** Copies the rest into memory, as far as it fits. */
   async lastRound(): Promise<void> {
-    const { pager } = this.#memory;
-    const written = await this.#takeMarks();
-    this.rounds.push(await this.#copy.round(written, { hold: true }));
-    // A page that the guest gave back has no mark. Holes among them are not read.
-    if (pager) await this.#copy.round(pager.removedPages(), { hold: true });
+    this.rounds.push(await this.#copy.round(await this.#takeChanged(), { hold: true }));
+  }
+
+  get removed(): RemovedState | undefined {
+    return this.#removed;
   }
 
   async finish(): Promise<ExportResult> {
@@ -79,14 +83,16 @@ export class Precopy implements MemorySaver {
     const { memory, pager, marks, parent } = this.#memory;
     const wasComplete = marks.complete;
     const earlier = marks.taken?.slice();
+    this.#removed = marks.removed;
     const pages = await this.#takeMarks();
+    const removed = this.#takeRemoved();
     // The marks are armed: what is written while this looks is marked for the next round.
     if (!parent) return await this.#round(await presentPages(memory.fd, memory.sizeBytes));
     if (!wasComplete) return await this.#round(await differingPages({ ...this.#memory, parent }, this.#layout));
     if (earlier) orInto(pages, earlier);
     // Earlier marks may be of pages that are holes now.
     if (pager && earlier) await keepPresent(memory.fd, memory.sizeBytes, pages);
-    if (pager) orInto(pages, pager.removedPages());
+    orInto(pages, removed);
     return await this.#round(pages);
   }
 
@@ -95,6 +101,21 @@ export class Precopy implements MemorySaver {
     await this.#copy.round(pages);
     this.rounds.push(copied);
     return copied;
+  }
+
+  /** Pages written or given back since the last call. Of those given back many are holes, which are not read. */
+  async #takeChanged(): Promise<Uint8Array<ArrayBuffer>> {
+    const pages = await this.#takeMarks();
+    orInto(pages, this.#takeRemoved());
+    return pages;
+  }
+
+  #takeRemoved(): Uint8Array {
+    const { pager } = this.#memory;
+    if (!pager) return new Uint8Array();
+    const { removed, now } = removedSince(pager, this.#removed);
+    this.#removed = now;
+    return removed;
   }
 
   /** Written pages since the last call; they are armed again. */

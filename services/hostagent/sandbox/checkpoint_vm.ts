@@ -80,7 +80,7 @@ export async function checkpointVm(
     () => commit(run, request, parent, stopped),
   );
   vm.parent = taken;
-  vm.marks.restart();
+  vm.marks.restart(saver.removed);
   record.vm = vm.record;
   return { snapshot: { manifest: taken.manifest, sources: taken.table.sources }, stoppedUs: stopped.us };
 }

@@ -1,4 +1,5 @@
 import { orInto } from "./bitmap.ts";
+import type { RemovedState } from "./removed_since.ts";
 
 /**
  * How far the kernel's marks of written pages can be relied on. They count from the parent snapshot on, but taking them
@@ -7,6 +8,7 @@ import { orInto } from "./bitmap.ts";
 export class WriteMarks {
   #complete: boolean;
   #taken: Uint8Array<ArrayBuffer> | undefined;
+  #removed: RemovedState | undefined;
 
   /** @param complete the kernel's marks name every page that was written since the parent. */
   constructor(complete: boolean) {
@@ -44,9 +46,15 @@ export class WriteMarks {
     this.#taken = undefined;
   }
 
-  /** A new parent accounts for all that was taken; the kernel's marks count from it. */
-  restart(): void {
+  /** What the guest had given back when the parent was taken; undefined: nothing, or it is not known. */
+  get removed(): RemovedState | undefined {
+    return this.#removed;
+  }
+
+  /** A new parent accounts for all that was taken and given back until now; the kernel's marks count from it. */
+  restart(removed: RemovedState | undefined): void {
     this.#complete = true;
     this.#taken = undefined;
+    this.#removed = removed;
   }
 }
