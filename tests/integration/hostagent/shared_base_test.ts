@@ -1,4 +1,5 @@
-import { assert, assertEquals, assertInstanceOf, assertNotEquals } from "@std/assert";
+import { assert, assertEquals, assertInstanceOf, AssertionError, assertNotEquals } from "@std/assert";
+import { PagerExit } from "@torpor/ffi";
 import { newId } from "@torpor/ids";
 import { eventually, startHostAgentProcess, startTestHostAgent, type TestHostAgent } from "@torpor/testing/hostagent";
 import { makeTestHome, sandboxHelpers } from "@torpor/testing/hostagent";
@@ -182,4 +183,28 @@ Deno.test("without a shared base, spawned sandboxes have their own pages", async
   assert(!(vmOf(host, id).pager instanceof Sibling));
   assertEquals(vmOf(host, id).tracking === "private_pages", false);
   assertEquals(await host.run(id, EARLY), early);
+});
+
+Deno.test("a snapshot that cannot be read ends all its siblings with a reason, and never serves a wrong page", async () => {
+  await using host = await startTestHostAgent({ overrides: { prefetch: false } });
+  const { snapshotId, early } = await makeSnapshot(host);
+  const ids = [await spawn(host, snapshotId), await spawn(host, snapshotId)];
+  assertEquals(await host.run(ids[0]!, EARLY), early);
+  const { base } = siblingOf(host, ids[0]!);
+  for (const source of vmOf(host, ids[0]!).parent!.table.sources) {
+    await Deno.truncate(host.layout.snapshot(source).memoryData, 0);
+  }
+  await host.run(ids[1]!, `${LATE}; ${EARLY}`).then(
+    (read) => assert(false, `it read ${read}`),
+    (error) => assert(!(error instanceof AssertionError), error),
+  );
+  for (const sandboxId of ids) {
+    const lost = async () => (await host.client.getSandbox({ sandboxId })).sandbox;
+    const sandbox = await eventually(async () => {
+      const now = await lost();
+      return now?.status === "failed" ? now : undefined;
+    }, "the end of a sibling");
+    assertEquals(sandbox.reason, "pager_failed");
+  }
+  assertEquals((await base.process.exited).code, PagerExit.read);
 });
