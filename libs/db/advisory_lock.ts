@@ -45,6 +45,7 @@ export class AdvisoryLock implements AsyncDisposable {
    * @throws `not_leader` when it does not, `unavailable` when it cannot be asked.
    */
   async verify(): Promise<void> {
+    if (this.lost.aborted) throw lockLost();
     const [row] = await named("verify_advisory_lock", () =>
       this.sql<{ held: boolean }[]>`
         select exists (
@@ -53,11 +54,15 @@ export class AdvisoryLock implements AsyncDisposable {
             and classid::int8 = (${this.key}::int8 >> 32) & 4294967295 and objid::int8 = ${this.key}::int8 & 4294967295
         ) and pg_backend_pid() = ${this.backendPid} as held`);
     // postgres.js reconnects by itself; the new session holds nothing.
-    if (this.lost.aborted || !row!.held) throw new TorporError("not_leader", "the advisory lock was lost");
+    if (this.lost.aborted || !row!.held) throw lockLost();
   }
 
   /** Frees the lock. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.sql.end({ timeout: 1 });
   }
+}
+
+function lockLost(): TorporError {
+  return new TorporError("not_leader", "the advisory lock was lost");
 }
