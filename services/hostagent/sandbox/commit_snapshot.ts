@@ -8,14 +8,12 @@ import {
 } from "@torpor/snapshot";
 import type { MemoryRun } from "@torpor/ffi";
 import { keepWorkingSet } from "../memory/working_sets.ts";
+import { PROTOCOL_VERSION } from "../guest/limits.ts";
 import type { CheckedFile, StagedSnapshot } from "../snapshot/staging.ts";
 import type { HostContext } from "./context.ts";
 import type { SandboxRecord } from "./record.ts";
 import type { ParentSnapshot, RunningVm } from "./running_vm.ts";
 import { workingSetOf } from "./working_set.ts";
-
-/** The agent protocol of snapshots taken now (protocol_version in proto/guest/v1). */
-const AGENT_PROTOCOL = 1;
 
 /** What was written to the staging directory. */
 export interface SnapshotParts {
@@ -87,7 +85,7 @@ function describe(
     disk_size_mb: record.disk_size_mb,
     template: record.template,
     base_image: record.base_image,
-    agent_protocol: AGENT_PROTOCOL,
+    agent_protocol: PROTOCOL_VERSION,
     files: { state, memory_header: header, memory_data: memory.file, disk },
     pages: { resident, dirty: dirtyPageCount(parent, memory), data: dataBytes(table) / PAGE_BYTES },
   };
