@@ -48,6 +48,8 @@ const killPager: Fault = async () => {
   }
   assertEquals(pagers.length, 1, "there is a pager to kill");
   Deno.kill(pagers[0]!, "SIGKILL");
+  const gone = async () => await Deno.readTextFile(`/proc/${pagers[0]}/stat`).then(() => undefined, () => true);
+  await eventually(gone, "the end of the pager");
 };
 
 /** Fills the data directory's file system to the last byte. */
@@ -147,7 +149,7 @@ async function faultAt(scene: Scene, operation: string, step: string, fault: Fau
 async function requireWhole(scene: Scene, outcome: string): Promise<void> {
   const { host, id, paused } = scene;
   const sandbox = host.manager.get(id);
-  await eventually(async () => (sandbox.vm?.ended ? undefined : true), "the loss of a VM to be noticed");
+  await eventually(async () => isSettled(sandbox) || undefined, "a VM with all of its processes, or none");
   assertEquals(Array.from(Deno.readDirSync(host.layout.staging)), []);
   if (sandbox.record.state === "running") {
     assertEquals(await host.driver.vms.get(id)!.compareAll(), undefined);
@@ -161,6 +163,12 @@ async function requireWhole(scene: Scene, outcome: string): Promise<void> {
   host.driver.expected.set(id, sandbox.record.state === "paused" ? scene.paused : paused);
   await host.manager.resume(host.call(id), { timeoutSec: 0, snapshotId: "" });
   assertEquals(await host.driver.vms.get(id)!.compareAll(), undefined);
+}
+
+/** A lost VM has been noticed, a lost pager has a successor. */
+function isSettled({ record, vm }: ReturnType<PropertyHost["manager"]["get"]>): boolean {
+  if (record.state !== "running") return true;
+  return vm !== undefined && !vm.ended && (vm.pager?.process.signal(0) ?? true);
 }
 
 async function requireStored(host: PropertyHost, snapshotId: string, image: GuestImage): Promise<void> {

@@ -63,9 +63,9 @@ export class UserDriver implements VmmDriver {
     const disk = await Deno.readFile(config.paths.disk);
     const memory = new Uint8Array(config.memoryMb * 2 ** 20);
     const image = { memory, disk, registers: freshRegisters() };
-    if (device === undefined) return this.#start(config, image, {}, []);
+    if (device === undefined) return await this.#start(config, image, {}, []);
     const environment = { ...shimEnvironment(config), TORPOR_SHIM_TRACK: "1" };
-    return this.#start(config, image, environment, [{ childFd: USERFAULTFD_DEVICE_FD, fd: device }]);
+    return await this.#start(config, image, environment, [{ childFd: USERFAULTFD_DEVICE_FD, fd: device }]);
   }
 
   async restore(config: VmmConfig, link: PagerLink): Promise<Vmm> {
@@ -80,7 +80,7 @@ export class UserDriver implements VmmDriver {
       { childFd: USERFAULTFD_DEVICE_FD, fd: link.userfaultfdDeviceFd },
       { childFd: PAGER_SOCKET_FD, fd: link.socketFd },
     ];
-    return this.#start(config, copyImage(image), environment, descriptors);
+    return await this.#start(config, copyImage(image), environment, descriptors);
   }
 
   async adopt(_process: Process, _paths: SandboxPaths, _commandLineMark: string): Promise<Vmm> {
@@ -95,12 +95,12 @@ export class UserDriver implements VmmDriver {
     if (identity.driver !== this.identity.driver) throw new TorporError("resume_failed", "not of this driver");
   }
 
-  #start(
+  async #start(
     config: VmmConfig,
     image: GuestImage,
     environment: Record<string, string>,
     descriptors: { childFd: number; fd: number }[],
-  ): UserVmm {
+  ): Promise<UserVmm> {
     const size = image.memory.length;
     const window = memfdCreate("window", size);
     const [control, theirControl] = socketPair();
@@ -114,6 +114,13 @@ export class UserDriver implements VmmDriver {
     theirControl.close();
     const commandLineMark = this.commandLineMark(config.paths);
     const vmm = new UserVmm({ process, control, window, diskPath: config.paths.disk, guest, commandLineMark, image });
+    try {
+      // Like a monitor's first answer: it has mapped its memory by then.
+      await vmm.stopVcpus();
+    } catch (cause) {
+      await vmm[Symbol.asyncDispose]();
+      throw new TorporError("vm_start_failed", "the VMM ended while it started", { cause });
+    }
     this.vms.set(config.sandboxId, vmm);
     return vmm;
   }
