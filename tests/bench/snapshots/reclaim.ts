@@ -1,6 +1,6 @@
 import { startHost } from "./host.ts";
 
-const CAPS = { fstrimMs: 5_000, syncMs: 5_000, dropCachesMs: 5_000, compactMemoryMs: 0 };
+const CAPS = { fstrimMs: 5_000, syncMs: 5_000, dropCachesMs: 5_000, compactMemoryMs: 3_000 };
 const FILES_MB = 96;
 
 /** What a pause stores after the guest has read and written files: with reclaim before it by without. */
