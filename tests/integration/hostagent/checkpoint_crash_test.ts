@@ -52,3 +52,34 @@ for (const origin of ["booted", "resumed"]) {
     });
   }
 }
+
+Deno.test("a full disk fails a checkpoint with no_space, and the source runs on", async () => {
+  const home = await makeTestHome();
+  try {
+    // A data directory of 72 MiB in a mount namespace of its own: it goes with the process.
+    const wrap = ["unshare", "--mount", "sh", "-c", `mount -t tmpfs -o size=72m tmpfs "$0" && exec "$@"`, home];
+    const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    const { port } = listener.addr as Deno.NetAddr;
+    listener.close();
+    await using agent = await startHostAgentProcess(home, { wrap, address: `http://127.0.0.1:${port}` });
+    const { create, run } = sandboxHelpers(agent.client);
+    const sandboxId = await create();
+    await run(
+      sandboxId,
+      "head -c 1000000 /dev/urandom > /dev/shm/kept; head -c 70000000 /dev/urandom > /dev/shm/random",
+    );
+    const sum = await run(sandboxId, "md5sum < /dev/shm/kept");
+    const snapshot = () => agent.client.createSnapshot({ sandboxId, snapshotId: newId(), keepSandbox: true });
+    assertEquals(await snapshot().then(() => "made", (error) => error.code), "no_space");
+    assertEquals((await agent.client.getSandbox({ sandboxId })).sandbox?.status, "running");
+    assertEquals(
+      await run(sandboxId, "rm /dev/shm/random; echo 1 > /proc/sys/vm/drop_caches; md5sum < /dev/shm/kept"),
+      sum,
+    );
+    await agent.client.terminate({});
+    await agent.ended;
+    assertEquals(await processesWith(home), []);
+  } finally {
+    await Deno.remove(home, { recursive: true });
+  }
+});
