@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
-import { checkHotWriter, startHotWriter } from "../hot_writer.ts";
+import { checkHotWriter, startHotWriter, stopHotWriter } from "../hot_writer.ts";
 import { type Scenario, timed } from "../lane.ts";
 import { countOf, prepare, rewrite, stateOf } from "../workload.ts";
 
@@ -27,6 +27,7 @@ export const fork: Scenario = {
       assert(await countOf(lane, child) > 0);
     }
     for (const id of [source, ...children]) await checkHotWriter(lane, id);
+    for (const id of [source, children[1]!]) await stopHotWriter(lane, id);
     const identities = [];
     for (const id of [source, ...children]) identities.push(await lane.exec(id, MACHINE_ID));
     assertEquals(new Set(identities).size, 3);
