@@ -85,7 +85,8 @@ static int64_t run_scan(const struct scan *scan, struct page_region *regions) {
 
 TORPOR_EXPORT int64_t torpor_scan_dirty(int pid, uint64_t address, uint64_t size, int protect, int memfd, uint8_t *bitmap) {
     uint64_t end;
-    if (address % TORPOR_PAGE_SIZE || !size || size % TORPOR_PAGE_SIZE || __builtin_add_overflow(address, size, &end))
+    // Nothing is mapped at 0, and of what is not mapped the kernel tells nothing, without an error.
+    if (!address || address % TORPOR_PAGE_SIZE || !size || size % TORPOR_PAGE_SIZE || __builtin_add_overflow(address, size, &end))
         return -EINVAL;
     char path[32];
     snprintf(path, sizeof path, "/proc/%d/pagemap", pid);

@@ -72,7 +72,7 @@ static int scan_entries(int pagemap, uint64_t address, uint64_t size, uint8_t *o
 
 TORPOR_EXPORT int torpor_private_pages(int pid, uint64_t address, uint64_t size, int method, uint8_t *own, uint8_t *zero) {
     uint64_t end;
-    if (address % TORPOR_PAGE_SIZE || !size || size % TORPOR_PAGE_SIZE || __builtin_add_overflow(address, size, &end))
+    if (!address || address % TORPOR_PAGE_SIZE || !size || size % TORPOR_PAGE_SIZE || __builtin_add_overflow(address, size, &end))
         return -EINVAL;
     char path[32];
     snprintf(path, sizeof path, "/proc/%d/pagemap", pid);

@@ -55,7 +55,7 @@ static int64_t read_marks(int pagemap, uint64_t address, uint64_t pages, uint8_t
 
 TORPOR_EXPORT int64_t torpor_soft_dirty_pages(int pid, uint64_t address, uint64_t size, uint8_t *bitmap) {
     uint64_t end;
-    if (address % TORPOR_PAGE_SIZE || !size || size % TORPOR_PAGE_SIZE || __builtin_add_overflow(address, size, &end))
+    if (!address || address % TORPOR_PAGE_SIZE || !size || size % TORPOR_PAGE_SIZE || __builtin_add_overflow(address, size, &end))
         return -EINVAL;
     const int pagemap = open_of(pid, "pagemap", O_RDONLY);
     if (pagemap < 0)

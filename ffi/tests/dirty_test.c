@@ -72,6 +72,7 @@ TEST(scan_refuses_memory_that_is_not_tracked) {
     struct rig rig = start_rig(make_snapshot(33, 64, 0, 64), &(struct rig_options){.tracking = false});
     uint8_t bitmap[8] = {0};
     CHECK_EQ(torpor_scan_dirty(rig.vmm, address_of(&rig), rig.snapshot.size, 0, -1, bitmap), -EPERM);
+    CHECK_EQ(torpor_scan_dirty(rig.vmm, 0, rig.snapshot.size, 0, -1, bitmap), -EINVAL);
     CHECK_EQ(torpor_scan_dirty(rig.vmm, 1, rig.snapshot.size, 0, -1, bitmap), -EINVAL);
     CHECK_EQ(torpor_scan_dirty(0x3ffffff, 4096, 4096, 0, -1, bitmap), -ENOENT);
     stop_rig(&rig);

@@ -39,6 +39,13 @@ const killVmm: Fault = async ({ host, id }) => {
 
 /** During a resume nobody but the process table knows the pager: it is this process's only one. */
 const killPager: Fault = async () => {
+  const pid = await onlyPager();
+  Deno.kill(pid, "SIGKILL");
+  const gone = async () => await Deno.readTextFile(`/proc/${pid}/stat`).then(() => undefined, () => true);
+  await eventually(gone, "the end of the pager");
+};
+
+async function onlyPager(): Promise<number> {
   const pagers: number[] = [];
   for (const { name } of Deno.readDirSync("/proc")) {
     const stat = /^\d+$/.test(name) ? await Deno.readTextFile(`/proc/${name}/stat`).catch(() => "") : "";
@@ -46,11 +53,9 @@ const killPager: Fault = async () => {
       pagers.push(Number(name));
     }
   }
-  assertEquals(pagers.length, 1, "there is a pager to kill");
-  Deno.kill(pagers[0]!, "SIGKILL");
-  const gone = async () => await Deno.readTextFile(`/proc/${pagers[0]}/stat`).then(() => undefined, () => true);
-  await eventually(gone, "the end of the pager");
-};
+  assertEquals(pagers.length, 1, "there is a pager");
+  return pagers[0]!;
+}
 
 /** Fills the data directory's file system to the last byte. */
 const fillDisk: Fault = async ({ host }) => {
@@ -82,6 +87,24 @@ for (const [operation, steps] of [["pause", PAUSE], ["checkpoint", CHECKPOINT], 
     });
   });
 }
+
+Deno.test("a checkpoint that begins before the pager knows where the memory is misses no written page", async () => {
+  await withProgram(async (program) => {
+    await withScene(program, "tmp", async ({ host, id }) => {
+      await host.manager.pause(host.call(id));
+      host.driver.expected.set(id, host.driver.vms.get(id)!.saved!);
+      let pager = 0;
+      host.sabotage = async (step) => {
+        if (step === "resume.spawn_vmm") Deno.kill(pager = await onlyPager(), "SIGSTOP");
+        if (step === "checkpoint.stop") Deno.kill(pager, "SIGCONT");
+      };
+      await host.manager.resume(host.call(id), { timeoutSec: 0, snapshotId: "" });
+      const snapshotId = newId();
+      await host.manager.snapshot(host.call(id), { snapshotId, name: "", keepSandbox: true });
+      await requireStored(host, snapshotId, host.driver.vms.get(id)!.saved!);
+    });
+  });
+});
 
 Deno.test("a flipped bit in a snapshot's files, but for a whole disk, is refused at the resume or found by a verification", async (t) => {
   await withProgram(async (program) => {

@@ -82,7 +82,8 @@ async function softDirtyCandidates(tracked: TrackedMemory): Promise<Uint8Array<A
 
 /** Where the VMM has mapped the guest's memory. */
 export async function addressOf({ memory, pager, vmmPid }: Omit<TrackedMemory, "parent">): Promise<bigint> {
-  return pager ? pager.stats().baseHostVirtAddr : await guestAddress(vmmPid, memory);
+  // A pager that has not read the VMM's message yet says 0.
+  return pager?.stats().baseHostVirtAddr || await guestAddress(vmmPid, memory);
 }
 
 /** @param candidates looks at these only. */
