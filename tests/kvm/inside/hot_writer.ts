@@ -3,6 +3,8 @@ import type { Lane } from "./lane.ts";
 
 const PAGES = 512;
 const ROUNDS_FILE = "/dev/shm/hot-rounds";
+/** A pattern that does not match the command line which it stands in. */
+const ITSELF = "'hot[.]py'";
 const ERRORS_FILE = "/dev/shm/hot-errors";
 
 /**
@@ -47,7 +49,7 @@ export async function checkHotWriter(lane: Lane, sandboxId: string): Promise<num
   const answer = await lane.exec(
     sandboxId,
     `first=$(cat ${ROUNDS_FILE}); now=$first
-     until [ -n "$now" ] && [ "$now" -ge $((first + 2)) ]; do pgrep -f hot.py > /dev/null || break; sleep 0.2; now=$(cat ${ROUNDS_FILE}); done
+     until [ -n "$now" ] && [ "$now" -ge $((first + 2)) ]; do pgrep -f ${ITSELF} > /dev/null || break; sleep 0.2; now=$(cat ${ROUNDS_FILE}); done
      echo $first $now; cat ${ERRORS_FILE}`,
   );
   const [rounds, ...errors] = answer.split("\n");
@@ -59,5 +61,5 @@ export async function checkHotWriter(lane: Lane, sandboxId: string): Promise<num
 
 /** Ends the process: it takes half of a processor that all sandboxes share. */
 export async function stopHotWriter(lane: Lane, sandboxId: string): Promise<void> {
-  await lane.exec(sandboxId, "pkill -f hot.py");
+  await lane.exec(sandboxId, `pkill -f ${ITSELF}`);
 }

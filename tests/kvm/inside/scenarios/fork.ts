@@ -3,7 +3,8 @@ import { checkHotWriter, startHotWriter, stopHotWriter } from "../hot_writer.ts"
 import { type Scenario, timed } from "../lane.ts";
 import { countOf, prepare, rewrite, stateOf } from "../workload.ts";
 
-const MACHINE_ID = "cat /etc/machine-id /proc/sys/kernel/random/uuid";
+/** Who a guest is, and what it draws: each must differ between a sandbox and those made from it. */
+const IDENTITIES = ["cat /etc/machine-id", "hostname", "cat /proc/sys/kernel/random/uuid"];
 
 /** A checkpoint of a running sandbox, and sandboxes spawned from it: all go on by themselves, as somebody else. */
 export const fork: Scenario = {
@@ -28,9 +29,11 @@ export const fork: Scenario = {
     }
     for (const id of [source, ...children]) await checkHotWriter(lane, id);
     for (const id of [source, children[1]!]) await stopHotWriter(lane, id);
-    const identities = [];
-    for (const id of [source, ...children]) identities.push(await lane.exec(id, MACHINE_ID));
-    assertEquals(new Set(identities).size, 3);
+    for (const identity of IDENTITIES) {
+      const answers = new Set<string>();
+      for (const id of [source, ...children]) answers.add(await lane.exec(id, identity));
+      assertEquals(answers.size, 3, identity);
+    }
 
     const changed = await rewrite(lane, children[0]!);
     assertNotEquals(changed, before);
