@@ -9,15 +9,22 @@
 import { parseArgs } from "node:util";
 import { join } from "@std/path";
 import { homePaths, torporHome } from "@torpor/config";
-import { asTorporError } from "@torpor/errors";
+import { asTorporError, TorporError } from "@torpor/errors";
 import { nativeFiles } from "@torpor/ffi";
 import { buildLaneImages, KERNELS, type LaneImage } from "./image/mod.ts";
 import { makeJobDisk, readJobOutput, stageJob } from "./machine/job_disk.ts";
 import { runMachine } from "./machine/machine.ts";
+import type { LaneMessage } from "./machine/messages.ts";
 import { emptyRun, type KernelReport, type LaneRun, reportOf, shouldRetry } from "./machine/report.ts";
 
 /** An idle machine takes 6 minutes for all scenarios on one kernel. At the lowest priority a busy one takes much longer. */
 const MACHINE_TIMEOUT_MS = 45 * 60_000;
+
+/** Ends the machine, and what follows cleans up. */
+const stopping = new AbortController();
+for (const name of ["SIGINT", "SIGTERM"] as const) {
+  Deno.addSignalListener(name, () => stopping.abort(new TorporError("canceled", `ended by ${name}`)));
+}
 
 async function main(): Promise<Record<string, KernelReport>> {
   const { values } = parseArgs({
@@ -28,6 +35,9 @@ async function main(): Promise<Record<string, KernelReport>> {
     },
   });
   const kernels = KERNELS.filter(({ series }) => values.kernel.length === 0 || values.kernel.includes(series));
+  if (kernels.length === 0) {
+    throw new TorporError("invalid_argument", `kernels are ${KERNELS.map(({ series }) => series).join(", ")}`);
+  }
   const { cache } = homePaths(torporHome());
   const images = await buildLaneImages(cache, kernels, (line) => say(line));
   const directory = await Deno.makeTempDir({ prefix: "kvm-" });
@@ -47,7 +57,7 @@ async function main(): Promise<Record<string, KernelReport>> {
   }
 }
 
-/** Runs the scenarios on one kernel; a run that hung is tried once more. */
+/** Runs the scenarios on one kernel; a run that hung or died is tried once more. */
 async function runKernel(
   image: LaneImage,
   staged: string,
@@ -65,12 +75,14 @@ async function runKernel(
     const run = emptyRun();
     attempts.push(run);
     const started = performance.now();
-    run.end = await runMachine(image, disk, join(logs, "serial.log"), MACHINE_TIMEOUT_MS, (message) => {
+    const onMessage = (message: LaneMessage) => {
       run.messages.push(message);
       const seconds = Math.round((performance.now() - started) / 1000);
       if (message.type === "scenario-started") say(`${image.series}: ${message.name} (after ${seconds} s)`);
       if (message.type === "scenario") say(`${image.series}: ${message.result.name}: ${message.result.outcome}`);
-    });
+    };
+    const serialLog = join(logs, "serial.log");
+    run.end = await runMachine(image, disk, serialLog, MACHINE_TIMEOUT_MS, onMessage, stopping.signal);
     run.ms = Math.round(performance.now() - started);
     await readJobOutput(disk, logs);
     await Deno.remove(disk);

@@ -35,6 +35,7 @@ export interface MachineEnd {
 /**
  * Boots the emulated machine with a job disk and waits until it has switched itself off.
  * @param serialLog gets all that the machine prints.
+ * @param signal ends the machine at once; its reason is thrown.
  * @param timeoutMs then the machine is killed: it hangs once in a while (nested virtualisation under emulation).
  */
 export async function runMachine(
@@ -43,7 +44,9 @@ export async function runMachine(
   serialLog: string,
   timeoutMs: number,
   onMessage: (message: LaneMessage) => void,
+  signal: AbortSignal,
 ): Promise<MachineEnd> {
+  signal.throwIfAborted();
   // nice: nothing waits for this machine, and everything else on this one does not have to wait for it.
   const child = new Deno.Command("nice", {
     args: ["-n", "15", ...machineArguments(image, jobDisk)],
@@ -56,9 +59,15 @@ export async function runMachine(
     hung = true;
     child.kill("SIGKILL");
   }, timeoutMs);
-  const ended = child.status.finally(() => clearTimeout(timer));
+  const abort = () => child.kill("SIGKILL");
+  signal.addEventListener("abort", abort);
+  const ended = child.status.finally(() => {
+    clearTimeout(timer);
+    signal.removeEventListener("abort", abort);
+  });
   const serial = forwardSerial(child.stdout, serialLog, onMessage);
   const [status, complaint, lastLines] = await Promise.all([ended, new Response(child.stderr).text(), serial]);
+  signal.throwIfAborted();
   if (hung) return { kind: "hung", detail: lastLines };
   if (!status.success) return { kind: "died", detail: complaint };
   // A panic resets the machine, which ends QEMU (-no-reboot) as a switched-off one does.
