@@ -44,7 +44,7 @@ export interface PagerStats {
   /** 0n before the first fault. */
   readonly firstFaultNs: bigint;
   readonly lastFaultNs: bigint;
-  /** Distinct pages that faulted in the first second: length of {@linkcode readFaultOrder}. */
+  /** Distinct pages that faulted in the first 300 ms: length of {@linkcode readFaultOrder}. */
   readonly orderCount: number;
   /** Per source of the header; the last of the 65 sums all beyond the first 64. */
   readonly bytesRead: readonly number[];
@@ -107,7 +107,7 @@ export function readPagerStats(fd: number): PagerStats {
   };
 }
 
-/** Page numbers in the order of their first fault, of the first second after a resume: the working set. */
+/** Page numbers in the order of their first fault, of the first 300 ms after a resume: the working set. */
 export function readFaultOrder(fd: number): Uint32Array<ArrayBuffer> {
   const view = readHeader(fd);
   const order = new Uint32Array(Number(view.getBigUint64(176, true)));

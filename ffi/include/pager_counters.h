@@ -7,7 +7,7 @@
 #include <time.h>
 
 // Only what a guest touches right after its resume is worth fetching ahead.
-#define WORKING_SET_NS 1000000000ull
+#define WORKING_SET_NS 300000000ull
 
 static inline uint64_t now_ns(void) {
     struct timespec now;

@@ -35,7 +35,7 @@ struct torpor_pager_stats {
     uint32_t header_bytes; // sizeof(struct torpor_pager_stats)
     uint64_t memory_bytes;
     uint64_t page_count;
-    uint64_t order_offset;   // uint32_t[page_count]: page numbers in the order of their first fault, of the first second
+    uint64_t order_offset;   // uint32_t[page_count]: page numbers in the order of their first fault, of the first 300 ms
     uint64_t removed_offset; // bitmap, least significant bit first: pages that the guest gave back, zero from then on
     uint64_t total_bytes;
     uint64_t base_host_virt_addr; // of the first region

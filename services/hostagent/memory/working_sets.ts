@@ -4,10 +4,10 @@ import { log } from "@torpor/telemetry";
 import type { Layout } from "../storage/layout.ts";
 
 /**
- * Pages at most, each standing for the 64 KiB around it: 32 MiB. A resumed guest takes some 400 until its first command
+ * Pages at most, each standing for the 64 KiB around it: 24 MiB. A resumed guest takes some 400 until its first command
  * has run.
  */
-const MAX_PAGES = 512;
+const MAX_PAGES = 384;
 
 /** What decides where a booted guest's kernel and agent lie in its memory. */
 export interface BootShape {
