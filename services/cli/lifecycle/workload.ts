@@ -34,13 +34,13 @@ export async function fillMemory(shell: GuestShell, megabytes: number): Promise<
   return await shell.script(fill, FILL_TIMEOUT_SEC);
 }
 
-/** Starts a process that holds a number in its memory and counts it up four times a second. */
+/** Starts a process that holds a number in its memory and counts it up once a second. */
 export async function startCounter(shell: GuestShell): Promise<{ pid: number; startTime: string }> {
-  // It waits in the shell itself, on a pipe into which nobody writes: a program started for each tick would compete with
-  // what is measured.
-  const count = `exec 3<> ${TICK}; n=0; while :; do n=$((n + 1)); echo $n > ${COUNTER}; read -rt 0.25 _ <&3; done`;
+  // It waits in the shell itself, on a pipe into which nobody writes: a program started for each tick, and more ticks
+  // than one a second, would compete with what is measured.
+  const count = `exec 3<> ${TICK}; n=0; while :; do n=$((n + 1)); echo $n > ${COUNTER}; read -rt 1 _ <&3; done`;
   const started = await shell.script(
-    `mkfifo ${TICK}; setsid bash -c '${count}' < /dev/null > /dev/null 2>&1 & echo $! && ${waitFor(3)}`,
+    `mkfifo ${TICK}; setsid bash -c '${count}' < /dev/null > /dev/null 2>&1 & echo $! && ${waitFor(2)}`,
   );
   const pid = Number(started);
   return { pid, startTime: await startTimeOf(shell, pid) };

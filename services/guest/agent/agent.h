@@ -27,6 +27,9 @@ struct freezer {
     struct event_source source;
     // cgroup.events of the user's cgroup, -1 before the first freeze.
     int events_fd;
+    // cgroup.freeze, -1 before the first freeze. It stays open: a resumed guest waits for its thaw, and looking up a path would
+    // make it wait longer.
+    int state_fd;
     bool changed;
     bool requested;
     uint64_t thaw_at_ns;

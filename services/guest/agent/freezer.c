@@ -22,12 +22,10 @@ static int open_in_cgroup(const char *name, int flags) {
     return open(path, flags | O_CLOEXEC);
 }
 
-static int write_state(const char *text) {
-    int fd = open_in_cgroup("cgroup.freeze", O_WRONLY);
-    if (fd < 0) return errno;
-    int error = write(fd, text, 1) == 1 ? 0 : errno;
-    close(fd);
-    return error;
+static int write_state(struct freezer *freezer, const char *text) {
+    if (freezer->state_fd < 0) freezer->state_fd = open_in_cgroup("cgroup.freeze", O_WRONLY);
+    if (freezer->state_fd < 0) return errno;
+    return pwrite(freezer->state_fd, text, 1, 0) == 1 ? 0 : errno;
 }
 
 static void freezer_ready(struct event_source *source, uint32_t events) {
@@ -52,15 +50,15 @@ static int watch_events(struct agent *agent) {
 }
 
 void freezer_initialize(struct agent *agent) {
-    agent->freezer = (struct freezer){.events_fd = -1};
+    agent->freezer = (struct freezer){.events_fd = -1, .state_fd = -1};
     // Without such a cgroup there is nothing to thaw.
-    write_state("0");
+    write_state(&agent->freezer, "0");
 }
 
 int freezer_freeze(struct agent *agent, uint32_t watchdog_ms) {
     struct freezer *freezer = &agent->freezer;
     int error = watch_events(agent);
-    if (error || (error = write_state("1")) != 0) return error;
+    if (error || (error = write_state(freezer, "1")) != 0) return error;
     freezer->requested = true;
     // The change may have been announced before this call returned, or be true already.
     freezer->changed = true;
@@ -83,7 +81,7 @@ int freezer_thaw(struct agent *agent, bool *thawed) {
     struct freezer *freezer = &agent->freezer;
     if (thawed) *thawed = false;
     if (!freezer->requested) return 0;
-    int error = write_state("0");
+    int error = write_state(freezer, "0");
     if (error) return error;
     freezer->requested = false;
     freezer->thaw_at_ns = 0;
