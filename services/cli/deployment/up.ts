@@ -11,6 +11,7 @@ import { startCluster } from "./postgres.ts";
 import { REPOSITORY } from "./repository.ts";
 import { findServices, startService, waitUntilReady } from "./service_process.ts";
 import { serviceDefinitions, sourcesHash } from "./services.ts";
+import { checkSleep } from "./sleep_check.ts";
 import { virtualMachines } from "./virtual_machines.ts";
 import { waitForHost } from "./wait_for_host.ts";
 
@@ -46,6 +47,7 @@ export async function bringUp(progress: Progress, options: UpOptions = {}): Prom
     await progress.step("PostgreSQL", (report) => startCluster(paths, report));
   }
   const services = await progress.step("services", (report) => startServices(deployment, native, report));
+  if (services.some(({ name, started }) => name === "hostagent" && started)) await checkSleep(deployment, progress);
   return { deployment, services };
 }
 
