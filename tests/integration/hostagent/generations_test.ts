@@ -39,16 +39,16 @@ async function keepsEverything(t: Deno.TestContext, host: TestHostAgent): Promis
   const pid = await host.run(id, "cat /dev/shm/pid");
   let counted = await countOf(host, id);
   let rewritten = await host.run(id, "md5sum < /dev/shm/rewritten");
-  let firstDirty = 0n;
+  let firstBytes = 0n;
 
   for (let generation = 1; generation <= 3; generation++) {
     await t.step(`generation ${generation}`, async () => {
       const { snapshot } = await host.client.pauseSandbox({ sandboxId: id });
       assertEquals(snapshot?.generation, generation);
       assertEquals((await host.client.getSandbox({ sandboxId: id })).sandbox?.status, "paused");
-      if (generation === 1) firstDirty = snapshot!.pagesDirty;
+      if (generation === 1) firstBytes = snapshot!.memoryBytes;
       // Only what changed is stored again.
-      else assertLess(snapshot!.pagesDirty, firstDirty / 2n);
+      else assertLess(snapshot!.memoryBytes, firstBytes / 2n);
 
       await host.client.resumeSandbox({ sandboxId: id });
       const stats = await host.client.getMemoryStats({ sandboxId: id });

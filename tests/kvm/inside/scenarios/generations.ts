@@ -12,13 +12,13 @@ export const generations: Scenario = {
     const id = await lane.create();
     let state = await prepare(lane, id);
     let counted = await countOf(lane, id);
-    let firstDirty = 0n;
+    let firstBytes = 0n;
     const facts: Facts = {};
     for (let generation = 1; generation <= GENERATIONS; generation++) {
       const [{ snapshot }, pauseMs] = await timed(() => lane.client.pauseSandbox({ sandboxId: id }));
       assertEquals(snapshot?.generation, generation);
-      if (generation === 1) firstDirty = snapshot!.pagesDirty;
-      else assertLess(snapshot!.pagesDirty, firstDirty / 2n);
+      if (generation === 1) firstBytes = snapshot!.memoryBytes;
+      else assertLess(snapshot!.memoryBytes, firstBytes / 2n);
 
       const [, resumeMs] = await timed(() => lane.client.resumeSandbox({ sandboxId: id }));
       const stats = await lane.client.getMemoryStats({ sandboxId: id });
