@@ -3,7 +3,7 @@
 #include "torpor.h"
 
 #include "export.h"
-#include "extent_header.h"
+#include "extent_read.h"
 #include "kernel_compat.h"
 #include "memory_extent.h"
 
@@ -30,36 +30,11 @@ static int is_candidate(const struct comparison *comparison, uint64_t offset) {
     return !comparison->candidates || comparison->candidates[page / 8] >> (page % 8) & 1;
 }
 
-static int read_exactly(int fd, unsigned char *into, uint64_t length, uint64_t offset) {
-    const int64_t got = torpor_pread(fd, into, length, offset);
-    return got < 0 ? (int)got : (uint64_t)got == length ? 0 : -ENODATA;
-}
-
-static int read_expected(struct comparison *comparison, uint64_t offset, uint64_t length) {
-    unsigned char *into = comparison->expected;
-    while (length) {
-        comparison->hint = torpor_extent_find(comparison->header, offset, comparison->hint);
-        const struct torpor_extent *extent = &comparison->header->extents[comparison->hint];
-        const uint64_t inside = offset - extent->offset;
-        const uint64_t part = length < extent->length - inside ? length : extent->length - inside;
-        int error = 0;
-        if (extent->source == TORPOR_SOURCE_ZERO)
-            memset(into, 0, part);
-        else
-            error = read_exactly(comparison->sources[extent->source], into, part, extent->source_offset + inside);
-        if (error)
-            return error;
-        into += part;
-        offset += part;
-        length -= part;
-    }
-    return 0;
-}
-
 static int compare_chunk(struct comparison *comparison, uint64_t offset, uint64_t length) {
-    int error = read_exactly(comparison->memfd, comparison->present, length, offset);
+    int error = torpor_read_exactly(comparison->memfd, comparison->present, length, offset);
     if (!error)
-        error = read_expected(comparison, offset, length);
+        error = torpor_extent_read(comparison->header, comparison->sources, &comparison->hint, comparison->expected, length,
+                                   offset);
     if (error)
         return error;
     for (uint64_t at = 0; at < length; at += TORPOR_PAGE_SIZE) {

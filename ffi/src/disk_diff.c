@@ -4,7 +4,7 @@
 
 #include "crc32c.h"
 #include "export.h"
-#include "extent_header.h"
+#include "extent_read.h"
 #include "kernel_compat.h"
 #include "memory_extent.h"
 
@@ -46,32 +46,6 @@ static int add_run(struct torpor_export_result *result, uint64_t *capacity, stru
     return 0;
 }
 
-static int read_exactly(int fd, unsigned char *into, uint64_t length, uint64_t offset) {
-    const int64_t got = torpor_pread(fd, into, length, offset);
-    return got < 0 ? (int)got : (uint64_t)got == length ? 0 : -ENODATA;
-}
-
-static int read_expected(struct disk_diff *diff, uint64_t offset, uint64_t length) {
-    unsigned char *into = diff->expected;
-    while (length) {
-        diff->hint = torpor_extent_find(diff->header, offset, diff->hint);
-        const struct torpor_extent *extent = &diff->header->extents[diff->hint];
-        const uint64_t inside = offset - extent->offset;
-        const uint64_t part = length < extent->length - inside ? length : extent->length - inside;
-        int error = 0;
-        if (extent->source == TORPOR_SOURCE_ZERO)
-            memset(into, 0, part);
-        else
-            error = read_exactly(diff->sources[extent->source], into, part, extent->source_offset + inside);
-        if (error)
-            return error;
-        into += part;
-        offset += part;
-        length -= part;
-    }
-    return 0;
-}
-
 static int store_page(struct disk_diff *diff, uint64_t page, const unsigned char *bytes) {
     static const unsigned char zero[TORPOR_PAGE_SIZE];
     struct torpor_export_result *result = diff->result;
@@ -89,9 +63,9 @@ static int store_page(struct disk_diff *diff, uint64_t page, const unsigned char
 }
 
 static int diff_chunk(struct disk_diff *diff, uint64_t offset, uint64_t length) {
-    int error = read_exactly(diff->walk.fd, diff->present, length, offset);
+    int error = torpor_read_exactly(diff->walk.fd, diff->present, length, offset);
     if (!error)
-        error = read_expected(diff, offset, length);
+        error = torpor_extent_read(diff->header, diff->sources, &diff->hint, diff->expected, length, offset);
     for (uint64_t at = 0; !error && at < length; at += TORPOR_PAGE_SIZE)
         if (memcmp(diff->present + at, diff->expected + at, TORPOR_PAGE_SIZE))
             error = store_page(diff, (offset + at) / TORPOR_PAGE_SIZE, diff->present + at);
