@@ -1,3 +1,4 @@
+import { scaledTimeoutMs } from "@torpor/config";
 import {
   adoptProcess,
   type Descriptor,
@@ -14,7 +15,7 @@ import type { BaseRecord } from "../sandbox/record.ts";
 import { BASE_PAGER_FDS, BaseFiles, type BaseProcess, startBaseProcess } from "./base_process.ts";
 
 /** A pager answers at once; one that is busy reads a slow disk. */
-const JOIN_TIMEOUT_MS = 30_000;
+const JOIN_TIMEOUT_MS = scaledTimeoutMs(30_000);
 
 /** The snapshot that siblings share. */
 export interface BaseSource {

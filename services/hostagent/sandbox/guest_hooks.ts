@@ -9,11 +9,11 @@ import type { ReclaimCaps } from "./reclaim_caps.ts";
 import type { RunningVm } from "./running_vm.ts";
 
 /** How long the guest may take to bring its user's processes to a stand; measured: 1 to 3 ms with TCG. */
-const FREEZE_CAP_MS = 1000;
+const FREEZE_CAP_MS = scaledTimeoutMs(1000);
 /** Guest time after which it thaws by itself. A pause stops the vCPUs within milliseconds of the freeze. */
-const WATCHDOG_MS = 10_000;
+const WATCHDOG_MS = scaledTimeoutMs(10_000);
 /** For the message and its answer, on a loaded host. */
-const SLACK_MS = 1000;
+const SLACK_MS = scaledTimeoutMs(1000);
 /** The guest's kernel reports freed memory two seconds after it was freed (PAGE_REPORTING_DELAY), in one sweep. */
 const REPORTING_DELAY_MS = 2000;
 /** A sweep that pauses for so long is over. */
@@ -121,7 +121,12 @@ export async function freezeGuest(
 export async function thawGuest(context: HostContext, sandboxId: string, vm: RunningVm): Promise<void> {
   if (vm.ended) return;
   try {
-    await step(context, sandboxId, "guest.thaw", () => vm.wake({ thaw: true }, timeout(SLACK_MS + FREEZE_CAP_MS)));
+    await step(
+      context,
+      sandboxId,
+      "guest.thaw",
+      () => vm.wake({ thaw: true }, AbortSignal.timeout(SLACK_MS + FREEZE_CAP_MS)),
+    );
   } catch (error) {
     log("warn", "guest_not_thawed", { sandbox_id: sandboxId, watchdog_ms: WATCHDOG_MS }, error);
   }
@@ -137,7 +142,7 @@ async function ask(
   const { watchdogMs: _, ...capped } = steps;
   const sumMs = Object.values(capped).reduce((sum, ms) => sum + ms, 0);
   if (sumMs === 0) return [];
-  const limit = AbortSignal.any([signal, timeout(sumMs + SLACK_MS)]);
+  const limit = AbortSignal.any([signal, AbortSignal.timeout(sumMs + SLACK_MS)]);
   const begin = performance.now();
   try {
     const channel = await vm.channel(limit);
@@ -203,8 +208,4 @@ function outcomeOf(report: HookReport): HookOutcome | undefined {
 
 function safeNumber(value: bigint): number {
   return value <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(value) : 0;
-}
-
-function timeout(ms: number): AbortSignal {
-  return AbortSignal.timeout(scaledTimeoutMs(ms));
 }
