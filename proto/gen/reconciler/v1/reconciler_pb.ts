@@ -62,7 +62,7 @@ export type Repair = Message<"reconciler.v1.Repair"> & {
    * Stable name: "adopted_pause", "adopted_resume", "vm_gone", "orphan_destroyed", "operation_finished",
    * "operation_rolled_back", "host_lost", "host_returned", "snapshot_missing", "delete_repeated", "idle_paused",
    * "stale_deleted", "ttl_expired", "reservation_expired", "snapshot_adopted", "snapshot_failed",
-   * "snapshot_delete_repeated", "snapshot_orphan_deleted", "fork_finished", "fork_rolled_back".
+   * "snapshot_delete_repeated", "snapshot_orphan_deleted", "snapshot_expired", "fork_finished", "fork_rolled_back".
    *
    * @generated from field: string kind = 1;
    */
