@@ -1,6 +1,6 @@
 import postgres from "postgres";
 import { TorporError } from "@torpor/errors";
-import { withSpan } from "@torpor/telemetry";
+import { timed, underWay, withSpan } from "@torpor/telemetry";
 import { fromDatabaseError, isRetryable } from "./db_errors.ts";
 
 /** int8 is bigint everywhere: versions and sizes go into int64 protobuf fields, times in ns exceed 2^53. */
@@ -70,15 +70,18 @@ export function openDatabase(url: string, options: DatabaseOptions = {}): Databa
   return new Database(url, options);
 }
 
-/** Runs one query function inside the span `db.<name>`, with connection failures as `unavailable`. */
+/** Runs one query function inside the span `db.<name>` and measures it, with connection failures as `unavailable`. */
 export async function named<T>(name: string, work: () => Promise<T>): Promise<T> {
-  return await withSpan(`db.${name}`, { "db.system.name": "postgresql" }, async () => {
-    try {
-      return await work();
-    } catch (thrown) {
-      throw fromDatabaseError(thrown);
-    }
-  });
+  using _active = underWay("torpor.db.queries.active");
+  const traced = () =>
+    withSpan(`db.${name}`, { "db.system.name": "postgresql" }, async () => {
+      try {
+        return await work();
+      } catch (thrown) {
+        throw fromDatabaseError(thrown);
+      }
+    });
+  return await timed("torpor.db.query.duration", { "torpor.query": name }, traced);
 }
 
 /** A postgres.js client with the project's settings. */

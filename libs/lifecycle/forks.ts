@@ -14,7 +14,7 @@ import {
 } from "@torpor/db";
 import { asTorporError, isErrorCode, TorporError } from "@torpor/errors";
 import { newId } from "@torpor/ids";
-import { log, withSpan } from "@torpor/telemetry";
+import { log, timed, withSpan } from "@torpor/telemetry";
 import { lockSnapshotSource } from "./begin_verb.ts";
 import { operationDeadlineMs } from "./deadlines.ts";
 import { requestHash } from "./idempotency.ts";
@@ -86,7 +86,8 @@ export class Forks {
     if (replayed) return await this.#replay(operation!.id);
     const fork = await getFork(database.sql, operation!.id);
     const attributes = { "torpor.sandbox_id": sandboxId, "torpor.children": request.count };
-    const running = withSpan("lifecycle.fork", attributes, () => this.#run(fork!, children!, done))
+    const work = () => withSpan("lifecycle.fork", attributes, () => this.#run(fork!, children!, done));
+    const running = timed("torpor.sandbox.fork.duration", { "torpor.tier": "clone" }, work)
       .finally(() => this.#running.delete(fork!.operationId));
     this.#running.set(fork!.operationId, running);
     return await running;

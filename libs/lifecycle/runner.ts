@@ -13,6 +13,7 @@ import { log, withSpan } from "@torpor/telemetry";
 import { carryOut } from "./host_calls.ts";
 import type { HostClient, SchedulerClient } from "./host_clients.ts";
 import { finishOperation, type Held, type Outcome, recordPlacement } from "./journal.ts";
+import { timedOperation } from "./operation_metrics.ts";
 import { stateAroundSnapshot } from "./states.ts";
 
 /** What carries operations out. */
@@ -52,7 +53,8 @@ export class OperationRunner {
   run(held: Held, prepare?: () => Promise<void>): Promise<SandboxRow> {
     const { operation } = held;
     const attributes = { "torpor.sandbox_id": held.sandbox.id, "torpor.operation_id": operation.id };
-    const running = withSpan(`lifecycle.${operation.kind}`, attributes, () => this.#run(held, prepare))
+    const work = () => withSpan(`lifecycle.${operation.kind}`, attributes, () => this.#run(held, prepare));
+    const running = timedOperation(held, work)
       .finally(() => this.#running.delete(operation.id));
     this.#running.set(operation.id, running);
     // The failure is in the journal and in the span; nobody may be waiting here.
