@@ -1,7 +1,7 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { TorporError } from "@torpor/errors";
 import type { GetStatusResponseSchema } from "@torpor/proto/reconciler";
-import { log, untraced } from "@torpor/telemetry";
+import { log, timed, untraced } from "@torpor/telemetry";
 import { Leadership } from "./leadership.ts";
 import { type PassContext, type PassResult, runPass } from "./pass.ts";
 import { RepairLog } from "./repairs.ts";
@@ -68,7 +68,8 @@ export class ReconcileLoop implements AsyncDisposable {
   async #passIfLeading(): Promise<PassResult | undefined> {
     if (this.#stop.signal.aborted || !await this.#leadership.confirm()) return undefined;
     const began = performance.now();
-    const result = await runPass({ ...this.context, repairs: this.#repairs, leadingMs: this.#leadership.heldMs });
+    const context = { ...this.context, repairs: this.#repairs, leadingMs: this.#leadership.heldMs };
+    const result = await timed("torpor.reconciler.pass.duration", {}, () => runPass(context));
     this.#passes += 1;
     this.#last = { endedAt: Date.now(), tookMs: Math.round(performance.now() - began) };
     return result;

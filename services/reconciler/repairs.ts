@@ -1,5 +1,5 @@
 import { asTorporError } from "@torpor/errors";
-import { log, newTrace } from "@torpor/telemetry";
+import { count, log, newTrace } from "@torpor/telemetry";
 
 /** What was repaired. Each one is a fault somewhere else. */
 export type RepairKind =
@@ -57,6 +57,7 @@ export class RepairLog {
   /** Counts and logs a repair that has been carried out. */
   record(repair: Repair): Repair {
     this.#counts.set(repair.kind, (this.#counts.get(repair.kind) ?? 0n) + 1n);
+    count("torpor.reconciler.repairs", 1, { "torpor.repair": repair.kind });
     // A lost snapshot is lost work: an operator must look.
     log(repair.kind === "snapshot_missing" ? "error" : "warn", "repaired", { ...repair });
     return repair;

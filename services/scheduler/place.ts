@@ -13,7 +13,7 @@ import {
 } from "@torpor/db";
 import { requireId } from "@torpor/ids";
 import type { PlaceRequest, ReleaseRequest } from "@torpor/proto/scheduler";
-import { withSpan } from "@torpor/telemetry";
+import { timed, withSpan } from "@torpor/telemetry";
 import { requireCapacity } from "./hosts.ts";
 import { refuse } from "./refusal.ts";
 
@@ -34,12 +34,14 @@ export const EXPIRE_LIMIT = 1_000;
  */
 export async function place(database: Database, policy: PlacementPolicy, message: PlaceRequest): Promise<Placement> {
   const request = readRequest(message);
-  return await withSpan("scheduler.place", { "torpor.sandbox_id": request.sandboxId }, async (span) => {
-    const placement = await database.transaction("place", (sql) => placeIn(sql, policy, request));
-    if (!placement) throw await refuse(database, policy, request);
-    span.setAttribute("torpor.host_id", placement.hostId);
-    return placement;
-  });
+  const work = () =>
+    withSpan("scheduler.place", { "torpor.sandbox_id": request.sandboxId }, async (span) => {
+      const placement = await database.transaction("place", (sql) => placeIn(sql, policy, request));
+      if (!placement) throw await refuse(database, policy, request);
+      span.setAttribute("torpor.host_id", placement.hostId);
+      return placement;
+    });
+  return await timed("torpor.placement.duration", { "torpor.placement": "single" }, work);
 }
 
 async function placeIn(

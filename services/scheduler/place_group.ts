@@ -10,7 +10,7 @@ import {
 import { TorporError } from "@torpor/errors";
 import { requireId } from "@torpor/ids";
 import type { PlaceGroupRequest } from "@torpor/proto/scheduler";
-import { withSpan } from "@torpor/telemetry";
+import { timed, withSpan } from "@torpor/telemetry";
 import { requireCapacity } from "./hosts.ts";
 import { EXPIRE_LIMIT, type Placement } from "./place.ts";
 import { type Demand, refuse } from "./refusal.ts";
@@ -37,12 +37,14 @@ export async function placeGroup(
   message: PlaceGroupRequest,
 ): Promise<Placement> {
   const group = readRequest(message);
-  return await withSpan("scheduler.place_group", { "torpor.sandboxes": group.sandboxIds.length }, async (span) => {
-    const placement = await database.transaction("place_group", (sql) => placeIn(sql, policy, group));
-    if (!placement) throw await refuse(database, policy, sumOf(group));
-    span.setAttribute("torpor.host_id", placement.hostId);
-    return placement;
-  });
+  const work = () =>
+    withSpan("scheduler.place_group", { "torpor.sandboxes": group.sandboxIds.length }, async (span) => {
+      const placement = await database.transaction("place_group", (sql) => placeIn(sql, policy, group));
+      if (!placement) throw await refuse(database, policy, sumOf(group));
+      span.setAttribute("torpor.host_id", placement.hostId);
+      return placement;
+    });
+  return await timed("torpor.placement.duration", { "torpor.placement": "group" }, work);
 }
 
 async function placeIn(sql: Queryable, policy: PlacementPolicy, group: Group): Promise<Placement | undefined> {
