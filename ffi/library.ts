@@ -46,6 +46,12 @@ const symbols = {
     result: "i64",
     nonblocking: true,
   },
+  torpor_compare_process: {
+    parameters: ["i32", "u64", "u64", "buffer", "u64", "buffer", "u32", "buffer", "buffer"],
+    result: "i64",
+    nonblocking: true,
+  },
+  torpor_put_pages: { parameters: ["buffer", "buffer", "buffer", "buffer"], result: "i64", nonblocking: true },
   torpor_export_memory: { parameters: ["i32", "u64", "buffer", "i32", "buffer"], result: "i32", nonblocking: true },
   torpor_export_process: {
     parameters: ["i32", "u64", "u64", "buffer", "i32", "buffer"],

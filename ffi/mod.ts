@@ -49,7 +49,15 @@ export {
 export { type CopyRange, copyRanges, dataRuns, diffDisk, type DiskDiff, type DiskDiffOptions } from "./disk.ts";
 export { exchange, fileCrc32c } from "./data_file.ts";
 export { MemoryCopy, type MemoryCopyOptions } from "./memory_copy.ts";
-export { exportProcess, type GuestRange, type PrivatePages, privatePages } from "./private_memory.ts";
+export {
+  compareProcess,
+  exportProcess,
+  type GuestRange,
+  type PrivatePages,
+  privatePages,
+  putPages,
+  type StoredPages,
+} from "./private_memory.ts";
 export { joinBase, type SiblingJoin } from "./base_pager.ts";
 export { copySparse, type SparseCopyOptions, type SparseCopyResult } from "./sparse_copy.ts";
 export { openTap } from "./tap.ts";

@@ -117,6 +117,10 @@ int64_t torpor_soft_dirty_pages(int pid, uint64_t address, uint64_t size, uint8_
 // Returns their number, -EBADMSG when the header breaks a rule, -ENODATA when a source is shorter than its extents.
 int64_t torpor_compare_dirty(int memfd, uint64_t size, const void *header, uint64_t header_length, const int32_t *sources,
                              uint32_t source_count, const uint8_t *candidates, uint8_t *bitmap);
+// [blocking] The same for the memory of process `pid` from `address` on; `candidates` (needed) may name only pages that
+// torpor_private_pages has found: reading any other could wait for a pager. Needs the right to trace the process.
+int64_t torpor_compare_process(int pid, uint64_t address, uint64_t size, const void *header, uint64_t header_length,
+                               const int32_t *sources, uint32_t source_count, const uint8_t *candidates, uint8_t *bitmap);
 
 enum torpor_private_method {
     TORPOR_PRIVATE_BY_ANY = 0,     // PAGEMAP_SCAN where the kernel has it, else the other
@@ -127,6 +131,21 @@ enum torpor_private_method {
 // process's own (written, or installed for it alone; in memory or swapped out) and in `zero` those that are the kernel's page of zeros.
 // All others are what the file says. Both bitmaps are zero on entry. Returns 0 or a negative errno.
 int torpor_private_pages(int pid, uint64_t address, uint64_t size, int method, uint8_t *own, uint8_t *zero);
+
+struct torpor_put_target {
+    uint64_t address; // of the guest's memory in the process
+    uint64_t size;
+    uint64_t header_length;
+    uint32_t source_count;
+    int32_t pid;
+    int32_t uffd; // of the process, registered for missing pages of that range
+    uint32_t reserved;
+};
+// [blocking] Gives a process whose memory is a private mapping of a base pages of its own: those of `bitmap`, with what the extent
+// header says; source k = sources[k]. The process must not use its memory yet: a page that it uses must be the last one's, never
+// first the base's. Pages of zeros take no memory. Returns the number of pages, -EBADMSG when the header breaks a rule, -ENODATA when
+// a source is shorter than its extents, -ESRCH when the process is gone. After a failure some are there and some are not.
+int64_t torpor_put_pages(const struct torpor_put_target *target, const void *header, const int32_t *sources, const uint8_t *bitmap);
 
 enum torpor_run_kind { TORPOR_RUN_ZERO = 0, TORPOR_RUN_DATA = 1 };
 struct torpor_run {
