@@ -3,8 +3,8 @@
 // Order matters in one place. The kernel hands out page faults before REMOVE events, and refuses UFFDIO_COPY with EAGAIN as long as
 // a REMOVE has not been read. So a fault that gets EAGAIN reads all events first, then decides again whether its page is zero.
 // A page that the guest gave back counts as zero from the moment its event is read, also for the next diff: the bitmap in the
-// statistics memfd says so. (QEMU punches the hole before it sends the event; a neighbour's fault may bring the old data back in
-// between. A guest must not expect anything of a page it reported free, and the memfd stays the truth for the next snapshot.)
+// statistics memfd says so. The shim has the event come before the hole is made: what was installed before that is dropped with the hole,
+// what is installed later is zero, so no window, prefetch or neighbour's fault brings old bytes back.
 #include "kernel_compat.h"
 #include "page_bits.h"
 #include "pager.h"

@@ -16,6 +16,9 @@
 //
 // The userfaultfd and the socket stay open in the VMM: if the pager dies, faults wait for its successor, where holes would
 // otherwise read as zero; and the pager sees the end of the socket when the VMM is gone.
+// What the guest gives back (balloon, free page reporting) QEMU discards in two steps: a hole in the memory file, then MADV_DONTNEED. Only
+// the second one tells the pager, which could install the old bytes in between. So the hole is made by MADV_REMOVE instead: the
+// kernel tells the pager first and waits until it has read that, then makes the hole.
 // Whatever goes wrong ends the VMM at once with status 97: guest memory without its pager would be silently wrong.
 #include "descriptor_passing.h"
 #include "export.h"
@@ -48,13 +51,19 @@ static struct {
     bool tracking;
 } shim;
 
-// The guest's memory, when the VMM's discards must be followed here: a private mapping of a base, or memory without a pager.
+// The guest's memory.
 static struct {
     unsigned char *address;
-    int uffd;
+    int uffd; // when the VMM's discards must be followed here (a private mapping of a base, or memory without a pager), or -1
 } guest = {NULL, -1};
 
 static atomic_bool registered;
+
+// What this thread has just made a hole of.
+static __thread struct {
+    unsigned char *start;
+    uint64_t length;
+} removed;
 
 _Noreturn static void fail(const char *what, int error) {
     dprintf(STDERR_FILENO, "torpor-shim: %s%s%s\n", what, error ? ": " : "", error ? strerrorname_np(error) : "");
@@ -187,9 +196,13 @@ static void send_handshake(int uffd, void *address) {
         fail("sending the userfaultfd to the pager", -error);
 }
 
-static void on_mapping(void *address, size_t length, int flags, int fd, off_t offset) {
+static bool is_memory_file(int fd) {
     struct stat status;
-    if (!shim.active || fd < 0 || fstat(fd, &status) || status.st_ino != shim.inode || status.st_dev != shim.device)
+    return shim.active && fd >= 0 && !fstat(fd, &status) && status.st_ino == shim.inode && status.st_dev == shim.device;
+}
+
+static void on_mapping(void *address, size_t length, int flags, int fd, off_t offset) {
+    if (!is_memory_file(fd))
         return;
     if (getpid() != shim.process)
         return;
@@ -203,8 +216,8 @@ static void on_mapping(void *address, size_t length, int flags, int fd, off_t of
         map_base(address);
     const int uffd = create_userfaultfd();
     register_memory(uffd, address);
-    if (shim.base >= 0 || shim.socket < 0)
-        guest.uffd = uffd, guest.address = address;
+    guest.address = address;
+    guest.uffd = shim.base >= 0 || shim.socket < 0 ? uffd : -1;
     if (shim.socket >= 0)
         send_handshake(uffd, address);
 }
@@ -249,16 +262,46 @@ static bool is_in_guest(const unsigned char *start, uint64_t length) {
            (uint64_t)(start - guest.address) <= shim.size - length;
 }
 
+// The second step of a discard: after MADV_REMOVE there is nothing left to drop, and the pager knows.
+static bool is_removed_already(const void *address, uint64_t length) {
+    const bool same = address == removed.start && length == removed.length;
+    removed.start = NULL;
+    return same;
+}
+
 TORPOR_EXPORT int madvise(void *address, size_t length, int advice) {
     const uint64_t whole = (length + TORPOR_PAGE_SIZE - 1) / TORPOR_PAGE_SIZE * TORPOR_PAGE_SIZE;
     const bool inside = is_in_guest(address, whole), private = shim.base >= 0;
     // Pages that are merged with others', or huge, would blur which ones are the sibling's own.
     if (inside && private && (advice == MADV_MERGEABLE || advice == MADV_HUGEPAGE))
         return 0;
+    if (inside && advice == MADV_DONTNEED && is_removed_already(address, length))
+        return 0;
     const int result = (int)syscall(SYS_madvise, address, length, advice);
-    if (!result && inside && advice == MADV_DONTNEED)
+    if (!result && inside && guest.uffd >= 0 && advice == MADV_DONTNEED)
         (private ? zero_discarded : mark_discarded)(address, whole);
     return result;
+}
+
+// Whether the hole is one of memory that a pager serves.
+static bool is_guest_hole(int fd, int mode, off64_t offset, off64_t length) {
+    return mode == (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE) && guest.address && guest.uffd < 0 && is_memory_file(fd) &&
+           offset >= 0 && length > 0 && offset % (off64_t)TORPOR_PAGE_SIZE == 0 && length % (off64_t)TORPOR_PAGE_SIZE == 0 &&
+           is_in_guest(guest.address + offset, (uint64_t)length);
+}
+
+TORPOR_EXPORT int fallocate(int fd, int mode, off_t offset, off_t length) {
+    if (!is_guest_hole(fd, mode, offset, length))
+        return (int)syscall(SYS_fallocate, fd, mode, offset, length);
+    unsigned char *start = guest.address + offset;
+    const int result = (int)syscall(SYS_madvise, start, (size_t)length, MADV_REMOVE);
+    removed.start = result ? NULL : start;
+    removed.length = (uint64_t)length;
+    return result;
+}
+
+TORPOR_EXPORT int fallocate64(int fd, int mode, off64_t offset, off64_t length) {
+    return fallocate(fd, mode, offset, length);
 }
 
 TORPOR_EXPORT void *mmap(void *address, size_t length, int protection, int flags, int fd, off_t offset) {

@@ -82,6 +82,7 @@ static void give_back(enum vmm_operation how, bool tracking) {
     check_memory(&rig, 4);
     for (uint64_t page = 0; page < 256; page++)
         CHECK_EQ(removed(&rig, page), (page >= 10 && page < 30) || page == 100);
+    CHECK_EQ(rig.stats->removes, 2);
     CHECK_EQ(rig.stats->removed_pages, 21);
     stop_rig(&rig);
 }
@@ -94,6 +95,28 @@ TEST(pager_serves_zero_after_discard) {
 TEST(pager_serves_zero_after_madv_remove) {
     give_back(VMM_REMOVE, false);
     give_back(VMM_REMOVE, true);
+}
+
+// A VMM gives memory back in two steps: a hole in the file, then MADV_DONTNEED. Between them a neighbour faults, and the pager installs
+// what is around it: none of that may be what the guest had there before.
+static void fault_between_the_steps(bool tracking) {
+    enum { PAGES = 64, FIRST = 20, COUNT = 8 }; // one fault-around window has pages 16 … 31
+    struct rig rig = start_rig(make_snapshot(19, PAGES, 1, 1), &(struct rig_options){.tracking = tracking});
+    check_memory(&rig, 1);
+    tell(&rig, VMM_PUNCH, FIRST * PAGE, COUNT * PAGE, 0);
+    tell(&rig, VMM_JOIN, 0, 0, 0);
+    tell(&rig, VMM_READ, FIRST * PAGE, PAGE, 0);
+    tell(&rig, VMM_DONTNEED, FIRST * PAGE, COUNT * PAGE, 0);
+    memset(rig.snapshot.expected + FIRST * PAGE, 0, COUNT * PAGE);
+    check_memory(&rig, 4);
+    for (uint64_t page = 0; page < PAGES; page++)
+        CHECK_EQ(removed(&rig, page), page >= FIRST && page < FIRST + COUNT);
+    stop_rig(&rig);
+}
+
+TEST(pager_brings_back_nothing_between_the_two_steps_of_a_discard) {
+    fault_between_the_steps(false);
+    fault_between_the_steps(true);
 }
 
 // The userfaultfd that waits in the pager's socket, without taking the message away.
@@ -189,6 +212,32 @@ TEST(pager_reads_remove_events_before_it_answers_older_faults) {
     memset(rig.snapshot.expected, 0, rig.snapshot.size);
     check_memory(&rig, 4);
     CHECK_EQ(rig.stats->removes, 1);
+    close(uffd);
+    stop_rig(&rig);
+}
+
+// The pager is held while one thread gives pages back and others fault in the same window: whatever order it finds them in, they are zero.
+TEST(pager_brings_back_nothing_that_is_being_given_back) {
+    enum { PAGES = 64, FIRST = 20, COUNT = 8 };
+    const struct rig_options options = {0};
+    struct rig rig = start_vmm(make_snapshot(30, PAGES, 1, 1), &options);
+    char text[4096];
+    int64_t length;
+    const int uffd = peek_userfaultfd(&rig, text, &length);
+    start_pager(&rig, &options, rig.pager_socket, -1);
+    close(rig.pager_socket);
+    tell(&rig, VMM_READ, 63 * PAGE, PAGE, 0);
+    CHECK_EQ(torpor_pidfd_signal(rig.pager_pidfd, SIGSTOP), 0);
+    tell(&rig, VMM_TOUCH, 16 * PAGE, 4 * PAGE, 0); // before the pages
+    wait_for_faults(uffd, 4);
+    tell(&rig, VMM_PUNCH, FIRST * PAGE, COUNT * PAGE, 0);
+    wait_for_remove_event(uffd);
+    CHECK_EQ(torpor_pidfd_signal(rig.pager_pidfd, SIGCONT), 0);
+    tell(&rig, VMM_JOIN, 0, 0, 0);
+    tell(&rig, VMM_DONTNEED, FIRST * PAGE, COUNT * PAGE, 0);
+    memset(rig.snapshot.expected + FIRST * PAGE, 0, COUNT * PAGE);
+    check_memory(&rig, 4);
+    CHECK_EQ(rig.stats->removes, 2); // the steps are different threads' here; those of one thread send one message (give_back)
     close(uffd);
     stop_rig(&rig);
 }

@@ -65,6 +65,15 @@ static void *touch(void *argument) {
     return NULL;
 }
 
+static void punch(const struct vmm_command *range) {
+    need(!fallocate(memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)range->offset, (off_t)range->length), "punch");
+}
+
+static void *punch_range(void *argument) {
+    punch(argument);
+    return NULL;
+}
+
 static void *remove_range(void *argument) {
     const struct vmm_command *range = argument;
     need(!madvise(memory + range->offset, range->length, MADV_REMOVE), "MADV_REMOVE");
@@ -111,7 +120,14 @@ static uint64_t obey(void) {
         sum = 0;
         return total;
     case VMM_DISCARD:
-        need(!fallocate(memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)command.offset, (off_t)command.length), "punch");
+        punch(&command);
+        need(!madvise(memory + command.offset, command.length, MADV_DONTNEED), "MADV_DONTNEED");
+        return 0;
+    case VMM_PUNCH:
+        background = command;
+        start(punch_range, (uintptr_t)&background);
+        return 0;
+    case VMM_DONTNEED:
         need(!madvise(memory + command.offset, command.length, MADV_DONTNEED), "MADV_DONTNEED");
         return 0;
     case VMM_REMOVE:

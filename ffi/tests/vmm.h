@@ -11,6 +11,8 @@ enum vmm_operation {
     VMM_TOUCH,    // starts a thread for each page of the range that reads it; reply at once
     VMM_JOIN,     // waits for these threads; reply: the sum of the bytes they read
     VMM_DISCARD,  // gives the range back as QEMU does: punches the hole, then MADV_DONTNEED
+    VMM_PUNCH,    // the first half of that, in a thread that VMM_JOIN waits for; reply at once
+    VMM_DONTNEED, // the second half
     VMM_REMOVE,   // MADV_REMOVE
     VMM_REMOVE_START, // the same in a thread that VMM_JOIN waits for; reply at once
     VMM_ENVIRONMENT,  // reply: 1 if LD_PRELOAD or TORPOR_SHIM_* is set
