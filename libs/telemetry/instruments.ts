@@ -8,7 +8,7 @@ export const METRIC_ATTRIBUTES = {
   "torpor.hook.outcome": "`ok`, `timed_out` or `failed`",
   "torpor.snapshot.kind": "`generation` (of a pause) or `kept`",
   "torpor.snapshot.part": "`memory`, `disk` or `device_state`",
-  "torpor.page.source": "`zero`, `generation`, `ancestor` (an older generation), `base` (shared) or `prefetch`",
+  "torpor.page.source": "`zero`, `generation` (the sandbox's own snapshots), `base` (shared with others) or `prefetch`",
   "torpor.phase": "`resume` (until the guest has answered) or `life` (until the VM ended)",
   "torpor.collection": "`unreferenced`, `compacted` or `difference`",
   "torpor.repair": "kind of a repair of the reconciler, docs/lifecycle.md",

@@ -2,6 +2,7 @@ import { adoptProcess } from "@torpor/ffi";
 import { log, withSpan } from "@torpor/telemetry";
 import { GuestMemory } from "../memory/guest_memory.ts";
 import { Pager } from "../memory/pager.ts";
+import { skipCounted } from "../memory/pager_metrics.ts";
 import { PrivateMemory } from "../memory/private_pages.ts";
 import type { VmPager } from "../memory/vm_pager.ts";
 import { readParentManifest, readTable } from "../snapshot/committed.ts";
@@ -47,6 +48,7 @@ async function adopt(context: HostContext, sandbox: Sandbox, vm: VmRecord): Prom
   const parts = { vmm, pager, parent, tracking, marksComplete, accelerator, agentSocket: paths.agentSocket };
   const adopted = new RunningVm({ ...parts, memory: pager ? PrivateMemory.ofSibling(memory, vmm, pager) : memory });
   resources.move();
+  skipCounted(adopted);
   return adopted;
 }
 

@@ -1,5 +1,5 @@
 import { type Descriptor, fsync, openFile } from "@torpor/ffi";
-import { log } from "@torpor/telemetry";
+import { log, measure } from "@torpor/telemetry";
 import { type MemorySaver, Precopy } from "../memory/precopy.ts";
 import { StoppedCopy } from "../memory/stopped_copy.ts";
 import { StagedSnapshot } from "../snapshot/staging.ts";
@@ -82,6 +82,7 @@ export async function checkpointVm(
   vm.parent = taken;
   vm.marks.restart(saver.removed);
   record.vm = vm.record;
+  measure("torpor.checkpoint.stop.duration", stopped.us / 1e6, {});
   return { snapshot: { manifest: taken.manifest, sources: taken.table.sources }, stoppedUs: stopped.us };
 }
 

@@ -13,6 +13,7 @@ import type { CheckedFile, StagedSnapshot } from "../snapshot/staging.ts";
 import type { HostContext } from "./context.ts";
 import type { SandboxRecord } from "./record.ts";
 import type { ParentSnapshot, RunningVm } from "./running_vm.ts";
+import { countSnapshot } from "./snapshot_metrics.ts";
 import { workingSetOf } from "./working_set.ts";
 
 /** What was written to the staging directory. */
@@ -59,6 +60,7 @@ export async function commitSnapshot(
   if (touched) await keepWorkingSet(staged.paths.workingSet, touched, record.memory_mb);
   const manifest = describe(context, record, staged, parts, header, table);
   await staged.commit(manifest);
+  countSnapshot(manifest);
   return { manifest, table };
 }
 

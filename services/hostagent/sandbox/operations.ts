@@ -1,4 +1,5 @@
 import { asTorporError, isErrorCode, TorporError } from "@torpor/errors";
+import { timed } from "@torpor/telemetry";
 import type { OperationKind, OperationRecord } from "./record.ts";
 
 /** Finished operations that are remembered in memory; a sandbox's last one is in its record as well. */
@@ -38,7 +39,7 @@ export class Operations {
       return await known.result as T;
     }
     const entry: Entry = { sandboxId, kind, state: "running", result: Promise.resolve() };
-    const result = this.#settle(entry, work());
+    const result = this.#settle(entry, timed("torpor.host.operation.duration", { "torpor.operation": kind }, work));
     entry.result = result;
     // The first caller may have gone: its failure is kept for GetOperation.
     result.catch(() => {});

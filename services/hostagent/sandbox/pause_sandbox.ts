@@ -4,6 +4,7 @@ import { releaseSnapshots } from "../snapshot/release.ts";
 import type { FoundSnapshot } from "../snapshot/sweep.ts";
 import { type HostContext, step } from "./context.ts";
 import { prepareGuest, thawGuest } from "./guest_hooks.ts";
+import { countHooks } from "./hook_metrics.ts";
 import { hostError } from "./host_error.ts";
 import { pauseVm } from "./pause_vm.ts";
 import type { ReclaimCaps } from "./reclaim_caps.ts";
@@ -33,6 +34,7 @@ export async function pauseSandbox(
   let snapshot: FoundSnapshot;
   try {
     sandbox.hooks = await prepareGuest(context, sandbox.id, vm, options.reclaim ?? record.reclaim, signal);
+    countHooks(sandbox.hooks, record);
     snapshot = await pauseVm(context, record, vm, signal);
   } catch (thrown) {
     await thawGuest(context, sandbox.id, vm);

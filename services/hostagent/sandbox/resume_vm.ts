@@ -4,6 +4,7 @@ import type { Manifest } from "@torpor/snapshot";
 import { startMarks } from "../memory/dirty_pages.ts";
 import { GuestMemory } from "../memory/guest_memory.ts";
 import { Pager } from "../memory/pager.ts";
+import { countPager } from "../memory/pager_metrics.ts";
 import { PrivateMemory } from "../memory/private_pages.ts";
 import { Sibling } from "../memory/sibling.ts";
 import type { VmPager } from "../memory/vm_pager.ts";
@@ -60,6 +61,7 @@ export async function resumeVm(
       return behindMs;
     });
     reportPager("pager.first_faults", vm);
+    countPager(vm, "resume");
     return { vm, clockBehindMs };
   } catch (error) {
     await vm[Symbol.asyncDispose]();

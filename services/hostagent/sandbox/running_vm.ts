@@ -3,6 +3,7 @@ import type { ErrorCode } from "@torpor/errors";
 import type { ExtentTable, Manifest } from "@torpor/snapshot";
 import { type GuestChannel, openAndWake, openGuestChannel, type WakeCall, type WakeResult } from "../guest/channel.ts";
 import type { GuestMemory } from "../memory/guest_memory.ts";
+import { countPager } from "../memory/pager_metrics.ts";
 import type { VmPager } from "../memory/vm_pager.ts";
 import type { VmTracking } from "../memory/tracking/method.ts";
 import { WriteMarks } from "../memory/tracking/write_marks.ts";
@@ -159,6 +160,7 @@ export class RunningVm implements AsyncDisposable {
     // First the VM, so that a channel that waits for the guest ends at once; the pager last, so that no fault waits.
     await this.vmm[Symbol.asyncDispose]();
     await this.closeChannel();
+    countPager(this, "life");
     await this.pager?.[Symbol.asyncDispose]();
     this.memory[Symbol.dispose]();
   }

@@ -1,7 +1,7 @@
 import { constants } from "node:os";
 import { exchange, NativeError } from "@torpor/ffi";
 import { newId } from "@torpor/ids";
-import { log, withSpan } from "@torpor/telemetry";
+import { count, log, withSpan } from "@torpor/telemetry";
 import { hasReflinks } from "../host/capabilities.ts";
 import { removeIfPresent } from "../storage/durable_file.ts";
 import type { Layout } from "../storage/layout.ts";
@@ -62,6 +62,7 @@ export class Collector implements AsyncDisposable {
       withSpan("snapshots.collect", { "torpor.dry_run": dryRun }, async (span) => {
         const collected = dryRun ? await this.#preview() : await this.#run();
         span.setAttribute("torpor.bytes", collected.reduce((sum, { bytes }) => sum + bytes, 0));
+        if (!dryRun) for (const { action, bytes } of collected) countCollected(action, bytes);
         return collected;
       })
     );
@@ -108,6 +109,7 @@ export class Collector implements AsyncDisposable {
       if (this.#wholeDisks.has(snapshot_id)) continue;
       this.#stop.signal.throwIfAborted();
       const saved = await storeAsDifference(this.#options, pair);
+      countCollected("difference", saved);
       if (saved > 0) log("info", "disk_difference_stored", { snapshot_id, bytes: saved });
       else this.#wholeDisks.add(snapshot_id);
     }
@@ -159,6 +161,10 @@ async function canExchange({ staging }: Layout): Promise<boolean> {
   } finally {
     for (const path of paths) await removeIfPresent(path);
   }
+}
+
+function countCollected(action: CollectedData["action"] | "difference", bytes: number): void {
+  count("torpor.snapshot.collected", bytes, { "torpor.collection": action });
 }
 
 function describe({ savedBytes }: CompactionGroup): CollectedData[] {
