@@ -62,7 +62,7 @@ export class Collector implements AsyncDisposable {
       withSpan("snapshots.collect", { "torpor.dry_run": dryRun }, async (span) => {
         const collected = dryRun ? await this.#preview() : await this.#run();
         span.setAttribute("torpor.bytes", collected.reduce((sum, { bytes }) => sum + bytes, 0));
-        if (!dryRun) for (const { action, bytes } of collected) countCollected(action, bytes);
+        if (!dryRun) collected.forEach(({ action, bytes }) => countCollected(action, bytes));
         return collected;
       })
     );
