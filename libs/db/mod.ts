@@ -4,6 +4,7 @@
  */
 export * from "./advisory_lock.ts";
 export * from "./api_keys.ts";
+export * from "./census.ts";
 export * from "./database.ts";
 export * from "./db_errors.ts";
 export * from "./forks.ts";

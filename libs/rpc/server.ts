@@ -7,6 +7,7 @@ import { bearerToken, tokensEqual } from "./auth.ts";
 import { toConnectError } from "./errors.ts";
 import { errorResponse } from "./http_error.ts";
 import { MAX_MESSAGE_BYTES } from "./limits.ts";
+import { measureCalls } from "./measure_calls.ts";
 
 /** Options of {@linkcode serve}. */
 export interface ServeOptions {
@@ -87,7 +88,7 @@ function boundAddress(asked: Address, server: Deno.HttpServer): Address {
 function connectHandlers(options: ServeOptions): Map<string, (request: Request) => Promise<Response>> {
   const limit = options.maxMessageBytes ?? MAX_MESSAGE_BYTES;
   const router = createConnectRouter({
-    interceptors: [serverInterceptor],
+    interceptors: [serverInterceptor, measureCalls],
     readMaxBytes: limit,
     writeMaxBytes: limit,
     acceptCompression: [],

@@ -36,6 +36,11 @@ export class ReconcileLoop implements AsyncDisposable {
     throw new TorporError("not_leader", "another reconciler leads", { hint: "ask the other replica" });
   }
 
+  /** This replica led at its last pass, and its connection still stands. */
+  get leads(): boolean {
+    return this.#leadership.held;
+  }
+
   /** Who leads and what was done since the start. */
   status(): MessageInitShape<typeof GetStatusResponseSchema> {
     return {

@@ -3,6 +3,7 @@ import { HostClients, Lifecycle } from "@torpor/lifecycle";
 import { ReconcilerService } from "@torpor/proto/reconciler";
 import { SchedulerService } from "@torpor/proto/scheduler";
 import { type Address, openClient, type RunningService, serve } from "@torpor/rpc";
+import { observeCensus } from "./census.ts";
 import { ReconcileLoop } from "./loop.ts";
 
 /** Configuration of {@linkcode startReconciler}. */
@@ -32,6 +33,7 @@ export async function startReconciler(config: ReconcilerConfig): Promise<Running
   const { unknownGraceMs } = config;
   const lifecycle = stack.use(new Lifecycle({ database, scheduler, hosts: host, unknownGraceMs }));
   const loop = stack.use(new ReconcileLoop({ ...config, database, lifecycle, host }));
+  stack.use(observeCensus(database, () => loop.leads));
   const service = stack.use(
     await serve({
       listen: config.listen,

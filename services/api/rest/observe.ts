@@ -1,7 +1,10 @@
 import type { MiddlewareHandler } from "hono";
-import { currentTraceId, currentTraceparent, nameActiveSpan } from "@torpor/telemetry";
+import { currentTraceId, currentTraceparent, measure, nameActiveSpan } from "@torpor/telemetry";
 import type { RestEnvironment } from "./environment.ts";
 import type { PathTable } from "./path_table.ts";
+
+/** Clients may send any word as the method; the others are one series together. */
+const METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
 /**
  * Names the request's span after its route, and tells the client where the trace is (`x-trace-id`, `traceparent`) and how
@@ -14,8 +17,14 @@ export function observe(paths: PathTable): MiddlewareHandler<RestEnvironment> {
     const route = known?.template ?? "(unknown path)";
     nameActiveSpan(`${c.req.method} ${route}`, { "http.route": route });
     await next();
+    const tookMs = performance.now() - started;
+    measure("torpor.api.request.duration", tookMs / 1000, {
+      "http.route": route,
+      "http.request.method": METHODS.includes(c.req.method) ? c.req.method : "_OTHER",
+      "torpor.status_class": `${Math.floor(c.res.status / 100)}xx`,
+    });
     const headers = c.res.headers;
-    headers.set("server-timing", `total;dur=${(performance.now() - started).toFixed(1)}`);
+    headers.set("server-timing", `total;dur=${tookMs.toFixed(1)}`);
     const traceId = currentTraceId();
     if (traceId !== undefined) {
       headers.set("x-trace-id", traceId);
