@@ -1,4 +1,5 @@
-import type { Interceptor } from "@connectrpc/connect";
+import { ConnectError, type Interceptor } from "@connectrpc/connect";
+import { asTorporError } from "@torpor/errors";
 import { measure } from "@torpor/telemetry";
 import { fromConnectError } from "./errors.ts";
 
@@ -17,7 +18,7 @@ export const measureCalls: Interceptor = (next) => async (request) => {
     end("ok");
     return response;
   } catch (thrown) {
-    end(fromConnectError(thrown).code);
+    end(codeOf(thrown));
     throw thrown;
   }
 };
@@ -28,9 +29,14 @@ async function* untilEnd<T>(messages: AsyncIterable<T>, end: (outcome: string) =
     yield* messages;
     outcome = "ok";
   } catch (thrown) {
-    outcome = fromConnectError(thrown).code;
+    outcome = codeOf(thrown);
     throw thrown;
   } finally {
     end(outcome);
   }
+}
+
+/** The library throws errors of its own, for messages that it cannot read. */
+function codeOf(thrown: unknown): string {
+  return (thrown instanceof ConnectError ? fromConnectError(thrown) : asTorporError(thrown)).code;
 }
