@@ -5,7 +5,6 @@ import {
   EnvironmentVariableSchema,
   type FileEntry,
   type Frame,
-  FrameSchema,
   GetMetricsSchema,
   type HelloReply,
   type HookReport,
@@ -13,7 +12,6 @@ import {
   ListProcessesSchema,
   MakeDirectorySchema,
   type Metrics,
-  OpenSchema,
   PingSchema,
   type Pong,
   PreparePauseSchema,
@@ -24,129 +22,24 @@ import {
   StartProcessSchema,
   StatFileSchema,
   SyncSchema,
-  WakeSchema,
   WriteFileSchema,
   WriteStdinSchema,
 } from "@torpor/proto/guest";
-import { GuestConnection } from "./connection.ts";
+import { collect, type EventCase, take } from "./answers.ts";
+import type { CallOptions, FileOptions, PauseSteps, ProcessSpec } from "./calls.ts";
+import type { GuestConnection } from "./connection.ts";
 import type { FrameBody } from "./event_queue.ts";
 import { type OpenedFile, openFileStream, sendFile } from "./file_transfer.ts";
 import { watchLiveness } from "./liveness.ts";
 import { MAX_DATA_BYTES } from "./limits.ts";
 import { ProcessStream } from "./process_stream.ts";
 import { protocolError, unreachableError } from "./protocol_error.ts";
-import type { GuestStream } from "./stream.ts";
 import { atMost, exactly, fileContent, listing, processEvents } from "./stream_rules.ts";
-import { EARLY_STREAM_ID, type GuestRequest, type OpenOptions, StreamTable } from "./stream_table.ts";
-
-/** Options of every request. */
-export interface CallOptions {
-  /** Gives the request up; a process goes on, a half-written file is dropped. */
-  signal?: AbortSignal;
-}
-
-/** Options of a request about files. */
-export interface FileOptions extends CallOptions {
-  /** A name from the guest's /etc/passwd, with whose rights the file is used. Default "user". */
-  user?: string;
-}
-
-/** What {@linkcode GuestChannel.startProcess} starts. */
-export interface ProcessSpec {
-  /** The program (looked up in PATH) and its arguments. */
-  argv: string[];
-  environment?: Record<string, string>;
-  /** Default: the home directory of the user. */
-  workingDirectory?: string;
-  user?: string;
-  /** true: stdin is a pipe; false: /dev/null. */
-  stdin?: boolean;
-  /** After this many milliseconds the process group is killed. 0 or absent: never. */
-  timeoutMs?: number;
-}
-
-/** What a guest is told when its vCPUs begin to run (again), in this order. What is absent is left out. */
-export interface WakeCall {
-  /** Tells the time to set the guest's clock to, at the moment of sending, nanoseconds since 1970. */
-  unixNs?: () => bigint;
-  /** Random bytes for the guest's generator, which reseeds itself. */
-  entropy?: Uint8Array;
-  /** Makes it another sandbox than it was. */
-  identity?: GuestIdentity;
-  /** Lets the user's processes go on. */
-  thaw: boolean;
-}
-
-/** Who a sandbox is. */
-export interface GuestIdentity {
-  hostname: string;
-  /** 32 hexadecimal digits, lower case. */
-  machineId: string;
-  /** Content of /run/torpor/generation: always of the same length, and never twice the same. */
-  generation: string;
-}
-
-/** What {@linkcode GuestChannel.wake} found. */
-export interface WakeResult {
-  /** How far the guest's clock was behind, whole milliseconds (negative: ahead); 0 when it was not set. */
-  behindMs: number;
-  /** The user's processes had been frozen. */
-  thawed: boolean;
-}
-
-/** Caps of {@linkcode GuestChannel.preparePause}, milliseconds; 0 or absent: that step is left out. */
-export interface PauseSteps {
-  fstrimMs?: number;
-  syncMs?: number;
-  dropCachesMs?: number;
-  compactMemoryMs?: number;
-  freezeMs?: number;
-  /** With freezeMs: when the guest thaws by itself, counted by its own clock. */
-  watchdogMs?: number;
-}
+import { type GuestRequest, type OpenOptions, StreamTable } from "./stream_table.ts";
+import { type WakeCall, wakeRequest, type WakeResult } from "./wake.ts";
 
 /** The kinds of steps that {@linkcode PauseSteps} can ask for. */
 const PAUSE_STEPS = 5;
-
-/**
- * Connects to the agent of one running guest.
- * @param options.socketPath unix socket of the VMM's serial port; it may not exist yet.
- * @param options.signal gives up waiting; the guest may still boot, so without it this waits for ever.
- * @throws TorporError `guest_unreachable` when aborted (or the signal's own TorporError), `guest_protocol`.
- */
-export async function openGuestChannel(options: { socketPath: string; signal: AbortSignal }): Promise<GuestChannel> {
-  const { connection, hello } = await GuestConnection.open(options.socketPath, options.signal);
-  return new GuestChannel(connection, hello);
-}
-
-/**
- * Connects to the agent of a guest whose vCPUs have just begun to run, and wakes it with the same message: the answer costs
- * no second round trip. A guest that still boots may be woken more than once.
- * @throws TorporError as {@linkcode openGuestChannel} and {@linkcode GuestChannel.wake}.
- */
-export async function openAndWake(
-  options: { socketPath: string; signal: AbortSignal },
-  call: WakeCall,
-): Promise<{ channel: GuestChannel; woken: WakeResult }> {
-  let sentUnixMs = 0;
-  const early = () => {
-    sentUnixMs = performance.timeOrigin + performance.now();
-    const value = create(OpenSchema, { request: wakeRequest(call) });
-    return create(FrameSchema, { streamId: EARLY_STREAM_ID, body: { case: "open", value } });
-  };
-  const { connection, hello } = await GuestConnection.open(options.socketPath, options.signal, early);
-  const channel = new GuestChannel(connection, hello, { call, sentUnixMs });
-  try {
-    return { channel, woken: await channel.woken! };
-  } catch (error) {
-    await channel[Symbol.asyncDispose]();
-    throw error;
-  }
-}
-
-function wakeRequest({ unixNs, entropy, identity, thaw }: WakeCall): GuestRequest {
-  return { case: "wake", value: create(WakeSchema, { unixNs: unixNs?.(), entropy, identity, thaw }) };
-}
 
 /**
  * Requests to one guest agent, over one connection. Errors of all methods, besides those named: `guest_unreachable` (the
@@ -167,10 +60,10 @@ export class GuestChannel implements AsyncDisposable {
   readonly #connection: GuestConnection;
   readonly #streams: StreamTable;
 
-  /** The answer to the Wake that went out before the channel was open; see {@linkcode openAndWake}. */
+  /** The answer to the Wake that went out before the channel was open; see `openAndWake`. */
   readonly woken: Promise<WakeResult> | undefined;
 
-  /** Use {@linkcode openGuestChannel} or {@linkcode openAndWake}. */
+  /** Use `openGuestChannel` or `openAndWake`. */
   constructor(connection: GuestConnection, hello: HelloReply, sentWake?: { call: WakeCall; sentUnixMs: number }) {
     this.agentVersion = hello.agentVersion.slice(0, 64);
     this.bootId = hello.bootId;
@@ -385,20 +278,4 @@ export class GuestChannel implements AsyncDisposable {
   async #call(request: GuestRequest, options: OpenOptions): Promise<FrameBody[]> {
     return await collect(this.#streams.open(request, options));
   }
-}
-
-async function collect(stream: GuestStream): Promise<FrameBody[]> {
-  const bodies: FrameBody[] = [];
-  for (let event = await stream.next(); event; event = await stream.next()) {
-    if (event.kind === "body") bodies.push(event.body);
-  }
-  return bodies;
-}
-
-type EventCase = NonNullable<FrameBody["case"]>;
-type ValueOf<Case extends EventCase> = Extract<FrameBody, { case: Case }>["value"];
-
-function take<Case extends EventCase>(body: FrameBody, wanted: Case): ValueOf<Case> {
-  if (body.case !== wanted) throw protocolError(`unexpected ${body.case}`);
-  return body.value as ValueOf<Case>;
 }

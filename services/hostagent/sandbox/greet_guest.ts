@@ -1,5 +1,5 @@
 import { TorporError } from "@torpor/errors";
-import type { GuestIdentity } from "../guest/channel.ts";
+import type { GuestIdentity } from "../guest/wake.ts";
 import type { RunningVm } from "./running_vm.ts";
 
 /** Bytes for the guest's random number generator: siblings of one snapshot must not draw the same numbers. */

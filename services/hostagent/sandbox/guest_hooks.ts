@@ -3,7 +3,7 @@ import { asTorporError } from "@torpor/errors";
 import { scaledTimeoutMs } from "@torpor/config";
 import { type HookReport, HookResult, HookStep } from "@torpor/proto/guest";
 import { log } from "@torpor/telemetry";
-import type { PauseSteps } from "../guest/channel.ts";
+import type { PauseSteps } from "../guest/calls.ts";
 import { type HostContext, step } from "./context.ts";
 import type { ReclaimCaps } from "./reclaim_caps.ts";
 import type { RunningVm } from "./running_vm.ts";

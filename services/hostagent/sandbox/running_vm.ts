@@ -1,7 +1,9 @@
 import { scaledTimeoutMs } from "@torpor/config";
 import type { ErrorCode } from "@torpor/errors";
 import type { ExtentTable, Manifest } from "@torpor/snapshot";
-import { type GuestChannel, openAndWake, openGuestChannel, type WakeCall, type WakeResult } from "../guest/channel.ts";
+import type { GuestChannel } from "../guest/channel.ts";
+import { openAndWake, openGuestChannel } from "../guest/open_channel.ts";
+import type { WakeCall, WakeResult } from "../guest/wake.ts";
 import type { GuestMemory } from "../memory/guest_memory.ts";
 import { countPager } from "../memory/pager_metrics.ts";
 import type { VmPager } from "../memory/vm_pager.ts";
