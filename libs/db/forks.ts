@@ -48,6 +48,14 @@ export async function getFork(sql: Queryable, operationId: string): Promise<Fork
   return rows[0];
 }
 
+/** The forks among operations, by the operation. */
+export async function getForks(sql: Queryable, operationIds: string[]): Promise<Map<string, ForkRow>> {
+  const rows = await named("get_forks", () =>
+    sql<ForkRow[]>`
+    select * from forks where operation_id = any(${operationIds}::text[])`);
+  return new Map(rows.map((row) => [row.operationId, row]));
+}
+
 /** As {@linkcode getFork}, locked until the transaction ends. */
 export async function lockFork(sql: Queryable, operationId: string): Promise<ForkRow | undefined> {
   const rows = await named("lock_fork", () =>

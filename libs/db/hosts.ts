@@ -19,6 +19,8 @@ export interface HostRow extends HostCapacity {
   reservedVcpus: bigint;
   reservedMemoryMb: bigint;
   reservedDiskMb: bigint;
+  /** What snapshots that belong to no sandbox store there, MiB: not only reserved, so not to be over-committed. */
+  storedDiskMb: bigint;
   capabilities: string[];
   labels: Record<string, string>;
   agentVersion: string;

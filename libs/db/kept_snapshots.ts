@@ -49,6 +49,8 @@ export interface KeptSnapshotRow {
   sizes: KeptSnapshotSizes | null;
   createdAt: Date;
   stateChangedAt: Date;
+  /** When it is deleted; null: never. */
+  expiresAt: Date | null;
   deletedAt: Date | null;
 }
 
@@ -72,35 +74,43 @@ export async function keptSnapshotRows(
   return await named(name, async () => (await query() as SnapshotRecord[]).map(toRow));
 }
 
+/** The value of `expires_at`. @param expiresInSec seconds from now; 0: never. */
+export function expiryOf(sql: Queryable, expiresInSec: number) {
+  return sql`clock_timestamp() + nullif(${expiresInSec}::float8, 0) * interval '1 second'`;
+}
+
 /**
  * Writes a new snapshot in state `creating`, before the host is asked for it.
+ * @param snapshot.expiresInSec seconds from now until it is deleted; 0 and absent: never.
  * @throws `already_exists` (field `name`) when the team, or for a platform snapshot any, has a live one of that name.
  */
 export async function insertKeptSnapshot(
   sql: Queryable,
-  snapshot: Pick<
-    KeptSnapshotRow,
-    | "id"
-    | "teamId"
-    | "name"
-    | "kind"
-    | "platform"
-    | "hostId"
-    | "sandboxId"
-    | "template"
-    | "vcpus"
-    | "memoryMb"
-    | "diskSizeMb"
-  >,
+  snapshot:
+    & Pick<
+      KeptSnapshotRow,
+      | "id"
+      | "teamId"
+      | "name"
+      | "kind"
+      | "platform"
+      | "hostId"
+      | "sandboxId"
+      | "template"
+      | "vcpus"
+      | "memoryMb"
+      | "diskSizeMb"
+    >
+    & { expiresInSec?: number },
 ): Promise<KeptSnapshotRow> {
   try {
     const rows = await keptSnapshotRows("insert_snapshot", () =>
       sql`
       insert into snapshots (id, team_id, name, kind, platform, state, host_id, sandbox_id, template, vcpus, memory_mb,
-        disk_size_mb)
+        disk_size_mb, expires_at)
       values (${snapshot.id}, ${snapshot.teamId}, ${snapshot.name}, ${snapshot.kind}, ${snapshot.platform}, 'creating',
         ${snapshot.hostId}, ${snapshot.sandboxId}, ${snapshot.template}, ${snapshot.vcpus}, ${snapshot.memoryMb},
-        ${snapshot.diskSizeMb})
+        ${snapshot.diskSizeMb}, ${expiryOf(sql, snapshot.expiresInSec ?? 0)})
       returning *`);
     return rows[0]!;
   } catch (thrown) {

@@ -74,7 +74,10 @@ function candidates(
       and reserved_vcpus - ${own("vcpus")} + ${resources.vcpus}::int8 <= vcpus * ${policy.vcpuOvercommit}::float8
       and reserved_memory_mb - ${own("memoryMb")} + ${resources.memoryMb}::int8
         <= memory_mb * ${policy.memoryOvercommit}::float8
-      and reserved_disk_mb - ${own("diskMb")} + ${resources.diskMb}::int8 <= disk_mb * ${policy.diskOvercommit}::float8
+      -- Who has its disk there already may come back, however much snapshots store by now.
+      and (${resources.diskMb}::int8 <= ${own("diskMb")}
+        or reserved_disk_mb - ${own("diskMb")} + ${resources.diskMb}::int8
+          <= (disk_mb - stored_disk_mb) * ${policy.diskOvercommit}::float8)
     order by memory_mb - reserved_memory_mb desc, id -- The index hosts_most_free: the scan ends at the first that fits.
     limit 1
     for update ${lock === "wait" ? sql`` : sql`skip locked`}`;

@@ -93,7 +93,7 @@ export async function beginOperation(
 export async function beginSnapshot(
   sql: Queryable,
   row: SandboxRow,
-  snapshot: Pick<KeptSnapshotRow, "id" | "name" | "kind" | "platform">,
+  snapshot: Pick<KeptSnapshotRow, "id" | "name" | "kind" | "platform"> & { expiresInSec?: number },
   initiator: Initiator,
 ): Promise<Held & { snapshot: KeptSnapshotRow }> {
   const { teamId, template, vcpus, memoryMb, diskSizeMb } = row;

@@ -1,4 +1,12 @@
-import { lockIdleSandboxes, type ReclaimCaps, type SandboxRow, type SandboxSpec } from "@torpor/db";
+import {
+  expireFailedSnapshots,
+  expireKeptSnapshots,
+  type KeptSnapshotRow,
+  lockIdleSandboxes,
+  type ReclaimCaps,
+  type SandboxRow,
+  type SandboxSpec,
+} from "@torpor/db";
 import { newId } from "@torpor/ids";
 import { log } from "@torpor/telemetry";
 import { ActivityBatch } from "./activity.ts";
@@ -17,6 +25,14 @@ import { requireSpawnable, type SnapshotRequest, Snapshots, type StartedSnapshot
 export interface LifecycleOptions extends RunnerOptions {
   /** How long a host that knows nothing of an operation is given to receive it, ms. Default 5,000. */
   unknownGraceMs?: number;
+  /** Seconds until a snapshot is deleted whose request does not say. Default 0: never. */
+  snapshotRetentionSec?: number;
+}
+
+/** A snapshot whose time is over, in state `deleting`. */
+export interface ExpiredSnapshot {
+  snapshot: KeptSnapshotRow;
+  fromState: "ready" | "failed";
 }
 
 /** How long a delete waits for the host's confirmation, ms; after that it goes on by itself. */
@@ -38,12 +54,12 @@ export class Lifecycle implements AsyncDisposable {
   readonly #forks: Forks;
 
   constructor(private readonly options: LifecycleOptions) {
-    const { database, hosts } = options;
+    const { database, hosts, snapshotRetentionSec = 0 } = options;
     this.#owner = new OperationOwner(database);
     this.#runner = new OperationRunner(options);
     this.#activity = new ActivityBatch(database);
     this.#requests = new Requests(database, this.#owner, this.#runner);
-    this.#snapshots = new Snapshots(database, hosts, this.#requests);
+    this.#snapshots = new Snapshots(database, hosts, this.#requests, snapshotRetentionSec);
     this.#forks = new Forks({
       ...options,
       owner: this.#owner,
@@ -161,6 +177,30 @@ export class Lifecycle implements AsyncDisposable {
    */
   async deleteSnapshot(id: string): Promise<{ confirmed: boolean }> {
     return await this.#snapshots.delete(id);
+  }
+
+  /**
+   * Changes when a snapshot is deleted by itself.
+   * @param id of a snapshot that the caller may delete.
+   * @param expiresInSec seconds from now; 0: never.
+   * @throws `snapshot_not_found`; `conflict` when it has failed or is being deleted.
+   */
+  async setSnapshotExpiry(id: string, expiresInSec: number): Promise<KeptSnapshotRow> {
+    return await this.#snapshots.setExpiry(id, expiresInSec);
+  }
+
+  /**
+   * Begins to delete up to `limit` snapshots whose time is over, and up to `limit` that have been `failed` for longer
+   * than `failedRetentionMs`: they are `deleting`, and {@linkcode deleteSnapshot} goes on with each.
+   */
+  async expireSnapshots(failedRetentionMs: number, limit: number): Promise<ExpiredSnapshot[]> {
+    const { sql } = this.options.database;
+    const ready = await expireKeptSnapshots(sql, limit);
+    const failed = await expireFailedSnapshots(sql, failedRetentionMs, limit);
+    return [
+      ...ready.map((snapshot) => ({ snapshot, fromState: "ready" as const })),
+      ...failed.map((snapshot) => ({ snapshot, fromState: "failed" as const })),
+    ];
   }
 
   /**

@@ -7,6 +7,7 @@ import {
   lockKeptSnapshot,
   type OperationRow,
   type Queryable,
+  setKeptSnapshotExpiry,
   setKeptSnapshotState,
 } from "@torpor/db";
 import { TorporError } from "@torpor/errors";
@@ -25,6 +26,8 @@ export interface SnapshotRequest {
   name?: string;
   /** Only for administrators: every team sees it. Default false. */
   platform?: boolean;
+  /** Seconds until it is deleted; 0: never. Absent: what the deployment does by default, and never for the platform's. */
+  expiresInSec?: number;
 }
 
 /** A snapshot that is being taken. */
@@ -48,16 +51,18 @@ export class Snapshots {
     private readonly database: Database,
     private readonly hosts: (address: string) => HostClient,
     private readonly requests: Requests,
+    private readonly retentionSec: number,
   ) {}
 
   /** Begins to take a snapshot; see Lifecycle.startSnapshot. */
   async start(teamId: string, request: SnapshotRequest, options: RequestOptions): Promise<StartedSnapshot> {
     const { sandboxId, name, platform = false } = request;
-    const hash = await requestHash("snapshot", sandboxId, { name, platform });
+    const hash = await requestHash("snapshot", sandboxId, { name, platform, expiresInSec: request.expiresInSec });
+    const expiresInSec = request.expiresInSec ?? (platform ? 0 : this.retentionSec);
     const id = newId();
     const kept = name === undefined
-      ? { id, name: `checkpoint-${id}`, kind: "checkpoint" as const, platform }
-      : { id, name, kind: "named" as const, platform };
+      ? { id, name: `checkpoint-${id}`, kind: "checkpoint" as const, platform, expiresInSec }
+      : { id, name, kind: "named" as const, platform, expiresInSec };
     const started = await this.requests.start(teamId, options, hash, async (sql, initiator) => {
       const source = await lockSnapshotSource(sql, teamId, sandboxId);
       return { ...await beginSnapshot(sql, source, kept, initiator), begun: true };
@@ -73,6 +78,14 @@ export class Snapshots {
     const snapshot = await getKeptSnapshot(this.database.sql, id);
     if (!snapshot) throw new TorporError("snapshot_not_found", `no snapshot ${id}`);
     return snapshot;
+  }
+
+  /** Changes when a snapshot expires; see Lifecycle.setSnapshotExpiry. */
+  async setExpiry(id: string, expiresInSec: number): Promise<KeptSnapshotRow> {
+    const changed = await setKeptSnapshotExpiry(this.database.sql, id, expiresInSec);
+    if (changed) return changed;
+    const { name, state } = await this.require(id);
+    throw new TorporError("conflict", `snapshot ${name} is ${state}`);
   }
 
   /** Deletes a snapshot; see Lifecycle.deleteSnapshot. */

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { readConfig } from "@torpor/config";
+import { durationSec, readConfig } from "@torpor/config";
 import { parseAddress, runService } from "@torpor/rpc";
 import { startApi } from "./start.ts";
 
@@ -11,6 +11,7 @@ await runService(() => {
     TORPOR_SCHEDULER_URL: z.string(),
     TORPOR_RECONCILER_URL: z.string().optional(),
     TORPOR_TRACE_RETENTION: z.coerce.number().int().min(1).max(1_000_000).default(1_000),
+    TORPOR_SNAPSHOT_RETENTION: durationSec(60, 315_360_000).optional(),
   });
   return startApi({
     listen: parseAddress(config.TORPOR_LISTEN),
@@ -19,5 +20,6 @@ await runService(() => {
     schedulerUrl: config.TORPOR_SCHEDULER_URL,
     reconcilerUrl: config.TORPOR_RECONCILER_URL,
     traceRetention: config.TORPOR_TRACE_RETENTION,
+    snapshotRetentionSec: config.TORPOR_SNAPSHOT_RETENTION,
   });
 });

@@ -21,6 +21,8 @@ export interface ApiConfig {
   reconcilerUrl: string | undefined;
   /** How many traces are kept. */
   traceRetention: number;
+  /** Seconds until a snapshot is deleted whose request does not say; absent: never. */
+  snapshotRetentionSec?: number;
 }
 
 /**
@@ -37,7 +39,14 @@ export async function startApi(config: ApiConfig): Promise<RunningService> {
     ? undefined
     : stack.use(openClient(ReconcilerService, { address: config.reconcilerUrl, token }));
   const clients = stack.use(new HostClients(token));
-  const lifecycle = stack.use(new Lifecycle({ database, scheduler, hosts: (address) => clients.at(address) }));
+  const lifecycle = stack.use(
+    new Lifecycle({
+      database,
+      scheduler,
+      hosts: (address) => clients.at(address),
+      snapshotRetentionSec: config.snapshotRetentionSec,
+    }),
+  );
   const hosts = stack.use(new HostPool(clients, token));
   const authenticator = stack.use(new Authenticator(database, token));
   const stopping = new AbortController();

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { homePaths, readConfig, torporHome } from "@torpor/config";
+import { durationSec, homePaths, readConfig, torporHome } from "@torpor/config";
 import { parseAddress, runService } from "@torpor/rpc";
 import { startReconciler } from "./start.ts";
 
@@ -13,6 +13,7 @@ await runService(() => {
     TORPOR_RECONCILE_INTERVAL_MS: z.coerce.number().int().min(100).max(600_000).default(5_000),
     TORPOR_RECONCILE_GRACE_MS: z.coerce.number().int().min(0).max(600_000).default(10_000),
     TORPOR_HOST_GRACE_MS: z.coerce.number().int().min(0).max(600_000).default(30_000),
+    TORPOR_FAILED_RETENTION: durationSec(60, 315_360_000).default(86_400),
   });
   return startReconciler({
     listen: parseAddress(config.TORPOR_LISTEN),
@@ -22,5 +23,6 @@ await runService(() => {
     intervalMs: config.TORPOR_RECONCILE_INTERVAL_MS,
     graceMs: config.TORPOR_RECONCILE_GRACE_MS,
     hostGraceMs: config.TORPOR_HOST_GRACE_MS,
+    failedRetentionMs: config.TORPOR_FAILED_RETENTION * 1000,
   });
 });

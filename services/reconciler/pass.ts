@@ -11,6 +11,7 @@ import type { HostClient, Lifecycle, Settled, SettledFork } from "@torpor/lifecy
 import { newTrace } from "@torpor/telemetry";
 import { reconcileHost } from "./host.ts";
 import type { Repair, RepairLog } from "./repairs.ts";
+import { sweepSnapshots } from "./sweep_snapshots.ts";
 
 /** What a pass works with. */
 export interface PassContext {
@@ -21,6 +22,8 @@ export interface PassContext {
   intervalMs: number;
   graceMs: number;
   hostGraceMs: number;
+  /** See ReconcilerConfig. */
+  failedRetentionMs: number;
   /** How long this replica has led. */
   leadingMs: number;
 }
@@ -58,7 +61,7 @@ export async function runPass(context: PassContext): Promise<PassResult> {
     repairs.push(...result.repairs);
     if (!result.reached) unreachable += 1;
   });
-  repairs.push(...await sweep(context));
+  repairs.push(...await sweep(context), ...await sweepSnapshots(context));
   return { repairs, hostsChecked: hosts.length, hostsUnreachable: unreachable };
 }
 

@@ -19,6 +19,7 @@ export type RepairKind =
   | "snapshot_failed"
   | "snapshot_delete_repeated"
   | "snapshot_orphan_deleted"
+  | "snapshot_expired"
   | "fork_finished"
   | "fork_rolled_back";
 

@@ -19,6 +19,8 @@ export interface ReconcilerConfig {
   graceMs: number;
   /** A host that was not heard for longer than this, and does not answer, is lost with its sandboxes, ms. */
   hostGraceMs: number;
+  /** How long failed snapshots are shown before they are deleted, ms. Default 24 h. */
+  failedRetentionMs?: number;
   /** See LifecycleOptions; for tests. */
   unknownGraceMs?: number;
 }
@@ -30,9 +32,9 @@ export async function startReconciler(config: ReconcilerConfig): Promise<Running
   const scheduler = stack.use(openClient(SchedulerService, { address: config.schedulerUrl, token: config.token }));
   const hosts = stack.use(new HostClients(config.token));
   const host = (address: string) => hosts.at(address);
-  const { unknownGraceMs } = config;
+  const { unknownGraceMs, failedRetentionMs = 86_400_000 } = config;
   const lifecycle = stack.use(new Lifecycle({ database, scheduler, hosts: host, unknownGraceMs }));
-  const loop = stack.use(new ReconcileLoop({ ...config, database, lifecycle, host }));
+  const loop = stack.use(new ReconcileLoop({ ...config, failedRetentionMs, database, lifecycle, host }));
   stack.use(observeCensus(database, () => loop.leads));
   const service = stack.use(
     await serve({

@@ -60,7 +60,8 @@ function refusal(host: HostRow, policy: PlacementPolicy, { resources, requiredCa
 function room(host: HostRow, policy: PlacementPolicy, resources: HostCapacity): string {
   const free = (capacity: bigint | number, factor: number, reserved: bigint) =>
     Math.max(0, Math.floor(Number(capacity) * factor - Number(reserved)));
+  const diskMb = host.diskMb - host.storedDiskMb;
   return `${free(host.vcpus, policy.vcpuOvercommit, host.reservedVcpus)} of ${resources.vcpus} vCPUs, ` +
     `${free(host.memoryMb, policy.memoryOvercommit, host.reservedMemoryMb)} of ${resources.memoryMb} MB memory, ` +
-    `${free(host.diskMb, policy.diskOvercommit, host.reservedDiskMb)} of ${resources.diskMb} MB disk free`;
+    `${free(diskMb, policy.diskOvercommit, host.reservedDiskMb)} of ${resources.diskMb} MB disk free`;
 }

@@ -2,10 +2,12 @@ import type { Migration } from "kysely/migration";
 import * as initial from "./0001_initial.ts";
 import * as mostFreeHost from "./0002_most_free_host.ts";
 import * as snapshots from "./0003_snapshots.ts";
+import * as snapshotRetention from "./0004_snapshot_retention.ts";
 
 /** All migrations by name; they run in the order of their names and are never changed once released. */
 export const MIGRATIONS: Record<string, Migration> = {
   "0001_initial": initial,
   "0002_most_free_host": mostFreeHost,
   "0003_snapshots": snapshots,
+  "0004_snapshot_retention": snapshotRetention,
 };

@@ -91,6 +91,7 @@ export function snapshotMessage(row: KeptSnapshotRow, caller: Caller): MessageIn
     sizes: row.sizes ? { ...row.sizes, snapshotId: row.id } : undefined,
     stoppedUs: row.sizes?.stoppedUs,
     createdAt: timestampFromDate(row.createdAt),
+    expiresAt: row.expiresAt ? timestampFromDate(row.expiresAt) : undefined,
   };
 }
 

@@ -21,6 +21,7 @@ import {
   pauseSandboxInput,
   resumeSandboxInput,
 } from "../inputs/sandbox.ts";
+import { checkpointInput } from "../inputs/snapshot.ts";
 import { callerOf } from "./gate.ts";
 import { keyOf } from "./idempotency_key.ts";
 import { hookMessage, sandboxMessage, snapshotMessage, stateName } from "./messages.ts";
@@ -103,12 +104,14 @@ export function sandboxMethods(api: Api) {
 
     async checkpointSandbox(request, context) {
       const sandboxId = requireId(request.sandboxId, "sandbox_id");
-      const started = await checkpointSandbox(api, callerOf(context), sandboxId, keyOf(request));
+      const input = parseInput(checkpointInput, { expires_in_sec: request.expiresInSec });
+      const started = await checkpointSandbox(api, callerOf(context), sandboxId, input, keyOf(request));
       return { snapshot: snapshotMessage(await started.done, callerOf(context)) };
     },
 
     async inspectSandbox(request, context) {
-      const contents = await inspectSandbox(api, callerOf(context), requireId(request.sandboxId, "sandbox_id"));
+      const sandboxId = requireId(request.sandboxId, "sandbox_id");
+      const contents = await inspectSandbox(api, callerOf(context), sandboxId, request.verify);
       return { contents: contentsMessage(contents) };
     },
 

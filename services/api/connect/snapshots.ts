@@ -10,10 +10,11 @@ import {
   deleteSnapshot,
   inspectSnapshot,
   listSnapshots,
+  updateSnapshot,
   visibleSnapshot,
 } from "../handlers/snapshots.ts";
 import { parseInput } from "../inputs/parse.ts";
-import { createSnapshotInput, listSnapshotsInput, snapshotReference } from "../inputs/snapshot.ts";
+import { createSnapshotInput, listSnapshotsInput, snapshotReference, updateSnapshotInput } from "../inputs/snapshot.ts";
 import { callerOf } from "./gate.ts";
 import { keyOf } from "./idempotency_key.ts";
 import { snapshotMessage } from "./messages.ts";
@@ -24,8 +25,8 @@ const referenceInput = z.object({ snapshot: snapshotReference });
 export function snapshotMethods(api: Api) {
   return {
     async createSnapshot(request, context) {
-      const { sandboxId: sandbox_id, name, platform } = request;
-      const input = parseInput(createSnapshotInput, { sandbox_id, name, platform });
+      const { sandboxId: sandbox_id, name, platform, expiresInSec: expires_in_sec } = request;
+      const input = parseInput(createSnapshotInput, { sandbox_id, name, platform, expires_in_sec });
       const started = await createSnapshot(api, callerOf(context), input, keyOf(request));
       return { snapshot: snapshotMessage(await started.done, callerOf(context)) };
     },
@@ -42,12 +43,18 @@ export function snapshotMethods(api: Api) {
       return { snapshots, nextCursor: page.nextCursor };
     },
 
+    async updateSnapshot(request, context) {
+      const input = parseInput(updateSnapshotInput, { expires_in_sec: request.expiresInSec });
+      const snapshot = await updateSnapshot(api, callerOf(context), referenceOf(request), input);
+      return { snapshot: snapshotMessage(snapshot, callerOf(context)) };
+    },
+
     async deleteSnapshot(request, context) {
       return await deleteSnapshot(api, callerOf(context), referenceOf(request));
     },
 
     async inspectSnapshot(request, context) {
-      const contents = await inspectSnapshot(api, callerOf(context), referenceOf(request));
+      const contents = await inspectSnapshot(api, callerOf(context), referenceOf(request), request.verify);
       return { contents: contentsMessage(contents) };
     },
 
@@ -63,7 +70,7 @@ function referenceOf({ snapshot }: { snapshot: string }): string {
 }
 
 /** The host's description in the messages of the public contract. */
-export function contentsMessage({ manifestJson, memory, disk, generations }: InspectSnapshotResponse) {
+export function contentsMessage({ manifestJson, memory, disk, generations, verified }: InspectSnapshotResponse) {
   return {
     manifestJson,
     memory: memory && tableMessage(memory),
@@ -72,6 +79,7 @@ export function contentsMessage({ manifestJson, memory, disk, generations }: Ins
       ...withoutType(one),
       createdAt: createdAtUnixMs === 0n ? undefined : timestampFromMs(Number(createdAtUnixMs)),
     })),
+    verified: verified.map(withoutType),
   };
 }
 

@@ -5,11 +5,17 @@ import {
   type KeptSnapshotPage,
   type KeptSnapshotRow,
   listKeptSnapshots,
+  type SandboxRow,
 } from "@torpor/db";
 import { asTorporError, TorporError } from "@torpor/errors";
 import type { StartedSnapshot } from "@torpor/lifecycle";
 import type { CollectedData, InspectSnapshotResponse } from "@torpor/proto/hostagent";
-import type { createSnapshotInput, listSnapshotsInput } from "../inputs/snapshot.ts";
+import type {
+  checkpointInput,
+  createSnapshotInput,
+  listSnapshotsInput,
+  updateSnapshotInput,
+} from "../inputs/snapshot.ts";
 import type { Caller } from "../keys/caller.ts";
 import type { Api } from "./api.ts";
 import type { BeginOptions } from "./lifecycle.ts";
@@ -26,9 +32,9 @@ export async function createSnapshot(
   input: z.output<typeof createSnapshotInput>,
   options: BeginOptions = {},
 ): Promise<StartedSnapshot> {
-  const { sandbox_id: sandboxId, name, platform } = input;
+  const { sandbox_id: sandboxId, name, platform, expires_in_sec: expiresInSec } = input;
   if (platform) requireAdmin(caller, "only an administrator makes platform snapshots");
-  return await api.lifecycle.startSnapshot(caller.teamId, { sandboxId, name, platform }, options);
+  return await api.lifecycle.startSnapshot(caller.teamId, { sandboxId, name, platform, expiresInSec }, options);
 }
 
 /** As {@linkcode createSnapshot}, with a generated name. */
@@ -36,9 +42,11 @@ export async function checkpointSandbox(
   api: Api,
   caller: Caller,
   sandboxId: string,
+  input: z.output<typeof checkpointInput>,
   options: BeginOptions = {},
 ): Promise<StartedSnapshot> {
-  return await api.lifecycle.startSnapshot(caller.teamId, { sandboxId }, options);
+  const request = { sandboxId, expiresInSec: input.expires_in_sec };
+  return await api.lifecycle.startSnapshot(caller.teamId, request, options);
 }
 
 /**
@@ -62,6 +70,22 @@ export async function listSnapshots(
 }
 
 /**
+ * Changes when a snapshot expires.
+ * @throws TorporError `snapshot_not_found`; `conflict` when it has failed or is being deleted; `permission_denied` for a
+ * platform snapshot, before anything is touched.
+ */
+export async function updateSnapshot(
+  api: Api,
+  caller: Caller,
+  reference: string,
+  input: z.output<typeof updateSnapshotInput>,
+): Promise<KeptSnapshotRow> {
+  const snapshot = await visibleSnapshot(api, caller, reference);
+  if (snapshot.platform) requireAdmin(caller, "only an administrator changes platform snapshots");
+  return await api.lifecycle.setSnapshotExpiry(snapshot.id, input.expires_in_sec);
+}
+
+/**
  * Deletes a snapshot; repeats by its id are fine. Sandboxes that were spawned from it go on: their host keeps the data
  * that they read until nothing refers to it.
  * @returns confirmed: its host has removed it. Else the deletion goes on by itself.
@@ -79,28 +103,58 @@ async function isDeleted(api: Api, caller: Caller, id: string): Promise<boolean>
   return snapshot?.state === "deleted" && snapshot.teamId === caller.teamId;
 }
 
+/** Without data to read, ms. */
+const INSPECT_BASE_MS = 30_000;
+
+/** What a host need not read faster than: a spinning disk that others use, too. */
+const SLOW_DISK_MB_PER_S = 50;
+
+/** Older generations that are still read hold up to as many dead bytes as live ones before they are compacted. */
+const STORED_OVER_LIVE = 2;
+
+/** How long a host may take to look into a snapshot, ms; with `verify` it reads all of its data. */
+function inspectTimeoutMs({ memoryMb, diskSizeMb }: Pick<SandboxRow, "memoryMb" | "diskSizeMb">, verify: boolean) {
+  const readMb = verify ? (memoryMb + diskSizeMb) * STORED_OVER_LIVE : 0;
+  return INSPECT_BASE_MS + readMb / SLOW_DISK_MB_PER_S * 1000;
+}
+
 /**
  * What a snapshot consists of: its manifest, its extents by source, its generations.
- * @throws TorporError `snapshot_not_found`, `conflict` when it is not ready.
+ * @param verify also read all data and compare checksums.
+ * @throws TorporError `snapshot_not_found`, `conflict` when it is not ready; `snapshot_corrupt`, `snapshot_missing` when
+ * its manifest or tables are damaged; `deadline_exceeded`.
  */
-export async function inspectSnapshot(api: Api, caller: Caller, reference: string): Promise<InspectSnapshotResponse> {
+export async function inspectSnapshot(
+  api: Api,
+  caller: Caller,
+  reference: string,
+  verify: boolean,
+): Promise<InspectSnapshotResponse> {
   const snapshot = await visibleSnapshot(api, caller, reference);
   if (snapshot.state !== "ready") {
     throw new TorporError("conflict", `snapshot ${snapshot.name} is ${snapshot.state}`);
   }
   const host = await hostOf(api, snapshot);
-  return await host.rpc.inspectSnapshot({ snapshotId: snapshot.id });
+  return await host.rpc.inspectSnapshot(
+    { snapshotId: snapshot.id, verify },
+    { timeoutMs: inspectTimeoutMs(snapshot, verify) },
+  );
 }
 
 /**
- * What the newest snapshot of a sandbox consists of.
+ * What the newest snapshot of a sandbox consists of; as {@linkcode inspectSnapshot}.
  * @throws TorporError `sandbox_not_found`, `snapshot_not_found` before its first pause.
  */
-export async function inspectSandbox(api: Api, caller: Caller, sandboxId: string): Promise<InspectSnapshotResponse> {
+export async function inspectSandbox(
+  api: Api,
+  caller: Caller,
+  sandboxId: string,
+  verify: boolean,
+): Promise<InspectSnapshotResponse> {
   const sandbox = await ownSandbox(api, caller, sandboxId);
   if (!sandbox.snapshot) throw new TorporError("snapshot_not_found", `sandbox ${sandboxId} was never paused`);
   const host = await hostOf(api, sandbox);
-  return await host.rpc.inspectSnapshot({ sandboxId });
+  return await host.rpc.inspectSnapshot({ sandboxId, verify }, { timeoutMs: inspectTimeoutMs(sandbox, verify) });
 }
 
 /** What one host has collected, or why it did not answer. */

@@ -12,7 +12,13 @@ import {
   pauseSandboxInput,
   resumeSandboxInput,
 } from "./sandbox.ts";
-import { collectSnapshotsInput, createSnapshotInput, listSnapshotsInput } from "./snapshot.ts";
+import {
+  checkpointInput,
+  collectSnapshotsInput,
+  createSnapshotInput,
+  listSnapshotsInput,
+  updateSnapshotInput,
+} from "./snapshot.ts";
 
 const schemas: Record<string, z.ZodType> = {
   createSandboxInput,
@@ -21,6 +27,8 @@ const schemas: Record<string, z.ZodType> = {
   pauseSandboxInput,
   forkSandboxInput,
   createSnapshotInput,
+  updateSnapshotInput,
+  checkpointInput,
   listSnapshotsInput,
   collectSnapshotsInput,
   execInput,
@@ -44,6 +52,7 @@ for (const [name, schema] of Object.entries(schemas)) {
       "limit",
       "name",
       "count",
+      "expires_in_sec",
       "__proto__",
     );
     fc.assert(

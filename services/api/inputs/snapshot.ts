@@ -15,13 +15,33 @@ export const snapshotReference = z.string().regex(NAME_PATTERN, NAME_RULE).opena
 const snapshotName = z.string().regex(NAME_PATTERN, NAME_RULE)
   .refine((name) => !ID_PATTERN.test(name), "must not have the form of an id (20 characters of a-z and 0-9)");
 
+/** Ten years. */
+const MAX_EXPIRY_SEC = 315_360_000;
+
+const expiresInSec = z.int().min(0).max(MAX_EXPIRY_SEC);
+
+const chosenExpiry = expiresInSec.optional().openapi({
+  description: "Seconds until it is deleted by itself; 0: never. Absent: what the deployment does by default.",
+  example: 604_800,
+});
+
 export const createSnapshotInput = z.strictObject({
   sandbox_id: idText,
   name: snapshotName.openapi({ description: "Unique among the team's.", example: "python-with-numpy" }),
   platform: z.boolean().default(false).openapi({
     description: "Every team may spawn from it. Only for administrators.",
   }),
+  expires_in_sec: chosenExpiry,
 }).openapi("CreateSnapshot");
+
+export const checkpointInput = z.strictObject({ expires_in_sec: chosenExpiry }).openapi("Checkpoint");
+
+export const updateSnapshotInput = z.strictObject({
+  expires_in_sec: expiresInSec.openapi({
+    description: "Seconds from now until it is deleted by itself; 0: never.",
+    example: 604_800,
+  }),
+}).openapi("UpdateSnapshot");
 
 export const listSnapshotsInput = z.strictObject({
   limit: z.int().min(1).max(1000).default(100),

@@ -88,7 +88,7 @@ function addBodyRules(app: RestApp): void {
   app.use("/v1/*", async (c, next) => {
     if (c.req.method === "PUT") return await next();
     const type = c.req.header("content-type") ?? "";
-    if (c.req.method === "POST" && hasBody(c.req.raw) && !/^application\/json\s*(;|$)/i.test(type)) {
+    if (["POST", "PATCH"].includes(c.req.method) && hasBody(c.req.raw) && !/^application\/json\s*(;|$)/i.test(type)) {
       throw new TorporError("unsupported_media_type", "the body must be application/json", { field: "content-type" });
     }
     const takesStdin = /\/(exec|exec\/stream|stdin)$/.test(c.req.path);

@@ -10,6 +10,15 @@ export function integerQuery(min: number, max: number) {
 /** `true` or `false` in a query string. */
 export const booleanQuery = z.enum(["true", "false"]).transform((text) => text === "true").openapi({ type: "boolean" });
 
+/** `?verify=true` has a snapshot's data read and checked. */
+export const verifyQuery = z.strictObject({
+  verify: booleanQuery.default(false).openapi({
+    type: "boolean",
+    default: false,
+    description: "Also read all data and compare checksums: takes as long as reading all of it.",
+  }),
+});
+
 /** `?wait=false` answers a lifecycle call as soon as it has begun. */
 export const waitQuery = z.object({
   wait: booleanQuery.default(true).openapi({

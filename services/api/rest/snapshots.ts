@@ -9,20 +9,23 @@ import {
   inspectSandbox,
   inspectSnapshot,
   listSnapshots,
+  updateSnapshot,
   visibleSnapshot,
 } from "../handlers/snapshots.ts";
 import { parseInput } from "../inputs/parse.ts";
 import { idempotencyHeader } from "../inputs/sandbox.ts";
 import {
+  checkpointInput,
   collectSnapshotsInput,
   createSnapshotInput,
   listSnapshotsInput,
   snapshotReference,
+  updateSnapshotInput,
 } from "../inputs/snapshot.ts";
 import type { Caller } from "../keys/caller.ts";
 import { commonErrors, jsonAnswer, jsonBody, sandboxErrors, snapshotErrors } from "./answers.ts";
 import type { RestApp } from "./environment.ts";
-import { integerQuery, waitQuery } from "./query.ts";
+import { integerQuery, verifyQuery, waitQuery } from "./query.ts";
 import { sandboxPath } from "./sandbox_path.ts";
 import { operationView, viewOperation } from "./views/operation.ts";
 import { snapshotPageView, snapshotView, viewSnapshot } from "./views/snapshot.ts";
@@ -54,7 +57,12 @@ const checkpointRoute = createRoute({
   path: "/v1/sandboxes/{sandbox_id}/checkpoint",
   tags,
   summary: "Take a snapshot with a generated name",
-  request: { params: sandboxPath, query: waitQuery, headers: idempotencyHeader },
+  request: {
+    params: sandboxPath,
+    query: waitQuery,
+    headers: idempotencyHeader,
+    body: jsonBody(checkpointInput, false),
+  },
   responses: { ...taken, ...sandboxErrors },
 });
 
@@ -81,6 +89,15 @@ const getRoute = createRoute({
   responses: { 200: jsonAnswer(snapshotView, "The snapshot."), ...snapshotErrors },
 });
 
+const updateRoute = createRoute({
+  method: "patch",
+  path: "/v1/snapshots/{snapshot}",
+  tags,
+  summary: "Change when a snapshot expires",
+  request: { params: snapshotPath, body: jsonBody(updateSnapshotInput, true) },
+  responses: { 200: jsonAnswer(snapshotView, "As it is now."), ...snapshotErrors },
+});
+
 const deleteRoute = createRoute({
   method: "delete",
   path: "/v1/snapshots/{snapshot}",
@@ -102,7 +119,7 @@ const inspectRoute = createRoute({
   path: "/v1/snapshots/{snapshot}/contents",
   tags,
   summary: "What a snapshot consists of: manifest, extents by source, generations",
-  request: { params: snapshotPath },
+  request: { params: snapshotPath, query: verifyQuery },
   responses: { 200: jsonAnswer(contentsView, "Its contents."), ...snapshotErrors },
 });
 
@@ -111,7 +128,7 @@ const inspectSandboxRoute = createRoute({
   path: "/v1/sandboxes/{sandbox_id}/snapshot",
   tags,
   summary: "What the newest snapshot of a sandbox consists of",
-  request: { params: sandboxPath },
+  request: { params: sandboxPath, query: verifyQuery },
   responses: { 200: jsonAnswer(contentsView, "Its contents."), ...sandboxErrors },
 });
 
@@ -140,17 +157,27 @@ export function addSnapshotRoutes(app: RestApp, api: Api): void {
     return c.json(viewSnapshot(await visibleSnapshot(api, caller, c.req.valid("param").snapshot), caller), 200);
   });
 
+  app.openapi(updateRoute, async (c) => {
+    const caller = c.get("caller");
+    const row = await updateSnapshot(api, caller, c.req.valid("param").snapshot, c.req.valid("json"));
+    return c.json(viewSnapshot(row, caller), 200);
+  });
+
   app.openapi(deleteRoute, async (c) => {
     const { confirmed } = await deleteSnapshot(api, c.get("caller"), c.req.valid("param").snapshot);
     return c.body(null, confirmed ? 204 : 202);
   });
 
   app.openapi(inspectRoute, async (c) => {
-    return c.json(viewContents(await inspectSnapshot(api, c.get("caller"), c.req.valid("param").snapshot)), 200);
+    const { verify } = c.req.valid("query");
+    const contents = await inspectSnapshot(api, c.get("caller"), c.req.valid("param").snapshot, verify);
+    return c.json(viewContents(contents), 200);
   });
 
   app.openapi(inspectSandboxRoute, async (c) => {
-    return c.json(viewContents(await inspectSandbox(api, c.get("caller"), c.req.valid("param").sandbox_id)), 200);
+    const { verify } = c.req.valid("query");
+    const contents = await inspectSandbox(api, c.get("caller"), c.req.valid("param").sandbox_id, verify);
+    return c.json(viewContents(contents), 200);
   });
 
   app.openapi(collectRoute, async (c) => {
@@ -170,7 +197,8 @@ function addTakingRoutes(app: RestApp, api: Api): void {
   app.openapi(checkpointRoute, async (c) => {
     const idempotencyKey = c.req.valid("header")["idempotency-key"];
     const { sandbox_id } = c.req.valid("param");
-    const started = await checkpointSandbox(api, c.get("caller"), sandbox_id, { idempotencyKey });
+    const input = parseInput(checkpointInput, c.req.valid("json"));
+    const started = await checkpointSandbox(api, c.get("caller"), sandbox_id, input, { idempotencyKey });
     const answer = await settle(started, c.req.valid("query").wait, c.get("caller"));
     return "operation" in answer ? c.json(answer.operation, 202) : c.json(answer.snapshot, 201);
   });

@@ -120,6 +120,22 @@ Deno.test("bad input of snapshots", async () => {
     "invalid_argument",
     field,
   ];
+  const checkpoint = (value: unknown, field: string): Refused => [
+    "POST",
+    `/v1/sandboxes/${sandbox_id}/checkpoint`,
+    json(value),
+    422,
+    "invalid_argument",
+    field,
+  ];
+  const update = (value: unknown, field: string): Refused => [
+    "PATCH",
+    "/v1/snapshots/nowhere",
+    json(value),
+    422,
+    "invalid_argument",
+    field,
+  ];
   const fork = (value: unknown, field: string): Refused => [
     "POST",
     `/v1/sandboxes/${sandbox_id}/fork`,
@@ -141,6 +157,32 @@ Deno.test("bad input of snapshots", async () => {
     create({ sandbox_id, name: UNKNOWN }, "name"),
     create({ sandbox_id, name: "a", platform: "yes" }, "platform"),
     create({ sandbox_id, name: "a", kind: "fork" }, "kind"),
+    create({ sandbox_id, name: "a", expires_in_sec: -1 }, "expires_in_sec"),
+    create({ sandbox_id, name: "a", expires_in_sec: 315_360_001 }, "expires_in_sec"),
+    create({ sandbox_id, name: "a", expires_in_sec: 1e300 }, "expires_in_sec"),
+    create({ sandbox_id, name: "a", expires_in_sec: 1.5 }, "expires_in_sec"),
+    create({ sandbox_id, name: "a", expires_in_sec: "7d" }, "expires_in_sec"),
+    create({ sandbox_id, name: "a", expires_in_sec: null }, "expires_in_sec"),
+    create({ sandbox_id, name: "a", expires_at: "2030-01-01T00:00:00Z" }, "expires_at"),
+    checkpoint({ expires_in_sec: -1 }, "expires_in_sec"),
+    checkpoint({ expires_in_sec: [60] }, "expires_in_sec"),
+    checkpoint({ name: "a" }, "name"),
+    ["POST", `/v1/sandboxes/${sandbox_id}/checkpoint`, raw("{"), 422, "invalid_argument", "body"],
+    ["POST", `/v1/sandboxes/${sandbox_id}/checkpoint`, { body: "x" }, 415, "unsupported_media_type"],
+    update({}, "expires_in_sec"),
+    update({ expires_in_sec: -1 }, "expires_in_sec"),
+    update({ expires_in_sec: 2 ** 31 }, "expires_in_sec"),
+    update({ expires_in_sec: "0" }, "expires_in_sec"),
+    update({ expires_in_sec: null }, "expires_in_sec"),
+    update({ expires_in_sec: 60, name: "b" }, "name"),
+    ["PATCH", "/v1/snapshots/nowhere", {}, 422, "invalid_argument"],
+    ["PATCH", "/v1/snapshots/nowhere", raw("{"), 422, "invalid_argument", "body"],
+    ["PATCH", "/v1/snapshots/nowhere", raw(DEEP), 422, "invalid_argument"],
+    ["PATCH", "/v1/snapshots/nowhere", { body: "expires_in_sec=1" }, 415, "unsupported_media_type"],
+    ["PATCH", "/v1/snapshots/nowhere", raw("x".repeat(2 ** 20 + 1)), 413, "payload_too_large", "body"],
+    ["PATCH", "/v1/snapshots/..%2fx", json({ expires_in_sec: 60 }), 422, "invalid_argument", "snapshot"],
+    ["PATCH", "/v1/snapshots/nowhere", json({ expires_in_sec: 60 }), 404, "snapshot_not_found"],
+    ["PATCH", `/v1/snapshots/${UNKNOWN}`, json({ expires_in_sec: 60 }), 404, "snapshot_not_found"],
     ["POST", "/v1/snapshots", {}, 422, "invalid_argument"],
     ["POST", "/v1/snapshots", raw("{"), 422, "invalid_argument", "body"],
     ["POST", "/v1/snapshots", raw(DEEP), 422, "invalid_argument"],
@@ -156,7 +198,12 @@ Deno.test("bad input of snapshots", async () => {
     ["GET", "/v1/snapshots/NOWHERE", {}, 422, "invalid_argument", "snapshot"],
     ["GET", "/v1/snapshots/..%2fx", {}, 422, "invalid_argument", "snapshot"],
     ["GET", "/v1/snapshots/nowhere/contents", {}, 404, "snapshot_not_found"],
+    ["GET", "/v1/snapshots/nowhere/contents?verify=true", {}, 404, "snapshot_not_found"],
+    ["GET", "/v1/snapshots/nowhere/contents?verify=1", {}, 422, "invalid_argument", "verify"],
+    ["GET", "/v1/snapshots/nowhere/contents?verify=", {}, 422, "invalid_argument", "verify"],
+    ["GET", "/v1/snapshots/nowhere/contents?check=true", {}, 422, "invalid_argument", "check"],
     ["GET", `/v1/sandboxes/${sandbox_id}/snapshot`, {}, 404, "snapshot_not_found"],
+    ["GET", `/v1/sandboxes/${sandbox_id}/snapshot?verify=yes`, {}, 422, "invalid_argument", "verify"],
     ["DELETE", "/v1/snapshots/nowhere", {}, 404, "snapshot_not_found"],
     ["DELETE", `/v1/snapshots/${"a".repeat(64)}`, {}, 422, "invalid_argument", "snapshot"],
     ["POST", "/v1/snapshots/collect", json({ dry_run: true }), 403, "permission_denied"],
@@ -263,7 +310,7 @@ Deno.test("each endpoint: no key, a wrong key, an unknown or malformed sandbox, 
       const { status, json } = await api.call(method, path, { key });
       assertEquals([status, json.code], [401, "unauthenticated"], shown);
     }
-    const wrong = await api.call("PATCH", path);
+    const wrong = await api.call("PROPFIND", path);
     assertEquals([wrong.status, wrong.json.code], [405, "method_not_allowed"], shown);
     assert(wrong.headers.get("allow")!.includes(method), shown);
     if (!path.startsWith(`/v1/sandboxes/${UNKNOWN}`)) continue;

@@ -37,6 +37,8 @@ export class FakeHost implements AsyncDisposable {
   readonly faults: HostFaults = { errors: {}, gate: undefined };
   readonly calls: { method: string; request: unknown }[] = [];
   readonly inputs: Uint8Array[] = [];
+  /** What reading the data of any snapshot shows. */
+  verdicts = [{ file: "memory.data", verdict: "good", bytes: 8192n }];
   /** The trace context that calls came with, by method. */
   readonly traceparents = new Map<string, string | null>();
   /** Bytes that uploads to `/dev/null` have brought, and whether the last upload came to its end. */
@@ -118,7 +120,8 @@ export class FakeHost implements AsyncDisposable {
         return {};
       },
       listSnapshots: () => ({ snapshots: [...this.kept.values()] }),
-      inspectSnapshot: ({ snapshotId, sandboxId }) => {
+      inspectSnapshot: ({ snapshotId, sandboxId, verify }, context) => {
+        this.calls.push({ method: "inspectSnapshot", request: { verify, timeoutMs: context.timeoutMs() } });
         const snapshot = sandboxId === "" ? this.kept.get(snapshotId)?.snapshot : this.#sandbox(sandboxId).snapshot;
         if (!snapshot) throw new TorporError("snapshot_not_found", "no such snapshot");
         const id = snapshot.snapshotId;
@@ -127,6 +130,7 @@ export class FakeHost implements AsyncDisposable {
           manifestJson: JSON.stringify({ snapshot_id: id }),
           memory: { sizeBytes: 134217728n, extents: 2, zeroBytes: 4096n, sources },
           generations: [{ snapshotId: id, generation: 1, committed: true, storedBytes: 8192n, createdAtUnixMs: 1n }],
+          verified: verify ? this.verdicts.map((one) => ({ ...one, snapshotId: id })) : [],
         };
       },
       collectSnapshots: ({ dryRun }) => {

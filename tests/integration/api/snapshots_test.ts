@@ -52,6 +52,65 @@ Deno.test("a snapshot is taken, shown, listed, spawned from and deleted over RES
   assertEquals(kinds[1].snapshot_id, checkpoint.json.snapshot_id);
 });
 
+Deno.test("a snapshot's time is given when it is taken, shown, and changed", async () => {
+  await using api = await TestApi.start();
+  const sandbox_id = await api.createSandbox();
+  const leftSec = (json: Json) => (Date.parse(json.expires_at) - Date.now()) / 1000;
+  const taken = await take(api, sandbox_id, "s", { expires_in_sec: 3600 });
+  assert(taken.status === 201 && Math.abs(leftSec(taken.json) - 3600) < 60, taken.text);
+  const checkpoint = await api.call("POST", `/v1/sandboxes/${sandbox_id}/checkpoint`, { json: { expires_in_sec: 60 } });
+  assert(checkpoint.status === 201 && leftSec(checkpoint.json) <= 60, checkpoint.text);
+  assertEquals((await api.call("POST", `/v1/sandboxes/${sandbox_id}/checkpoint`)).json.expires_at, null);
+  const list = (await api.call("GET", "/v1/snapshots")).json.snapshots;
+  assertEquals(list.map((one: Json) => one.expires_at), [null, checkpoint.json.expires_at, taken.json.expires_at]);
+
+  const update = (name: string, expires_in_sec: number, key = api.key) =>
+    api.call("PATCH", `/v1/snapshots/${name}`, { json: { expires_in_sec }, key });
+  const never = await update("s", 0);
+  assertEquals([never.status, never.json], [200, { ...taken.json, expires_at: null }]);
+  assert(leftSec((await update("s", 315_360_000)).json) > 315_000_000, "ten years");
+  const stranger = await otherTeamsKey(api);
+  assertEquals((await update("s", 60, stranger)).json.code, "snapshot_not_found");
+  await take(api, sandbox_id, "python", { platform: true }, api.token);
+  for (const key of [stranger, api.key]) {
+    const { status, json } = await update("python", 60, key);
+    assertEquals([status, json.code], [403, "permission_denied"]);
+  }
+  assertEquals((await api.call("GET", "/v1/snapshots/python")).json.expires_at, null);
+  assert(leftSec((await update("python", 60, api.token)).json) <= 60);
+
+  api.host.faults.errors.createSnapshot = new TorporError("no_space", "full");
+  await take(api, sandbox_id, "failed");
+  const failed = await update("failed", 60);
+  assertEquals([failed.status, failed.json.code], [409, "conflict"]);
+});
+
+Deno.test("a snapshot's data is read and checked on demand, with a deadline by its size", async () => {
+  await using api = await TestApi.start();
+  const sandbox_id = await api.createSandbox({ memory_mb: 4096, disk_size_mb: 20_480 });
+  const { snapshot_id } = (await take(api, sandbox_id, "s")).json;
+  assertEquals((await api.call("GET", "/v1/snapshots/s/contents")).json.verified, []);
+  assertEquals((await api.call("GET", "/v1/snapshots/s/contents?verify=false")).json.verified, []);
+  api.host.verdicts = [
+    { file: "memory.data", verdict: "good", bytes: 8192n },
+    { file: "disk.data", verdict: "damaged", bytes: 4096n },
+  ];
+  const verified = [
+    { snapshot_id, file: "memory.data", verdict: "good", bytes: 8192 },
+    { snapshot_id, file: "disk.data", verdict: "damaged", bytes: 4096 },
+  ];
+  const { status, json } = await api.call("GET", "/v1/snapshots/s/contents?verify=true");
+  assertEquals([status, json.verified], [200, verified]);
+  const asked = api.host.calls.filter(({ method }) => method === "inspectSnapshot").map(({ request }) =>
+    request as Json
+  );
+  assertEquals(asked.map(({ verify }) => verify), [false, false, true]);
+  assert(asked[0].timeoutMs <= 30_000 && asked[2].timeoutMs > 900_000, JSON.stringify(asked));
+  await api.call("POST", `/v1/sandboxes/${sandbox_id}/pause`);
+  const own = (await api.call("GET", `/v1/sandboxes/${sandbox_id}/snapshot?verify=true`)).json.verified;
+  assertEquals(own.map((one: Json) => one.verdict), ["good", "damaged"]);
+});
+
 Deno.test("a spawn with other sizes than the snapshot's is refused with those that are baked in", async () => {
   await using api = await TestApi.start();
   const sandbox_id = await api.createSandbox({ memory_mb: 128, disk_size_mb: 64 });
@@ -234,6 +293,17 @@ Deno.test("the same over ConnectRPC", async () => {
     "permission_denied",
   );
   assertEquals((await admin.collectSnapshots({ dryRun: true })).hosts[0]!.bytes, 8192n);
+  assertEquals(contents!.verified, []);
+  const checked = await snapshots.inspectSnapshot({ snapshot: "s", verify: true });
+  assertEquals(checked.contents!.verified.map(({ verdict, bytes }) => [verdict, bytes]), [["good", 8192n]]);
+  assertEquals((await sandboxes.inspectSandbox({ sandboxId, verify: true })).contents!.verified.length, 1);
+  assertEquals(snapshot!.expiresAt, undefined);
+  assert((await snapshots.updateSnapshot({ snapshot: "s", expiresInSec: 60 })).snapshot!.expiresAt!.seconds > 0n);
+  assertEquals((await snapshots.updateSnapshot({ snapshot: "s", expiresInSec: 0 })).snapshot!.expiresAt, undefined);
+  const unsaid = await assertRejects(() => snapshots.updateSnapshot({ snapshot: "s" }), TorporError);
+  assertEquals([unsaid.code, unsaid.field], ["invalid_argument", "expires_in_sec"]);
+  assert((await snapshots.createSnapshot({ sandboxId, name: "t", expiresInSec: 60 })).snapshot!.expiresAt);
+  assert((await sandboxes.checkpointSandbox({ sandboxId, expiresInSec: 60 })).snapshot!.expiresAt);
   assertEquals((await snapshots.deleteSnapshot({ snapshot: "s" })).confirmed, true);
   for (const snapshot of ["", "S", "nowhere"]) {
     const error = await assertRejects(() => snapshots.getSnapshot({ snapshot }), TorporError);

@@ -25,6 +25,7 @@ export const snapshotView = z.object({
     }),
   }).nullable().openapi({ description: "Null until it is ready." }),
   created_at: z.iso.datetime(),
+  expires_at: z.iso.datetime().nullable().openapi({ description: "When it is deleted by itself; null: never." }),
 }).openapi("Snapshot");
 
 export const snapshotPageView = z.object({
@@ -59,5 +60,6 @@ export function viewSnapshot(row: KeptSnapshotRow, caller: Caller): z.input<type
       stopped_us: Number(sizes.stoppedUs),
     },
     created_at: row.createdAt.toISOString(),
+    expires_at: row.expiresAt?.toISOString() ?? null,
   };
 }

@@ -30,6 +30,14 @@ export const contentsView = z.object({
     stored_bytes: z.int(),
     created_at: z.iso.datetime().nullable(),
   })).openapi({ description: "From the newest to the oldest that is still known." }),
+  verified: z.array(z.object({
+    snapshot_id: z.string(),
+    file: z.string().openapi({ description: "memory.data, disk.data or disk.raw." }),
+    verdict: z.string().openapi({
+      description: "good, damaged, missing, or unchecked: nobody knows its checksum.",
+    }),
+    bytes: z.int(),
+  })).openapi({ description: "With `verify=true`: every data file that a resume could read. Else empty." }),
 }).openapi("SnapshotContents");
 
 /** What a snapshot consists of. @throws TorporError `snapshot_corrupt` when its manifest is no JSON object. */
@@ -44,6 +52,12 @@ export function viewContents(contents: InspectSnapshotResponse): z.input<typeof 
       committed: one.committed,
       stored_bytes: Number(one.storedBytes),
       created_at: one.createdAtUnixMs === 0n ? null : isoTime(one.createdAtUnixMs),
+    })),
+    verified: contents.verified.map(({ snapshotId, file, verdict, bytes }) => ({
+      snapshot_id: snapshotId,
+      file,
+      verdict,
+      bytes: Number(bytes),
     })),
   };
 }
