@@ -4,8 +4,9 @@ import { TorporError } from "@torpor/errors";
 import type { Api } from "../handlers/api.ts";
 import { MAX_STDIN_BYTES } from "../inputs/exec.ts";
 import type { Authenticator } from "../keys/authenticate.ts";
+import { addMetricsRoutes } from "../metrics/routes.ts";
+import { TRACES_RECEIVER_PATH } from "../otlp/paths.ts";
 import { type ReceiverOptions, receiveTraces } from "../traces/receiver.ts";
-import { RECEIVER_PATH } from "../traces/spans_of.ts";
 import { addDirectoryRoutes } from "./directories.ts";
 import { addDocs } from "./docs.ts";
 import type { RestApp, RestEnvironment } from "./environment.ts";
@@ -48,11 +49,12 @@ export function createRestApp(options: RestOptions): RestApp {
   });
   addBodyRules(app);
   addRoutes(app, options.api);
-  app.post(RECEIVER_PATH, async (c) => await receiveTraces(c.req.raw, options.receiver));
+  app.post(TRACES_RECEIVER_PATH, async (c) => await receiveTraces(c.req.raw, options.receiver));
   for (const definition of app.openAPIRegistry.definitions) {
     if (definition.type === "route") paths.add(definition.route.method, definition.route.path);
   }
-  paths.add("post", RECEIVER_PATH);
+  paths.add("post", TRACES_RECEIVER_PATH);
+  addMetricsRoutes(app, paths, options.receiver.internalToken);
   addDocs(app, paths);
   return app;
 }

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { otlpAttributes as attributes } from "../otlp/attributes.ts";
 
 /**
  * OTLP/HTTP in JSON (https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding): ids are hexadecimal, 64-bit
@@ -9,24 +10,9 @@ const uint64 = z.union([
   z.int().min(0).transform(String),
 ]).transform((text) => BigInt(text)).refine((value) => value < 2n ** 63n, "must be below 2^63");
 
-const int64 = z.union([z.string().regex(/^-?[0-9]{1,20}$/), z.number().transform(String)]);
-
 const hexId = (digits: number) =>
   z.string().regex(new RegExp(`^[0-9a-fA-F]{${digits}}$`), `must be ${digits} hexadecimal digits`)
     .transform((text) => text.toLowerCase());
-
-/** An attribute's value. Lists and maps stay as they came. */
-const anyValue = z.object({
-  stringValue: z.string().optional(),
-  boolValue: z.boolean().optional(),
-  intValue: int64.optional(),
-  doubleValue: z.union([z.number(), z.enum(["NaN", "Infinity", "-Infinity"])]).optional(),
-  bytesValue: z.string().optional(),
-  arrayValue: z.unknown().optional(),
-  kvlistValue: z.unknown().optional(),
-});
-
-const attributes = z.array(z.object({ key: z.string().max(256), value: anyValue.optional() })).max(1024).default([]);
 
 /** 0 unset, 1 ok, 2 error. Exporters write the number or the name. */
 const statusCode = z.union([
@@ -57,4 +43,3 @@ export const exportRequest = z.object({
 
 export type ExportRequest = z.output<typeof exportRequest>;
 export type OtlpSpan = z.output<typeof span>;
-export type OtlpAttributes = z.output<typeof attributes>;
