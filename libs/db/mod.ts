@@ -10,6 +10,7 @@ export * from "./db_errors.ts";
 export * from "./forks.ts";
 export * from "./hosts.ts";
 export * from "./idempotency.ts";
+export * from "./inventory.ts";
 export * from "./kept_snapshot_expiry.ts";
 export * from "./kept_snapshot_lists.ts";
 export * from "./kept_snapshots.ts";

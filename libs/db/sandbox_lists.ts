@@ -56,18 +56,6 @@ export async function countSandboxesByState(
   return Object.fromEntries(rows.map((row) => [row.state, row.count]));
 }
 
-/** What the reconciler compares with a host's inventory: all that should be there, and all rows of what is there. */
-export async function listSandboxesToReconcile(
-  sql: Queryable,
-  hostId: string,
-  inventoryIds: string[],
-): Promise<SandboxRow[]> {
-  return await sandboxRows("list_sandboxes_to_reconcile", () =>
-    sql`
-    select * from sandboxes
-    where (host_id = ${hostId} and state <> 'deleted') or id = any(${inventoryIds}::text[])`);
-}
-
 /** These sandboxes, whatever their team and state, in the order of their ids. */
 export async function getSandboxes(sql: Queryable, ids: readonly string[]): Promise<SandboxRow[]> {
   return await sandboxRows(

@@ -20,6 +20,9 @@ export const SANDBOX_STATES = [
 /** One of {@linkcode SANDBOX_STATES}. */
 export type SandboxState = typeof SANDBOX_STATES[number];
 
+/** What becomes of a sandbox whose `ttlSec` are over. */
+export type OnTtl = "pause" | "delete";
+
 /** What a client asks for when it creates a sandbox. */
 export interface SandboxSpec {
   template: string;
@@ -28,6 +31,11 @@ export interface SandboxSpec {
   diskSizeMb: number;
   /** Idle seconds until it is paused; 0: never. */
   timeoutSec: number;
+  /** Seconds in state `paused` until it is deleted; 0: never. */
+  autoDeleteAfterSec: number;
+  /** Seconds it may exist (`onTtl` delete), or run since its creation or last resume (pause), however busy; 0: no limit. */
+  ttlSec: number;
+  onTtl: OnTtl;
   env: Record<string, string>;
   metadata: Record<string, string>;
   /** What it is spawned from; null: it boots its template. */
@@ -59,6 +67,8 @@ export interface SandboxRow extends SandboxSpec {
   createdAt: Date;
   lastActiveAt: Date;
   pausedAt: Date | null;
+  /** When `onTtl` happens. */
+  expiresAt: Date | null;
   deletedAt: Date | null;
 }
 
@@ -81,6 +91,9 @@ export function toSandboxRow(record: SandboxRecord): SandboxRow {
     memoryMb: record.memoryMb,
     diskSizeMb: record.diskSizeMb,
     timeoutSec: record.timeoutSec,
+    autoDeleteAfterSec: record.autoDeleteAfterSec,
+    ttlSec: record.ttlSec,
+    onTtl: record.onTtl,
     env: record.env,
     metadata: record.metadata,
     sourceSnapshotId: record.sourceSnapshotId,
@@ -90,6 +103,7 @@ export function toSandboxRow(record: SandboxRecord): SandboxRow {
     createdAt: record.createdAt,
     lastActiveAt: record.lastActiveAt,
     pausedAt: record.pausedAt,
+    expiresAt: record.expiresAt,
     deletedAt: record.deletedAt,
   };
 }
@@ -136,11 +150,12 @@ export async function insertSandbox(
   const rows = await sandboxRows("insert_sandbox", () =>
     sql`
     insert into sandboxes (id, team_id, state, operation_id, deadline, template, vcpus, memory_mb, disk_size_mb,
-      timeout_sec, env, metadata, source_snapshot_id, reclaim)
+      timeout_sec, auto_delete_after_sec, ttl_sec, on_ttl, expires_at, env, metadata, source_snapshot_id, reclaim)
     values (${sandbox.id}, ${sandbox.teamId}, 'pending', ${sandbox.operationId},
       now() + ${sandbox.deadlineMs}::float8 * interval '1 millisecond', ${spec.template}, ${spec.vcpus},
-      ${spec.memoryMb}, ${spec.diskSizeMb}, ${spec.timeoutSec}, ${sql.json(spec.env)}, ${sql.json(spec.metadata)},
-      ${spec.sourceSnapshotId}, ${spec.reclaim && sql.json({ ...spec.reclaim })})
+      ${spec.memoryMb}, ${spec.diskSizeMb}, ${spec.timeoutSec}, ${spec.autoDeleteAfterSec}, ${spec.ttlSec},
+      ${spec.onTtl}, now() + nullif(${spec.ttlSec}::int, 0) * interval '1 second', ${sql.json(spec.env)},
+      ${sql.json(spec.metadata)}, ${spec.sourceSnapshotId}, ${spec.reclaim && sql.json({ ...spec.reclaim })})
     returning *`);
   return rows[0]!;
 }
@@ -194,6 +209,11 @@ export async function compareAndSetState(
       last_active_at = case when ${to} = 'running' and state <> 'snapshotting' then greatest(last_active_at, now())
         else last_active_at end,
       paused_at = case when ${to} = 'paused' and state <> 'snapshotting' then now() else paused_at end,
+      -- A time to live that ends in a pause is one of running.
+      expires_at = case when on_ttl = 'delete' or ttl_sec = 0 or state = 'snapshotting' then expires_at
+        when ${to} in ('paused', 'failed') then null
+        when ${to} = 'running' and state = 'resuming' then now() + ttl_sec * interval '1 second'
+        else expires_at end,
       deleted_at = case when ${to} = 'deleted' then now() else deleted_at end
     where id = ${from.id} and state = ${from.state} and version = ${from.version}
     returning *`);

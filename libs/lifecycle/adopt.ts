@@ -10,6 +10,9 @@ import { TorporError } from "@torpor/errors";
 import { beginOperation, settleReservation } from "./journal.ts";
 import { transition } from "./transition.ts";
 
+/** A sandbox as the caller has judged it. */
+export type Judged = Pick<SandboxRow, "id" | "version">;
+
 /**
  * What hosts have done without being asked, written down after the fact. Each function takes the row as the caller has
  * judged it and throws `conflict` when the sandbox has changed since.
@@ -20,7 +23,7 @@ import { transition } from "./transition.ts";
  */
 export async function adoptPause(
   database: Database,
-  row: SandboxRow,
+  row: Judged,
   snapshot: SnapshotRow,
   reason = "",
 ): Promise<SandboxRow> {
@@ -38,7 +41,7 @@ export async function adoptPause(
 }
 
 /** It runs on its host, though the database has it `paused` or `lost`. */
-export async function adoptRunning(database: Database, row: SandboxRow, accelerator: string): Promise<SandboxRow> {
+export async function adoptRunning(database: Database, row: Judged, accelerator: string): Promise<SandboxRow> {
   return await database.transaction("adopt_running", async (sql) => {
     const locked = await lockUnchanged(sql, row);
     if (locked.state === "lost") return await atRest(sql, await transition(sql, locked, "running", { accelerator }));
@@ -50,7 +53,7 @@ export async function adoptRunning(database: Database, row: SandboxRow, accelera
 }
 
 /** It cannot be recovered. @param reason an error code. */
-export async function markFailed(database: Database, row: SandboxRow, reason: string): Promise<SandboxRow> {
+export async function markFailed(database: Database, row: Judged, reason: string): Promise<SandboxRow> {
   return await database.transaction("mark_failed", async (sql) => {
     const locked = await lockUnchanged(sql, row);
     return await atRest(sql, await transition(sql, locked, "failed", { reason, accelerator: "" }));
@@ -58,7 +61,7 @@ export async function markFailed(database: Database, row: SandboxRow, reason: st
 }
 
 /** Its host has been silent for too long; the operation that was under way there has no known outcome. */
-export async function markLost(database: Database, row: SandboxRow): Promise<SandboxRow> {
+export async function markLost(database: Database, row: Judged): Promise<SandboxRow> {
   return await database.transaction("mark_lost", async (sql) => {
     const locked = await lockUnchanged(sql, row);
     if (locked.deadline !== null) {
@@ -69,7 +72,7 @@ export async function markLost(database: Database, row: SandboxRow): Promise<San
   });
 }
 
-async function lockUnchanged(sql: Queryable, row: SandboxRow): Promise<SandboxRow> {
+async function lockUnchanged(sql: Queryable, row: Judged): Promise<SandboxRow> {
   const locked = await lockSandboxOfAnyTeam(sql, row.id);
   if (locked?.version === row.version) return locked;
   throw new TorporError("conflict", `sandbox ${row.id} is no longer at version ${row.version}`);

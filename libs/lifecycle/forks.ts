@@ -209,9 +209,9 @@ export class Forks {
 }
 
 function childSpec(source: SandboxRow, snapshotId: string, request: ForkRequest): SandboxSpec {
-  const { template, vcpus, memoryMb, diskSizeMb, env, reclaim } = source;
+  const { template, vcpus, memoryMb, diskSizeMb, env, reclaim, autoDeleteAfterSec, ttlSec, onTtl } = source;
   return {
-    ...{ template, vcpus, memoryMb, diskSizeMb, env, reclaim },
+    ...{ template, vcpus, memoryMb, diskSizeMb, env, reclaim, autoDeleteAfterSec, ttlSec, onTtl },
     timeoutSec: request.timeoutSec ?? source.timeoutSec,
     metadata: request.metadata ?? source.metadata,
     sourceSnapshotId: snapshotId,

@@ -2,10 +2,12 @@ import {
   expireFailedSnapshots,
   expireKeptSnapshots,
   type KeptSnapshotRow,
-  lockIdleSandboxes,
+  lockDueSandboxes,
   type ReclaimCaps,
   type SandboxRow,
   type SandboxSpec,
+  type SandboxState,
+  type Sweep,
 } from "@torpor/db";
 import { newId } from "@torpor/ids";
 import { log } from "@torpor/telemetry";
@@ -33,6 +35,11 @@ export interface LifecycleOptions extends RunnerOptions {
 export interface ExpiredSnapshot {
   snapshot: KeptSnapshotRow;
   fromState: "ready" | "failed";
+}
+
+/** An operation that a sweep has begun. */
+export interface SweptSandbox extends StartedOperation {
+  fromState: SandboxState;
 }
 
 /** How long a delete waits for the host's confirmation, ms; after that it goes on by itself. */
@@ -235,13 +242,18 @@ export class Lifecycle implements AsyncDisposable {
     return await settleForks(this.options.database, this.#forks, await this.#owner.key(), limit);
   }
 
-  /** Begins to pause up to `limit` sandboxes whose idle timeout ended more than `marginMs` ago. */
-  async pauseIdle(marginMs: number, limit: number): Promise<StartedOperation[]> {
+  /**
+   * Begins to pause or delete up to `limit` sandboxes whose time has come.
+   * @param idleMarginMs see `findDueSweeps`.
+   */
+  async beginSweep(sweep: Sweep, idleMarginMs: number, limit: number): Promise<SweptSandbox[]> {
     const owner = await this.#owner.key();
-    const begun = await this.options.database.transaction("begin_idle_pauses", async (sql) => {
-      const idle = await lockIdleSandboxes(sql, marginMs, limit);
-      const held: Held[] = [];
-      for (const row of idle) held.push(await beginOperation(sql, row, "pause", { owner }));
+    const begun = await this.options.database.transaction("begin_sweep", async (sql) => {
+      const held: (Held & Pick<SweptSandbox, "fromState">)[] = [];
+      for (const row of await lockDueSandboxes(sql, sweep, idleMarginMs, limit)) {
+        const kind = sweep === "stale" || (sweep === "expired" && row.onTtl === "delete") ? "delete" : "pause";
+        held.push({ ...await beginOperation(sql, row, kind, { owner }), fromState: row.state });
+      }
       return held;
     });
     return begun.map((held) => ({ ...held, done: this.#runner.run(held) }));

@@ -10,10 +10,13 @@ import {
   type CreateSandboxRequest,
   type CreateSnapshotRequest,
   HostAgentService,
+  type ListSandboxesRequest,
   type SandboxInfoSchema,
   type SnapshotInfoSchema,
 } from "@torpor/proto/hostagent";
 import { formatAddress, type RunningService, serve } from "@torpor/rpc";
+import { chooseListing } from "../../services/hostagent/rpc/list_sandboxes.ts";
+import { ChangeLog, type Stamp } from "../../services/hostagent/sandbox/change_log.ts";
 
 /** The lifecycle calls that faults can be injected into. */
 export type FakeMethod =
@@ -76,6 +79,10 @@ export class FakeHost implements AsyncDisposable {
   readonly kept = new Map<string, FakeKept>();
   /** Lifecycle calls in the order of their arrival. */
   readonly calls: { method: FakeMethod; request: LifecycleRequest }[] = [];
+  /** Questions for the inventory in the order of their arrival. */
+  readonly lists: ListSandboxesRequest[] = [];
+  #changes = new ChangeLog();
+  #hidden = new Map<string, Stamp>();
   #operations = new Map<string, FakeOperation>();
   #faults = new Map<FakeMethod, Fault[]>();
   #locks = new Map<string, Promise<unknown>>();
@@ -122,6 +129,12 @@ export class FakeHost implements AsyncDisposable {
     const all = [this.sandboxes, this.autoPaused, this.kept, this.#operations, this.#faults, this.#locks];
     for (const some of all) some.clear();
     this.calls.length = 0;
+    this.lists.length = 0;
+  }
+
+  /** As after a restart of the agent: the sandboxes are there, the history of their changes is not. */
+  forgetChanges(): void {
+    this.#changes = new ChangeLog();
   }
 
   /** Stops to listen; sandboxes stay. */
@@ -184,14 +197,20 @@ export class FakeHost implements AsyncDisposable {
           },
           listSandboxes: (request) => {
             for (const id of request.acknowledgedAutoPausedIds) this.autoPaused.delete(id);
-            return {
-              hostId: this.hostId,
-              sandboxes: [...this.sandboxes.keys()].map((id) => this.#info(id)!),
-              autoPausedSandboxIds: [...this.autoPaused],
-            };
+            this.lists.push(request);
+            this.#changes.observe(this.sandboxes, ([id, one]) => [id, this.#hidden.get(id) ?? stampOf(one)]);
+            const { ids, ...listing } = chooseListing(request, this.sandboxes, this.#changes);
+            const listed = new Set([...ids, ...this.autoPaused]);
+            const sandboxes = [...listed].map((id) => this.#info(id)).filter((info) => info !== undefined);
+            return { ...listing, hostId: this.hostId, sandboxes, autoPausedSandboxIds: [...this.autoPaused] };
           },
         }),
     });
+  }
+
+  /** From now on changes of this sandbox are told to nobody who asks for changes. */
+  hideChanges(sandboxId: string): void {
+    this.#hidden.set(sandboxId, stampOf(this.sandboxes.get(sandboxId)!));
   }
 
   /** Pauses a sandbox as the host itself does at an idle timeout, or as part of a call. */
@@ -288,6 +307,10 @@ export class FakeHost implements AsyncDisposable {
     await this.vanish();
     await Deno.remove(this.directory, { recursive: true });
   }
+}
+
+function stampOf({ status, version, reason, snapshot, lastActiveAtUnix }: FakeSandbox): Stamp {
+  return [status, version, reason, snapshot?.snapshotId, snapshot?.generation, lastActiveAtUnix];
 }
 
 function newSandbox(request: LifecycleRequest & { memoryMb: number }): FakeSandbox {

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { durationSec, readConfig } from "@torpor/config";
 import { parseAddress, runService } from "@torpor/rpc";
+import { autoDeleteAfterSec, FOR_EVER, onTtl, timeoutSec, ttlSec } from "./inputs/sandbox.ts";
 import { startApi } from "./start.ts";
 
 await runService(() => {
@@ -12,6 +13,12 @@ await runService(() => {
     TORPOR_RECONCILER_URL: z.string().optional(),
     TORPOR_TRACE_RETENTION: z.coerce.number().int().min(1).max(1_000_000).default(1_000),
     TORPOR_SNAPSHOT_RETENTION: durationSec(60, 315_360_000).optional(),
+    TORPOR_SANDBOX_TIMEOUT_SEC: z.coerce.number().pipe(timeoutSec).default(FOR_EVER.timeoutSec),
+    TORPOR_SANDBOX_AUTO_DELETE_AFTER_SEC: z.coerce.number().pipe(autoDeleteAfterSec).default(
+      FOR_EVER.autoDeleteAfterSec,
+    ),
+    TORPOR_SANDBOX_TTL_SEC: z.coerce.number().pipe(ttlSec).default(FOR_EVER.ttlSec),
+    TORPOR_SANDBOX_ON_TTL: onTtl.default(FOR_EVER.onTtl),
   });
   return startApi({
     listen: parseAddress(config.TORPOR_LISTEN),
@@ -21,5 +28,11 @@ await runService(() => {
     reconcilerUrl: config.TORPOR_RECONCILER_URL,
     traceRetention: config.TORPOR_TRACE_RETENTION,
     snapshotRetentionSec: config.TORPOR_SNAPSHOT_RETENTION,
+    lifetimes: {
+      timeoutSec: config.TORPOR_SANDBOX_TIMEOUT_SEC,
+      autoDeleteAfterSec: config.TORPOR_SANDBOX_AUTO_DELETE_AFTER_SEC,
+      ttlSec: config.TORPOR_SANDBOX_TTL_SEC,
+      onTtl: config.TORPOR_SANDBOX_ON_TTL,
+    },
   });
 });

@@ -6,6 +6,7 @@ import { type Address, openClient, type RunningService, serve } from "@torpor/rp
 import { addConnectServices } from "./connect/services.ts";
 import type { Api } from "./handlers/api.ts";
 import { HostPool } from "./hosts/host_pool.ts";
+import { FOR_EVER, type Lifetimes } from "./inputs/sandbox.ts";
 import { Authenticator } from "./keys/authenticate.ts";
 import { createRestApp } from "./rest/app.ts";
 
@@ -23,6 +24,8 @@ export interface ApiConfig {
   traceRetention: number;
   /** Seconds until a snapshot is deleted whose request does not say; absent: never. */
   snapshotRetentionSec?: number;
+  /** Of sandboxes whose creator does not say; absent: they last until they are deleted. */
+  lifetimes?: Lifetimes;
 }
 
 /**
@@ -50,7 +53,8 @@ export async function startApi(config: ApiConfig): Promise<RunningService> {
   const hosts = stack.use(new HostPool(clients, token));
   const authenticator = stack.use(new Authenticator(database, token));
   const stopping = new AbortController();
-  const api: Api = { database, lifecycle, hosts, scheduler, reconciler, stopping: stopping.signal };
+  const lifetimes = config.lifetimes ?? FOR_EVER;
+  const api: Api = { database, lifecycle, hosts, scheduler, reconciler, lifetimes, stopping: stopping.signal };
   const receiver = { database, internalToken: token, retention: config.traceRetention };
   const rest = createRestApp({ api, authenticator, receiver });
   const server = stack.use(

@@ -1,26 +1,19 @@
-import {
-  type HostRow,
-  listSandboxesToReconcile,
-  newOperationId,
-  type SandboxRow,
-  setHostUnreachable,
-  touchSandboxes,
-} from "@torpor/db";
-import { TorporError } from "@torpor/errors";
-import { adoptPause, adoptRunning, type HostClient, markFailed } from "@torpor/lifecycle";
-import type { ListSandboxesResponse, SandboxInfo } from "@torpor/proto/hostagent";
+import { type HostRow, listChangedSandboxIds, setHostUnreachable } from "@torpor/db";
+import type { HostClient } from "@torpor/lifecycle";
+import type { ListSandboxesResponse } from "@torpor/proto/hostagent";
 import { log } from "@torpor/telemetry";
-import { judge, type Verdict } from "./judge.ts";
+import { acknowledge, refreshActivity } from "./activity.ts";
+import type { HostView } from "./host_views.ts";
+import { ask, compareWith, type Comparison, forEachPage } from "./inventory.ts";
+import { judge } from "./judge.ts";
 import { loseHost } from "./lost_host.ts";
 import type { PassContext } from "./pass.ts";
+import { repairSandbox } from "./repair_sandbox.ts";
 import type { Repair } from "./repairs.ts";
 import { reconcileSnapshots } from "./snapshots.ts";
 
-/** A host agent lists from memory, ms. */
-const LIST_TIMEOUT_MS = 5_000;
-
-/** Destroying a VM that hangs takes its host this long at most, ms. */
-const DESTROY_TIMEOUT_MS = 60_000;
+/** A row shows the time of its statement and appears with its commit, which is not later than this, ms. */
+const COMMIT_MARGIN_MS = 5_000;
 
 /** What was done about one host. */
 export interface HostResult {
@@ -30,116 +23,96 @@ export interface HostResult {
 }
 
 /**
- * Compares one host's inventory with the database, in both directions, and repairs what differs.
+ * Compares one host's inventory with the database, in both directions, and repairs what differs: what has changed on
+ * either side since the pass before, and one page of the rest. Everything is compared when it is unknown what has changed.
  * @param takenAt the database's time before the host is asked.
+ * @param pageSize how many sandboxes are compared although nothing says that they have changed.
  */
-export async function reconcileHost(context: PassContext, host: HostRow, takenAt: Date): Promise<HostResult> {
+export async function reconcileHost(
+  context: PassContext,
+  host: HostRow,
+  takenAt: Date,
+  pageSize: number,
+): Promise<HostResult> {
+  if (host.unreachableSince !== null) context.views.forget(host.id);
   const client = context.host(host.address);
+  const view = context.views.of(host.id);
+  const { sql } = context.database;
+  const asked = [...view.watched];
+  if (view.comparedUntil) asked.push(...await listChangedSandboxIds(sql, host.id, view.comparedUntil));
   let list: ListSandboxesResponse;
   try {
-    list = await listSandboxes(client, host, []);
+    const since = { epoch: view.epoch, sinceRevision: view.revision, sandboxIds: asked };
+    list = await ask(client, host, { ...since, pageSize, pageAfterId: view.pageAfterId });
   } catch (thrown) {
     log("warn", "host_not_listed", { host_id: host.id, silent_ms: Math.round(host.silentMs) }, thrown);
+    context.views.forget(host.id);
     return { repairs: await loseHost(context, host), reached: false };
   }
-  const repairs: (Repair | undefined)[] = [];
-  if (host.unreachableSince !== null && await setHostUnreachable(context.database.sql, host.id, false)) {
+  const repairs: Repair[] = [];
+  if (host.unreachableSince !== null && await setHostUnreachable(sql, host.id, false)) {
     repairs.push(context.repairs.record({ kind: "host_returned", hostId: host.id }));
   }
-  const inventory = new Map(list.sandboxes.map((info) => [info.sandboxId, info]));
-  const rows = new Map(
-    (await listSandboxesToReconcile(context.database.sql, host.id, [...inventory.keys()])).map((row) => [row.id, row]),
-  );
-  for (const id of new Set([...rows.keys(), ...inventory.keys()])) {
-    const [row, info] = [rows.get(id), inventory.get(id)];
-    const verdict = judge(row, info, { hostId: host.id, takenAt, graceMs: context.graceMs });
-    if (verdict.do !== "nothing") repairs.push(await repair(context, client, host, id, row, verdict));
+  const round = new Round(context, client, host, view, takenAt);
+  if (list.changesComplete) await round.compareChanges(list, asked);
+  else await round.compareAll();
+  repairs.push(...round.repairs, ...await reconcileSnapshots(context, client, host, takenAt));
+  // Only now: a pass that was cut short is repeated with the same questions.
+  view.epoch = list.epoch;
+  view.revision = list.revision;
+  view.comparedUntil = new Date(takenAt.getTime() - context.graceMs - COMMIT_MARGIN_MS);
+  return { repairs, reached: true };
+}
+
+/** The comparisons of one pass with one host. */
+class Round {
+  readonly repairs: Repair[] = [];
+
+  constructor(
+    private readonly context: PassContext,
+    private readonly client: HostClient,
+    private readonly host: HostRow,
+    private readonly view: HostView,
+    private readonly takenAt: Date,
+  ) {}
+
+  async compareChanges(list: ListSandboxesResponse, asked: readonly string[]): Promise<void> {
+    const range = { after: this.view.pageAfterId, end: list.pageEndId };
+    await this.#settle(await compareWith(this.context.database, this.host, list, asked, range));
+    this.view.pageAfterId = list.pageEndId;
   }
-  repairs.push(...await reconcileSnapshots(context, client, host, takenAt));
-  await refreshActivity(context, rows, inventory);
-  await acknowledge(context, client, host, list);
-  return { repairs: repairs.filter((one) => one !== undefined), reached: true };
-}
 
-async function listSandboxes(
-  client: HostClient,
-  host: HostRow,
-  acknowledgedAutoPausedIds: string[],
-): Promise<ListSandboxesResponse> {
-  const list = await client.listSandboxes({ acknowledgedAutoPausedIds }, { timeoutMs: LIST_TIMEOUT_MS });
-  // Another agent at this address has other sandboxes: by its list all of this host's would be gone.
-  if (list.hostId === host.id) return list;
-  throw new TorporError("host_unreachable", `host ${list.hostId} answers at the address of host ${host.id}`);
-}
-
-async function repair(
-  context: PassContext,
-  client: HostClient,
-  host: HostRow,
-  sandboxId: string,
-  row: SandboxRow | undefined,
-  verdict: Exclude<Verdict, { do: "nothing" }>,
-): Promise<Repair | undefined> {
-  const { database, repairs } = context;
-  const about = { sandboxId, hostId: host.id, fromState: row?.state };
-  switch (verdict.do) {
-    case "adopt_pause":
-      return await repairs.carryOut(
-        { ...about, kind: verdict.kind, toState: "paused", reason: verdict.reason },
-        () => adoptPause(database, row!, verdict.snapshot, verdict.reason),
-      );
-    case "adopt_running":
-      return await repairs.carryOut(
-        { ...about, kind: verdict.kind, toState: "running" },
-        () => adoptRunning(database, row!, verdict.accelerator),
-      );
-    case "mark_failed":
-      return await repairs.carryOut(
-        { ...about, kind: verdict.kind, toState: "failed", reason: verdict.reason },
-        () => markFailed(database, row!, verdict.reason),
-      );
-    case "destroy":
-      return await repairs.carryOut(
-        { ...about, kind: "orphan_destroyed", toState: row?.state },
-        () =>
-          client.destroySandbox(
-            { sandboxId, operationId: newOperationId(), version: row?.version ?? 0n },
-            { timeoutMs: DESTROY_TIMEOUT_MS },
-          ),
-      );
+  async compareAll(): Promise<void> {
+    const { context, host, view } = this;
+    const watched = [...view.watched];
+    await forEachPage(this.client, host, async (list, range) => {
+      await this.#settle(await compareWith(context.database, host, list, [], range));
+    });
+    // What was watched and is on neither side has been compared, too, by not being there.
+    for (const id of watched) if (!this.#seen.has(id)) view.watched.delete(id);
+    view.pageAfterId = "";
   }
-}
 
-/** Execs and pings go through the host, so it knows best when a sandbox was last used. */
-async function refreshActivity(
-  context: PassContext,
-  rows: Map<string, SandboxRow>,
-  inventory: Map<string, SandboxInfo>,
-): Promise<void> {
-  const newer = new Map<string, Date>();
-  for (const [id, info] of inventory) {
-    const at = new Date(Number(info.lastActiveAtUnix) * 1000);
-    const row = rows.get(id);
-    if (row?.state === "running" && at > row.lastActiveAt) newer.set(id, at);
+  readonly #seen = new Set<string>();
+
+  async #settle(comparison: Comparison): Promise<void> {
+    const { context, client, host } = this;
+    const { infos, rows } = comparison;
+    const inventory = { hostId: host.id, takenAt: this.takenAt, graceMs: context.graceMs };
+    for (const id of comparison.ids) {
+      const [row, info] = [rows.get(id), infos.get(id)];
+      const verdict = judge(row, info, inventory);
+      const repair = verdict.do === "nothing"
+        ? undefined
+        : await repairSandbox(context, client, host, id, row, verdict);
+      if (repair) this.repairs.push(repair);
+      const isOrphan = info !== undefined && (!row || row.state === "deleted" || row.hostId !== host.id);
+      const again = verdict.do === "nothing" ? isOrphan : !repair;
+      this.#seen.add(id);
+      if (again) this.view.watched.add(id);
+      else this.view.watched.delete(id);
+    }
+    await refreshActivity(context.database, rows, infos);
+    await acknowledge(context.database, client, host, comparison);
   }
-  await touchSandboxes(context.database.sql, newer);
-}
-
-/** Tells the host which of its automatic pauses the database has; the others stay listed until it does. */
-async function acknowledge(
-  context: PassContext,
-  client: HostClient,
-  host: HostRow,
-  list: ListSandboxesResponse,
-): Promise<void> {
-  const paused = list.autoPausedSandboxIds;
-  if (paused.length === 0) return;
-  const rows = await listSandboxesToReconcile(context.database.sql, host.id, paused);
-  const recorded = new Map(rows.map((row) => [row.id, row]));
-  const listed = new Map(list.sandboxes.map((info) => [info.sandboxId, info.snapshot?.snapshotId]));
-  const acknowledged = paused.filter((id) => {
-    const row = recorded.get(id);
-    return !row || row.state === "deleted" || row.snapshot?.id === listed.get(id);
-  });
-  if (acknowledged.length > 0) await listSandboxes(client, host, acknowledged);
 }

@@ -1,4 +1,4 @@
-import type { SandboxRow, SnapshotRow } from "@torpor/db";
+import type { InventoryRow, SnapshotRow } from "@torpor/db";
 import { isTransitional, toSnapshotRow } from "@torpor/lifecycle";
 import type { SandboxInfo } from "@torpor/proto/hostagent";
 
@@ -26,7 +26,7 @@ const NOTHING: Verdict = { do: "nothing" };
  * @param row read AFTER the inventory was taken, so that a sandbox in flight is never taken for a dead one.
  * @param info undefined: the host does not have it.
  */
-export function judge(row: SandboxRow | undefined, info: SandboxInfo | undefined, inventory: Inventory): Verdict {
+export function judge(row: InventoryRow | undefined, info: SandboxInfo | undefined, inventory: Inventory): Verdict {
   if (!row || row.state === "deleted") return judgeOrphan(row, info, inventory);
   // Operations are settled one by one, by asking the host about the operation itself.
   if (isTransitional(row.state)) return NOTHING;
@@ -41,23 +41,25 @@ export function judge(row: SandboxRow | undefined, info: SandboxInfo | undefined
       return judgeLost(row, info, inventory);
     case "failed":
       // It never had a snapshot and cannot come back: the VM is what a create left behind that was given up.
-      return row.snapshot === null && info?.status === "running" && isOld(row, inventory) ? { do: "destroy" } : NOTHING;
+      return row.snapshotId === null && info?.status === "running" && isOld(row, inventory)
+        ? { do: "destroy" }
+        : NOTHING;
     default:
       return NOTHING;
   }
 }
 
-function judgeOrphan(row: SandboxRow | undefined, info: SandboxInfo | undefined, inventory: Inventory): Verdict {
+function judgeOrphan(row: InventoryRow | undefined, info: SandboxInfo | undefined, inventory: Inventory): Verdict {
   if (!info || info.status === "deleting") return NOTHING;
   const createdMs = Number(info.createdAtUnix) * 1000;
   if (inventory.takenAt.getTime() - createdMs <= inventory.graceMs) return NOTHING;
   return row && !isOld(row, inventory) ? NOTHING : { do: "destroy" };
 }
 
-function judgeRunning(row: SandboxRow, info: SandboxInfo | undefined, inventory: Inventory): Verdict {
+function judgeRunning(row: InventoryRow, info: SandboxInfo | undefined, inventory: Inventory): Verdict {
   if (info?.status === "paused" && info.snapshot) {
     const snapshot = toSnapshotRow(info.snapshot);
-    if (snapshot.id !== row.snapshot?.id && info.reason === "") {
+    if (snapshot.id !== row.snapshotId && info.reason === "") {
       return { do: "adopt_pause", kind: "adopted_pause", snapshot, reason: "" };
     }
     // The VM died after its last resume: what is left is where it began. Said aloud, never silently.
@@ -71,7 +73,7 @@ function judgeRunning(row: SandboxRow, info: SandboxInfo | undefined, inventory:
 /** Reasons by which a host says that the snapshot it lists cannot be used. */
 const UNUSABLE = ["snapshot_missing", "snapshot_corrupt"];
 
-function judgePaused(row: SandboxRow, info: SandboxInfo | undefined, inventory: Inventory): Verdict {
+function judgePaused(row: InventoryRow, info: SandboxInfo | undefined, inventory: Inventory): Verdict {
   if (!isOld(row, inventory)) return NOTHING;
   const missing = (reason: string): Verdict => ({ do: "mark_failed", kind: "snapshot_missing", reason });
   if (!info) return missing("snapshot_missing");
@@ -80,7 +82,7 @@ function judgePaused(row: SandboxRow, info: SandboxInfo | undefined, inventory: 
   if (info.status === "failed") return missing(info.reason || "snapshot_missing");
   if (info.status !== "paused") return NOTHING;
   if (UNUSABLE.includes(info.reason)) return missing(info.reason);
-  const known = row.snapshot?.generation ?? 0;
+  const known = row.snapshotGeneration ?? 0;
   const found = info.snapshot?.generation ?? 0;
   // Never a silent older generation.
   if (found < known) return missing("snapshot_missing");
@@ -88,19 +90,19 @@ function judgePaused(row: SandboxRow, info: SandboxInfo | undefined, inventory: 
   return found > known ? { do: "adopt_running", kind: "adopted_resume", accelerator: "" } : NOTHING;
 }
 
-function judgeLost(row: SandboxRow, info: SandboxInfo | undefined, inventory: Inventory): Verdict {
+function judgeLost(row: InventoryRow, info: SandboxInfo | undefined, inventory: Inventory): Verdict {
   if (info?.status === "running") {
     return { do: "adopt_running", kind: "host_returned", accelerator: info.accelerator };
   }
   if (info?.status === "paused" && info.snapshot) {
     const snapshot = toSnapshotRow(info.snapshot);
-    const older = snapshot.id === row.snapshot?.id;
+    const older = snapshot.id === row.snapshotId;
     return { do: "adopt_pause", kind: "host_returned", snapshot, reason: info.reason || (older ? "vm_gone" : "") };
   }
   if (info && info.status !== "failed") return NOTHING;
   return isOld(row, inventory) ? { do: "mark_failed", kind: "vm_gone", reason: info?.reason || "vm_gone" } : NOTHING;
 }
 
-function isOld(row: SandboxRow, { takenAt, graceMs }: Inventory): boolean {
+function isOld(row: InventoryRow, { takenAt, graceMs }: Inventory): boolean {
   return takenAt.getTime() - row.stateChangedAt.getTime() > graceMs;
 }

@@ -8,12 +8,18 @@ const LEADER_KEY = 0x746f_7270_6f72_0001n;
 export class Leadership implements AsyncDisposable {
   #lock: AdvisoryLock | undefined;
   #since = 0;
+  #term = 0;
 
   constructor(private readonly database: Database) {}
 
   /** True when this replica led at its last {@linkcode confirm}, and its connection still stands. */
   get held(): boolean {
     return this.#lock !== undefined && !this.#lock.lost.aborted;
+  }
+
+  /** Grows with each time that this replica begins to lead. */
+  get term(): number {
+    return this.#term;
   }
 
   /** How long this replica has led, ms. */
@@ -31,7 +37,10 @@ export class Leadership implements AsyncDisposable {
     if (this.#lock) return true;
     this.#lock = await AdvisoryLock.tryAcquire(this.database, LEADER_KEY);
     this.#since = performance.now();
-    if (this.#lock) log("info", "leading");
+    if (this.#lock) {
+      this.#term++;
+      log("info", "leading");
+    }
     return this.#lock !== undefined;
   }
 

@@ -2,6 +2,7 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import { TorporError } from "@torpor/errors";
 import type { GetStatusResponseSchema } from "@torpor/proto/reconciler";
 import { log, timed, untraced } from "@torpor/telemetry";
+import { HostViews } from "./host_views.ts";
 import { Leadership } from "./leadership.ts";
 import { type PassContext, type PassResult, runPass } from "./pass.ts";
 import { RepairLog } from "./repairs.ts";
@@ -15,9 +16,12 @@ export class ReconcileLoop implements AsyncDisposable {
   /** The pass that runs, or the last one: passes follow each other, whoever asks for them. */
   #pass: Promise<unknown> = Promise.resolve();
   #passes = 0;
+  /** Of one term: while another replica led, this one has seen nothing. */
+  #views = new HostViews();
+  #term = 0;
   #last = { endedAt: 0, tookMs: 0 };
 
-  constructor(private readonly context: Omit<PassContext, "repairs" | "leadingMs"> & { intervalMs: number }) {
+  constructor(private readonly context: Omit<PassContext, "repairs" | "leadingMs" | "views"> & { intervalMs: number }) {
     this.#leadership = new Leadership(context.database);
   }
 
@@ -72,8 +76,11 @@ export class ReconcileLoop implements AsyncDisposable {
 
   async #passIfLeading(): Promise<PassResult | undefined> {
     if (this.#stop.signal.aborted || !await this.#leadership.confirm()) return undefined;
+    const { term, heldMs } = this.#leadership;
+    if (term !== this.#term) this.#views = new HostViews();
+    this.#term = term;
     const began = performance.now();
-    const context = { ...this.context, repairs: this.#repairs, leadingMs: this.#leadership.heldMs };
+    const context = { ...this.context, repairs: this.#repairs, leadingMs: heldMs, views: this.#views };
     const result = await timed("torpor.reconciler.pass.duration", {}, () => runPass(context));
     this.#passes += 1;
     this.#last = { endedAt: Date.now(), tookMs: Math.round(performance.now() - began) };

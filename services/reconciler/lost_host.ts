@@ -1,4 +1,4 @@
-import { getOperation, type HostRow, listSandboxesToReconcile, type SandboxRow, setHostUnreachable } from "@torpor/db";
+import { getOperation, type HostRow, type InventoryRow, listLiveSandboxes, setHostUnreachable } from "@torpor/db";
 import { finishOperation, isLive, markLost } from "@torpor/lifecycle";
 import type { PassContext } from "./pass.ts";
 import type { Repair } from "./repairs.ts";
@@ -15,13 +15,13 @@ export async function loseHost(context: PassContext, host: HostRow): Promise<Rep
   if (await setHostUnreachable(database.sql, host.id, true)) {
     done.push(repairs.record({ kind: "host_lost", hostId: host.id }));
   }
-  for (const row of await listSandboxesToReconcile(database.sql, host.id, [])) {
+  for (const row of await listLiveSandboxes(database.sql, host.id)) {
     done.push(await loseSandbox(context, row));
   }
   return done.filter((one) => one !== undefined);
 }
 
-async function loseSandbox({ database, repairs }: PassContext, row: SandboxRow): Promise<Repair | undefined> {
+async function loseSandbox({ database, repairs }: PassContext, row: InventoryRow): Promise<Repair | undefined> {
   const about = { kind: "host_lost", sandboxId: row.id, hostId: row.hostId!, fromState: row.state } as const;
   const reason = "host_unreachable";
   switch (row.state) {

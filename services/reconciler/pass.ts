@@ -1,17 +1,10 @@
-import {
-  type Database,
-  databaseTime,
-  deleteOldIdempotencyKeys,
-  expireReservations,
-  hasIdleSandboxes,
-  type HostRow,
-  listHosts,
-} from "@torpor/db";
+import { type Database, databaseTime, type HostRow, listHosts } from "@torpor/db";
 import type { HostClient, Lifecycle, Settled, SettledFork } from "@torpor/lifecycle";
-import { newTrace } from "@torpor/telemetry";
 import { reconcileHost } from "./host.ts";
+import type { HostViews } from "./host_views.ts";
 import type { Repair, RepairLog } from "./repairs.ts";
 import { sweepSnapshots } from "./sweep_snapshots.ts";
+import { sweepSandboxes } from "./sweeps.ts";
 
 /** What a pass works with. */
 export interface PassContext {
@@ -26,6 +19,8 @@ export interface PassContext {
   failedRetentionMs: number;
   /** How long this replica has led. */
   leadingMs: number;
+  /** What earlier passes of this term have compared. */
+  views: HostViews;
 }
 
 /** What a pass has done. */
@@ -35,33 +30,41 @@ export interface PassResult {
   hostsUnreachable: number;
 }
 
-/** Rows that one sweep takes at most: the rest comes with the next pass. */
-const SWEEP_LIMIT = 100;
+/** Operations and forks that a pass settles at most: the rest comes with the next pass. */
+const SETTLE_LIMIT = 100;
+
+/**
+ * Sandboxes that a pass compares although nothing says that they have changed, on all hosts together: what was missed is
+ * found within (sandboxes / 500) passes. More would make a pass cost by what exists.
+ */
+const COMPARED_PER_PASS = 500;
+
+/** … and at least so many on each host. */
+const LEAST_PAGE = 10;
 
 /** Hosts that are asked at the same time. */
 const PARALLEL_HOSTS = 16;
 
-/** Host agents pause idle sandboxes themselves; this long after their timeout the reconciler does, ms. */
-const IDLE_MARGIN_MS = 10_000;
-
 /**
  * One pass: settles operations that nobody works on, compares each host's inventory with the database, sweeps.
- * Level-triggered: it starts from the facts each time and remembers nothing.
+ * Level-triggered: it starts from the facts each time, and remembers only which of them it has compared.
  */
 export async function runPass(context: PassContext): Promise<PassResult> {
-  const settled = await context.lifecycle.settleAbandoned(SWEEP_LIMIT);
-  const forks = await context.lifecycle.settleForks(SWEEP_LIMIT);
+  const settled = await context.lifecycle.settleAbandoned(SETTLE_LIMIT);
+  const forks = await context.lifecycle.settleForks(SETTLE_LIMIT);
   const repairs = [...settled.map(repairOf), ...forks.map(repairOfFork)].map((one) => context.repairs.record(one));
 
   const hosts = await listHosts(context.database.sql);
   const takenAt = await databaseTime(context.database.sql);
+  context.views.keepOnly(new Set(hosts.map(({ id }) => id)));
+  const pageSize = Math.max(LEAST_PAGE, Math.ceil(COMPARED_PER_PASS / Math.max(1, hosts.length)));
   let unreachable = 0;
   await inParallel(hosts, PARALLEL_HOSTS, async (host) => {
-    const result = await reconcileHost(context, host, takenAt);
+    const result = await reconcileHost(context, host, takenAt, pageSize);
     repairs.push(...result.repairs);
     if (!result.reached) unreachable += 1;
   });
-  repairs.push(...await sweep(context), ...await sweepSnapshots(context));
+  repairs.push(...await sweepSandboxes(context), ...await sweepSnapshots(context));
   return { repairs, hostsChecked: hosts.length, hostsUnreachable: unreachable };
 }
 
@@ -84,28 +87,6 @@ function repairOf({ operation, sandbox, fromState }: Settled): Repair {
 function repairOfFork({ fork, error }: SettledFork): Repair {
   const { sandboxId, snapshotId } = fork;
   return { kind: error ? "fork_rolled_back" : "fork_finished", sandboxId, snapshotId, reason: error?.code };
-}
-
-async function sweep({ database, lifecycle, repairs, intervalMs }: PassContext): Promise<Repair[]> {
-  const marginMs = IDLE_MARGIN_MS + 2 * intervalMs;
-  // Asked first, so that a pass that finds nothing to do makes no trace.
-  const idle = await hasIdleSandboxes(database.sql, marginMs)
-    ? await newTrace("reconciler.idle_paused", {}, () => lifecycle.pauseIdle(marginMs, SWEEP_LIMIT))
-    : [];
-  const expired = await database.transaction("sweep_reservations", (sql) => expireReservations(sql, SWEEP_LIMIT));
-  await deleteOldIdempotencyKeys(database.sql, SWEEP_LIMIT);
-  return [
-    ...idle.map(({ sandbox }) =>
-      repairs.record({
-        kind: "idle_paused",
-        sandboxId: sandbox.id,
-        hostId: sandbox.hostId ?? "",
-        fromState: "running",
-        toState: sandbox.state,
-      })
-    ),
-    ...expired.map((sandboxId) => repairs.record({ kind: "reservation_expired", sandboxId })),
-  ];
 }
 
 async function inParallel(hosts: HostRow[], width: number, work: (host: HostRow) => Promise<void>): Promise<void> {

@@ -14,6 +14,8 @@ export type RepairKind =
   | "snapshot_missing"
   | "delete_repeated"
   | "idle_paused"
+  | "stale_deleted"
+  | "ttl_expired"
   | "reservation_expired"
   | "snapshot_adopted"
   | "snapshot_failed"

@@ -3,6 +3,7 @@ import * as initial from "./0001_initial.ts";
 import * as mostFreeHost from "./0002_most_free_host.ts";
 import * as snapshots from "./0003_snapshots.ts";
 import * as snapshotRetention from "./0004_snapshot_retention.ts";
+import * as sweeps from "./0005_sweeps.ts";
 
 /** All migrations by name; they run in the order of their names and are never changed once released. */
 export const MIGRATIONS: Record<string, Migration> = {
@@ -10,4 +11,5 @@ export const MIGRATIONS: Record<string, Migration> = {
   "0002_most_free_host": mostFreeHost,
   "0003_snapshots": snapshots,
   "0004_snapshot_retention": snapshotRetention,
+  "0005_sweeps": sweeps,
 };

@@ -4,6 +4,7 @@ import type { ReconcilerService } from "@torpor/proto/reconciler";
 import type { SchedulerService } from "@torpor/proto/scheduler";
 import type { ServiceClient } from "@torpor/rpc";
 import type { HostPool } from "../hosts/host_pool.ts";
+import type { Lifetimes } from "../inputs/sandbox.ts";
 
 /** What the handlers work with. REST and ConnectRPC share one set of handlers and one of these. */
 export interface Api {
@@ -11,6 +12,8 @@ export interface Api {
   lifecycle: Lifecycle;
   hosts: HostPool;
   scheduler: ServiceClient<typeof SchedulerService>;
+  /** Of sandboxes whose creator does not say. */
+  lifetimes: Lifetimes;
   /** Absent when no reconciler was configured. */
   reconciler: ServiceClient<typeof ReconcilerService> | undefined;
   /** Aborted when the service stops: streams, which may last for days, break off then. */

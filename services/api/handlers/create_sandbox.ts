@@ -3,7 +3,7 @@ import type { KeptSnapshotRow, SandboxSpec } from "@torpor/db";
 import { TorporError } from "@torpor/errors";
 import type { StartedOperation } from "@torpor/lifecycle";
 import { toReclaimCaps } from "../inputs/reclaim.ts";
-import { type createSandboxInput, SANDBOX_DEFAULTS } from "../inputs/sandbox.ts";
+import { type createSandboxInput, type Lifetimes, SANDBOX_DEFAULTS } from "../inputs/sandbox.ts";
 import type { Caller } from "../keys/caller.ts";
 import type { Api } from "./api.ts";
 import type { BeginOptions } from "./lifecycle.ts";
@@ -30,13 +30,22 @@ export async function createSandbox(
     vcpus: made.vcpus,
     memoryMb: made.memory_mb,
     diskSizeMb: made.disk_size_mb,
-    timeoutSec: input.timeout_sec,
+    ...lifetimes(api, input),
     env: input.env,
     metadata: input.metadata,
     sourceSnapshotId: snapshot?.id ?? null,
     reclaim: toReclaimCaps(input.reclaim) ?? null,
   };
   return await api.lifecycle.startCreate(caller.teamId, spec, options);
+}
+
+function lifetimes({ lifetimes }: Api, input: Input): Lifetimes {
+  return {
+    timeoutSec: input.timeout_sec ?? lifetimes.timeoutSec,
+    autoDeleteAfterSec: input.auto_delete_after_sec ?? lifetimes.autoDeleteAfterSec,
+    ttlSec: input.ttl_sec ?? lifetimes.ttlSec,
+    onTtl: input.on_ttl ?? lifetimes.onTtl,
+  };
 }
 
 type Parts = { template: string; vcpus: number; memory_mb: number; disk_size_mb: number };

@@ -1,5 +1,5 @@
 import { z } from "@hono/zod-openapi";
-import { SANDBOX_STATES } from "@torpor/db";
+import { SANDBOX_STATES, type SandboxSpec } from "@torpor/db";
 import { reclaimCaps } from "./reclaim.ts";
 import { snapshotReference } from "./snapshot.ts";
 import { environment, plainText, recordBytes } from "./text.ts";
@@ -10,7 +10,20 @@ const SANDBOX_ENVIRONMENT_BYTES = 16 * 1024;
 /** Seven days. */
 const MAX_IDLE_SEC = 604_800;
 
-const timeoutSec = z.int().min(0).max(MAX_IDLE_SEC);
+/** Ten years. */
+const MAX_LIFE_SEC = 315_360_000;
+
+export const timeoutSec = z.int().min(0).max(MAX_IDLE_SEC);
+
+export const autoDeleteAfterSec = z.int().min(0).max(MAX_LIFE_SEC);
+export const ttlSec = z.int().min(0).max(MAX_LIFE_SEC);
+export const onTtl = z.enum(["pause", "delete"]);
+
+/** How long a sandbox lasts where its creator does not say: what the deployment was configured with. */
+export type Lifetimes = Pick<SandboxSpec, "timeoutSec" | "autoDeleteAfterSec" | "ttlSec" | "onTtl">;
+
+/** Without any configuration a sandbox lasts until it is deleted. */
+export const FOR_EVER: Lifetimes = { timeoutSec: 0, autoDeleteAfterSec: 0, ttlSec: 0, onTtl: "pause" };
 
 const metadataRecord = z.record(plainText(128, 1), plainText(1024))
   .refine((metadata) => Object.keys(metadata).length <= 64, "must have at most 64 entries")
@@ -21,6 +34,8 @@ export const metadataText = metadataRecord.default({});
 
 /** What a sandbox that boots is made of where its creator does not say. */
 export const SANDBOX_DEFAULTS = { template: "base", vcpus: 1, memory_mb: 512, disk_size_mb: 5120 } as const;
+
+const BY_DEFAULT = "Absent: what the deployment does by default.";
 
 const LOCKED = "From a snapshot it is the snapshot's; another value is refused.";
 
@@ -36,9 +51,17 @@ export const createSandboxInput = z.strictObject({
     .openapi({ description: `Guest RAM, MiB. ${LOCKED}`, default: SANDBOX_DEFAULTS.memory_mb }),
   disk_size_mb: z.int().min(64).max(1_048_576).optional()
     .openapi({ description: `Writable disk, MiB; sparse. ${LOCKED}`, default: SANDBOX_DEFAULTS.disk_size_mb }),
-  timeout_sec: timeoutSec.default(0).openapi({
-    description: "Idle seconds after which the sandbox is paused. 0: never.",
+  timeout_sec: timeoutSec.optional().openapi({
+    description: `Idle seconds after which the sandbox is paused. 0: never. ${BY_DEFAULT}`,
   }),
+  auto_delete_after_sec: autoDeleteAfterSec.optional().openapi({
+    description: `Seconds in state paused after which the sandbox is deleted. 0: never. ${BY_DEFAULT}`,
+  }),
+  ttl_sec: ttlSec.optional().openapi({
+    description: "However busy it is: seconds that it may exist (on_ttl delete), or run since its creation or last " +
+      `resume (on_ttl pause). 0: no limit. ${BY_DEFAULT}`,
+  }),
+  on_ttl: onTtl.optional().openapi({ description: `What happens after ttl_sec. ${BY_DEFAULT}` }),
   env: environment(SANDBOX_ENVIRONMENT_BYTES),
   metadata: metadataText,
   reclaim: reclaimCaps.optional().openapi({ description: "Absent: what the deployment does by default." }),

@@ -2,9 +2,11 @@ import type { ServiceImpl } from "@connectrpc/connect";
 import { TorporError } from "@torpor/errors";
 import { newId } from "@torpor/ids";
 import type { HostAgentService } from "@torpor/proto/hostagent";
+import { ChangeLog } from "../sandbox/change_log.ts";
 import type { SandboxManager } from "../sandbox/manager.ts";
+import { chooseListing } from "./list_sandboxes.ts";
 import { memoryStats } from "./memory_stats.ts";
-import { hookOutcome, sandboxInfo, snapshotInfo } from "./sandbox_info.ts";
+import { hookOutcome, inventoryStamp, sandboxInfo, snapshotInfo } from "./sandbox_info.ts";
 import { createSpec, lifecycleCall, reclaimCaps, timeoutSec } from "./validate.ts";
 
 type LifecycleMethods =
@@ -23,6 +25,7 @@ export function lifecycleHandlers(
   manager: SandboxManager,
   hostId: string,
 ): Pick<ServiceImpl<typeof HostAgentService>, LifecycleMethods> {
+  const changes = new ChangeLog();
   return {
     async createSandbox(request) {
       const call = lifecycleCall({ ...request, sandboxId: request.sandboxId || newId() });
@@ -55,11 +58,16 @@ export function lifecycleHandlers(
 
     async listSandboxes(request) {
       await manager.acknowledgeAutoPaused(request.acknowledgedAutoPausedIds);
-      const sandboxes = manager.list();
+      const sandboxes = new Map(manager.list().map((sandbox) => [sandbox.id, sandbox]));
+      changes.observe(sandboxes.values(), (sandbox) => [sandbox.id, inventoryStamp(sandbox)]);
+      const { ids, ...listing } = chooseListing(request, sandboxes, changes);
+      const autoPausedSandboxIds = manager.list().filter(({ record }) => record.auto_paused).map(({ id }) => id);
+      const listed = new Set([...ids, ...autoPausedSandboxIds]);
       return {
+        ...listing,
         hostId,
-        sandboxes: sandboxes.map(sandboxInfo),
-        autoPausedSandboxIds: sandboxes.filter(({ record }) => record.auto_paused).map(({ id }) => id),
+        sandboxes: [...listed].map((id) => sandboxInfo(sandboxes.get(id)!)),
+        autoPausedSandboxIds,
       };
     },
 

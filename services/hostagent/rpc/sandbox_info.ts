@@ -11,6 +11,7 @@ import {
 } from "@torpor/proto/hostagent";
 import { type Manifest, storedBytes } from "@torpor/snapshot";
 import type { HookOutcome } from "../sandbox/guest_hooks.ts";
+import type { Stamp } from "../sandbox/change_log.ts";
 import type { Sandbox } from "../sandbox/sandbox.ts";
 
 /** A sandbox as the contract has it. */
@@ -25,14 +26,33 @@ export function sandboxInfo(sandbox: Sandbox): SandboxInfo {
     diskSizeMb: record.disk_size_mb,
     timeoutSec: record.timeout_sec,
     createdAtUnix: seconds(record.created_at_ms),
-    // A command that runs for hours is use: without this the reconciler's idle sweep would pause under it.
-    lastActiveAtUnix: seconds(sandbox.uses > 0 ? Date.now() : sandbox.lastActiveAtMs),
+    lastActiveAtUnix: lastActiveAt(sandbox),
     version: BigInt(record.version),
     operationId: record.operation?.operation_id ?? "",
     snapshot: newest && snapshotInfo(newest.manifest),
     accelerator: vm?.accelerator ?? "",
     reason: record.reason,
   });
+}
+
+/** Changes whenever {@linkcode sandboxInfo} does; much cheaper. The record's revision grows with each write of it. */
+export function inventoryStamp(sandbox: Sandbox): Stamp {
+  const { record, vm, newest } = sandbox;
+  return [
+    sandbox.status,
+    record.revision,
+    record.reason,
+    record.version,
+    record.operation?.operation_id,
+    newest?.manifest.snapshot_id,
+    vm?.accelerator,
+    lastActiveAt(sandbox),
+  ];
+}
+
+/** A command that runs for hours is use: without this the reconciler's idle sweep would pause under it. */
+function lastActiveAt(sandbox: Sandbox): bigint {
+  return seconds(sandbox.uses > 0 ? Date.now() : sandbox.lastActiveAtMs);
 }
 
 /** A snapshot as the contract has it. */

@@ -1,7 +1,7 @@
 import { z } from "@hono/zod-openapi";
 import type { HookOutcome, ReclaimCaps, SandboxRow } from "@torpor/db";
 import { reclaimCaps } from "../../inputs/reclaim.ts";
-import { sandboxState } from "../../inputs/sandbox.ts";
+import { onTtl, sandboxState } from "../../inputs/sandbox.ts";
 import { idText } from "../../inputs/text.ts";
 
 const time = z.iso.datetime();
@@ -26,6 +26,10 @@ export const sandboxView = z.object({
   memory_mb: z.int(),
   disk_size_mb: z.int(),
   timeout_sec: z.int(),
+  auto_delete_after_sec: z.int(),
+  ttl_sec: z.int(),
+  on_ttl: onTtl,
+  expires_at: time.nullable().openapi({ description: "When on_ttl happens." }),
   metadata: z.record(z.string(), z.string()),
   host_id: z.string().nullable(),
   accelerator: z.string().nullable().openapi({ description: '"kvm" or "tcg"; null while it does not run.' }),
@@ -77,6 +81,10 @@ export function viewSandbox(row: SandboxRow): z.output<typeof sandboxView> {
     memory_mb: row.memoryMb,
     disk_size_mb: row.diskSizeMb,
     timeout_sec: row.timeoutSec,
+    auto_delete_after_sec: row.autoDeleteAfterSec,
+    ttl_sec: row.ttlSec,
+    on_ttl: row.onTtl,
+    expires_at: row.expiresAt?.toISOString() ?? null,
     metadata: row.metadata,
     host_id: row.hostId,
     accelerator: row.accelerator || null,

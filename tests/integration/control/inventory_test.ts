@@ -1,0 +1,109 @@
+import { assert, assertEquals } from "@std/assert";
+import { newId } from "@torpor/ids";
+import { ControlPlane, TEAM } from "./control_plane.ts";
+
+// What a pass asks for and compares: changes, one page of the rest, and everything when changes were missed.
+
+/** How many rows the reconciler's last question has brought from the host. */
+function lastQuestion(plane: ControlPlane) {
+  const { epoch, sinceRevision, pageSize, sandboxIds } = plane.host.lists.at(-1)!;
+  return { since: epoch === "" ? undefined : sinceRevision, pageSize, named: sandboxIds.length };
+}
+
+Deno.test("the first pass compares everything, later ones ask for changes", async () => {
+  await using plane = await ControlPlane.start();
+  await plane.create();
+  await using reconciler = await plane.startReconciler();
+  const [question, ...pages] = plane.host.lists.splice(0);
+  assertEquals([question!.epoch, pages[0]!.pageSize], ["", 5000]);
+  await settle(plane, reconciler.pass);
+  const { id } = await plane.create();
+  await reconciler.pass();
+  assertEquals(lastQuestion(plane).named, 1);
+  assert(lastQuestion(plane).since !== undefined);
+  plane.host.pause(id);
+  assertEquals(await reconciler.pass(), ["adopted_pause running>paused"]);
+});
+
+Deno.test("after a restart of the agent everything is compared: its changes count from its start", async () => {
+  await using plane = await ControlPlane.start();
+  await using reconciler = await plane.startReconciler();
+  const { id } = await plane.create();
+  await settle(plane, reconciler.pass);
+  plane.host.sandboxes.delete(id);
+  plane.host.forgetChanges();
+  assertEquals(await reconciler.pass(), ["vm_gone running>failed"]);
+  assertEquals(lastQuestion(plane), { since: undefined, pageSize: 5000, named: 0 });
+});
+
+Deno.test("a change that no list has told is found by the page that goes round", async () => {
+  await using plane = await ControlPlane.start();
+  await using reconciler = await plane.startReconciler();
+  const { id } = await plane.create();
+  await settle(plane, reconciler.pass);
+  plane.host.hideChanges(id);
+  plane.host.sandboxes.get(id)!.status = "failed";
+  assertEquals(await reconciler.pass(), ["vm_gone running>failed"]);
+});
+
+Deno.test("a row that was changed behind the services' back is found by the page that goes round", async () => {
+  await using plane = await ControlPlane.start();
+  await using reconciler = await plane.startReconciler();
+  const { id } = await plane.create();
+  await settle(plane, reconciler.pass);
+  await plane.database.sql`update sandboxes set state = 'deleted', deleted_at = now() where id = ${id}`;
+  plane.host.sandboxes.get(id)!.createdAtUnix = 1;
+  assertEquals(await reconciler.pass(), ["orphan_destroyed deleted>deleted"]);
+});
+
+Deno.test("a young orphan is looked at again until it is old enough, though nothing about it changes", async () => {
+  await using plane = await ControlPlane.start();
+  await using reconciler = await plane.startReconciler({ graceMs: 60_000 });
+  const id = newId();
+  await plane.create();
+  const [one] = plane.host.sandboxes.values();
+  plane.host.sandboxes.set(id, { ...one!, createdAtUnix: Math.floor(Date.now() / 1000) });
+  assertEquals(await reconciler.pass(), []);
+  assertEquals(await reconciler.pass(), []);
+  assert(plane.host.lists.at(-1)!.sandboxIds.includes(id));
+});
+
+Deno.test("a repair that could not be done is tried again by the next pass", async () => {
+  await using plane = await ControlPlane.start();
+  await using reconciler = await plane.startReconciler();
+  await plane.create();
+  const id = newId();
+  const [one] = plane.host.sandboxes.values();
+  plane.host.sandboxes.set(id, { ...one!, createdAtUnix: 1 });
+  plane.host.inject("destroySandbox", { code: "internal" });
+  assertEquals(await reconciler.pass(), []);
+  assertEquals(await reconciler.pass(), ["orphan_destroyed >"]);
+});
+
+Deno.test("more sandboxes than a page holds: all are compared after a gap", async () => {
+  await using plane = await ControlPlane.start();
+  await using reconciler = await plane.startReconciler();
+  await plane.database.sql`
+    insert into sandboxes (id, team_id, state, host_id, template, vcpus, memory_mb, disk_size_mb, timeout_sec,
+      state_changed_at)
+    select lpad(n::text, 20, '0'), ${TEAM}, 'running', ${plane.host.hostId}, 'base', 1, 128, 64, 0, now() - interval '1 hour'
+    from generate_series(1, 12001) n`;
+  const present = { status: "running", version: 1n, operationId: "", generation: 0, reason: "" } as const;
+  const times = { createdAtUnix: 1, lastActiveAtUnix: 1, memoryMb: 128 };
+  for (let n = 1; n <= 12_000; n++) {
+    plane.host.sandboxes.set(String(n).padStart(20, "0"), { ...present, ...times });
+  }
+  plane.host.forgetChanges();
+  plane.host.lists.length = 0;
+  assertEquals(await reconciler.pass(), ["vm_gone running>failed"]);
+  assertEquals(plane.host.lists.map(({ pageSize }) => pageSize), [500, 5000, 5000, 5000]);
+  assertEquals((await plane.sandbox("00000000000000012001")).reason, "vm_gone");
+});
+
+/** Until nothing of before is compared again but by the page that goes round. */
+async function settle(plane: ControlPlane, pass: () => Promise<string[]>): Promise<void> {
+  await plane.database.sql`update sandboxes set state_changed_at = now() - interval '1 hour'`;
+  await pass();
+  await pass();
+  assertEquals(lastQuestion(plane).named, 0);
+}
