@@ -2,6 +2,7 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { crc32c } from "./crc32c.ts";
 import { decodeHeader } from "./decode_header.ts";
+import { encodeDiskSums, SUM_CHUNK_BYTES } from "./disk_sums.ts";
 import { encodeHeader } from "./encode_header.ts";
 import { ExtentTableBuilder, PAGE_BYTES } from "./extent_table.ts";
 import { formatManifest, type Manifest, parseManifest } from "./manifest.ts";
@@ -94,6 +95,16 @@ Deno.test("the example in data.md has the pages where the example's header says"
   const text = await document("data");
   assertStringIncludes(text, hexdump(bytes));
   assertStringIncludes(text, `0x${crc32c(bytes).toString(16)}`);
+});
+
+Deno.test("the example in disk-sums.md is what the encoder writes", async () => {
+  const chunk = new Uint8Array(SUM_CHUNK_BYTES);
+  const zeros = crc32c(chunk);
+  const last = crc32c(chunk.subarray(0, PAGE_BYTES));
+  chunk.set(new TextEncoder().encode("the only page that changed"));
+  const sums = Uint32Array.of(crc32c(chunk), zeros, last);
+  const bytes = encodeDiskSums({ sizeBytes: 2 * SUM_CHUNK_BYTES + PAGE_BYTES, sums });
+  assertStringIncludes(await document("disk-sums"), hexdump(bytes));
 });
 
 Deno.test("the examples in manifest.md are what is written, and are read", async () => {

@@ -2,6 +2,7 @@ export * from "./compaction.ts";
 export * from "./crc32c.ts";
 export * from "./extent_table.ts";
 export * from "./decode_header.ts";
+export * from "./disk_sums.ts";
 export * from "./encode_header.ts";
 export * from "./header_rule.ts";
 export * from "./manifest.ts";

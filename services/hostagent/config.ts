@@ -25,6 +25,10 @@ export interface HostAgentConfig {
   reclaim?: ReclaimCaps;
   /** Between two collections of snapshot data in the background. Default: only when asked. */
   collectIntervalMs?: number;
+  /** Between two verifications of all snapshot data in the background, ms. Default: only when asked. */
+  verifyIntervalMs?: number;
+  /** What they read at most. Default: no limit. */
+  verifyBytesPerSecond?: number;
   /** How written pages are found. Default `auto`: the best way that works. */
   dirtyTracking?: TrackingMethod | "auto";
   /** Sandboxes that are spawned from one snapshot share what they do not write, where kernel and VMM can; default true. */
@@ -54,6 +58,8 @@ export function readHostAgentConfig(): HostAgentConfig {
     TORPOR_RECLAIM_DROP_CACHES_MS: reclaimCap(),
     TORPOR_RECLAIM_COMPACT_MEMORY_MS: reclaimCap(),
     TORPOR_COLLECT_INTERVAL_MS: z.coerce.number().int().min(0).max(86_400_000).default(600_000),
+    TORPOR_VERIFY_INTERVAL_MS: z.coerce.number().int().min(0).max(2_000_000_000).default(86_400_000),
+    TORPOR_VERIFY_BYTES_PER_SECOND: z.coerce.number().int().min(65_536).default(32 * 2 ** 20),
     TORPOR_DIRTY_TRACKING: z.enum(["auto", ...trackingMethods]).default("auto"),
     TORPOR_SHARED_BASE: z.enum(["on", "off"]).default("on"),
     TORPOR_SPARE_VMM: z.enum(["on", "off"]).default("on"),
@@ -78,6 +84,8 @@ export function readHostAgentConfig(): HostAgentConfig {
       compact_memory_ms: env.TORPOR_RECLAIM_COMPACT_MEMORY_MS,
     },
     collectIntervalMs: env.TORPOR_COLLECT_INTERVAL_MS,
+    verifyIntervalMs: env.TORPOR_VERIFY_INTERVAL_MS,
+    verifyBytesPerSecond: env.TORPOR_VERIFY_BYTES_PER_SECOND,
     dirtyTracking: env.TORPOR_DIRTY_TRACKING,
     sharedBase: env.TORPOR_SHARED_BASE === "on",
     spareVmm: env.TORPOR_SPARE_VMM === "on",

@@ -24,8 +24,11 @@ import { recoverSandboxes } from "./sandbox/recover.ts";
 import { Semaphore } from "./sandbox/semaphore.ts";
 import { Collector } from "./snapshot/collector.ts";
 import type { CompactionLimits } from "./snapshot/compaction_choice.ts";
+import { KnownDamage } from "./snapshot/damage.ts";
 import { KeptSnapshots } from "./snapshot/kept.ts";
 import { SnapshotReferences } from "./snapshot/references.ts";
+import { readVerificationState } from "./snapshot/verification_state.ts";
+import { Verifier } from "./snapshot/verifier.ts";
 import { SparePool } from "./spare/spare_pool.ts";
 import { Images } from "./storage/images.ts";
 import { Layout } from "./storage/layout.ts";
@@ -58,7 +61,12 @@ export async function startHostAgent(
   overrides: HostOverrides = {},
 ): Promise<RunningHostAgent> {
   const host = { ...await openHost(config, overrides), ...overrides };
-  const context: HostContext = { ...host, spares: config.spareVmm ? new SparePool(host) : undefined };
+  const { verifier } = host;
+  const context: HostContext = {
+    ...host,
+    collector: { soon: () => (host.collector.soon(), verifier.soon()) },
+    spares: config.spareVmm ? new SparePool(host) : undefined,
+  };
   const hostId = await hostIdentity(context.layout);
   const { sandboxes, orphans } = await recoverSandboxes(context);
   await using resources = new AsyncDisposableStack();
@@ -67,6 +75,7 @@ export async function startHostAgent(
   const manager = new SandboxManager(context, sandboxes, orphans);
   const collector = resources.use(host.collector);
   collector.start();
+  resources.use(verifier).start();
   const terminated = Promise.withResolvers<void>();
   const http = dataRoutes(manager);
   const service = await serve({
@@ -79,7 +88,7 @@ export async function startHostAgent(
         ...execHandlers(manager),
         ...fileHandlers(manager),
         ...snapshotHandlers(manager, context.kept),
-        ...collectionHandlers(manager, context.layout, collector),
+        ...collectionHandlers(manager, context.layout, collector, host),
         ...laterHandlers(),
         terminate: async () => {
           log("warn", "terminating", { host_id: hostId });
@@ -105,10 +114,18 @@ export async function startHostAgent(
   };
 }
 
+/** What lives as long as the agent. */
+type OpenedHost = HostContext & {
+  collector: Collector;
+  bases: SharedBases;
+  verifier: Verifier;
+  damage: KnownDamage;
+};
+
 async function openHost(
   config: HostAgentConfig,
   overrides: HostOverrides,
-): Promise<HostContext & { collector: Collector; bases: SharedBases }> {
+): Promise<OpenedHost> {
   openLibrary(nativeFiles(config.nativeDirectory).library);
   const layout = new Layout(config.home, config.cache);
   await Deno.mkdir(layout.home, { recursive: true, mode: 0o700 });
@@ -120,6 +137,8 @@ async function openHost(
     await sharedBaseSupported(config.nativeDirectory);
   const references = new SnapshotReferences();
   const copySlots = new Semaphore(COPY_SLOTS);
+  const verification = await readVerificationState(layout);
+  const damage = new KnownDamage(verification.damaged);
   return {
     layout,
     driver,
@@ -134,6 +153,15 @@ async function openHost(
       references,
       intervalMs: config.collectIntervalMs ?? 0,
       limits: overrides.compactionLimits,
+    }),
+    damage,
+    verifier: new Verifier({
+      layout,
+      references,
+      damage,
+      state: verification,
+      intervalMs: config.verifyIntervalMs ?? 0,
+      bytesPerSecond: config.verifyBytesPerSecond ?? Infinity,
     }),
     bases: new SharedBases({ layout, nativeDirectory: config.nativeDirectory, enabled }),
     prefetch: config.prefetch,

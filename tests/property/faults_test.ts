@@ -5,6 +5,8 @@
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { newId } from "@torpor/ids";
 import { eventually } from "@torpor/testing/hostagent";
+import { UNPACED } from "../../services/hostagent/snapshot/pace.ts";
+import { sealDisk } from "../../services/hostagent/snapshot/seal_disk.ts";
 import { compile } from "./harness/build.ts";
 import { copyImage, firstDifference, type GuestImage } from "./harness/guest_image.ts";
 import { guestStep } from "./harness/guest_steps.ts";
@@ -106,36 +108,63 @@ Deno.test("a checkpoint that begins before the pager knows where the memory is m
   });
 });
 
-Deno.test("a flipped bit in a snapshot's files, but for a whole disk, is refused at the resume or found by a verification", async (t) => {
+Deno.test("a flipped bit in a snapshot's files is refused at the resume, or found by a verification and refused from then on", async (t) => {
   await withProgram(async (program) => {
     await withScene(program, "tmp", async ({ host, id }) => {
       await host.manager.pause(host.call(id));
       const snapshotId = host.manager.get(id).record.snapshot_id!;
-      const { memoryData, memoryHeader, state, manifest } = host.layout.snapshot(snapshotId);
-      const refusals = { memoryHeader, state, manifest };
+      const { memoryData, memoryHeader, state, manifest, disk } = host.layout.snapshot(snapshotId);
+      const resume = () => host.manager.resume(host.call(id), { timeoutSec: 0, snapshotId: "" });
+      // Before anybody has read it, nobody knows what is in it.
+      assertEquals(await badFiles(host, snapshotId), ["disk.raw unchecked"]);
+      await sealDisk(host.layout, snapshotId, UNPACED);
+      assertEquals(await badFiles(host, snapshotId), []);
+      const refusals = { "memory.header": memoryHeader, state, "manifest.json": manifest };
       for (const [file, path] of Object.entries(refusals)) {
-        await t.step(`${file}: refused`, () =>
+        await t.step(`${file}: refused, and named by a verification`, () =>
           withFlippedBit(path, async () => {
-            const outcome = await outcomeOf(host.manager.resume(host.call(id), { timeoutSec: 0, snapshotId: "" }));
-            assertEquals(outcome, "snapshot_corrupt");
+            assertEquals(await outcomeOf(resume()), "snapshot_corrupt");
             assertEquals(host.manager.get(id).record.state, "paused");
+            assertEquals(await badFiles(host, snapshotId), [`${file} damaged`]);
           }));
       }
-      // Reading all of it would make a resume as slow as the guest is big: that is asked for.
-      await t.step("memoryData: found by a verification", () =>
-        withFlippedBit(memoryData, async () => {
-          assertEquals(await verdictsOf(host, snapshotId), ["memory.data damaged", "disk.raw unchecked"]);
-        }));
-      // A whole disk has no checksum: its file system answers for it.
-      assertEquals(await verdictsOf(host, snapshotId), ["memory.data good", "disk.raw unchecked"]);
+      // Reading all of it would make a resume as slow as the guest is big: a verification does, and a resume asks for that.
+      for (const [file, path] of Object.entries({ "memory.data": memoryData, "disk.raw": disk })) {
+        await t.step(`${file}: found by a verification, refused from then on, and reported`, async () => {
+          await withFlippedBit(path, async () => {
+            assertEquals(await badFiles(host, snapshotId), [`${file} damaged`]);
+            assertEquals(await outcomeOf(resume()), "snapshot_corrupt");
+            assertEquals(await reasonOf(host, id), "snapshot_corrupt");
+            const keep = { snapshotId: newId(), name: "", keepSandbox: true };
+            assertEquals(await outcomeOf(host.manager.snapshot(host.call(id), keep)), "snapshot_corrupt");
+          });
+          assertEquals(await badFiles(host, snapshotId), []);
+        });
+      }
+      host.driver.expected.set(id, host.driver.vms.get(id)!.saved!);
+      await resume();
+      assertEquals(await host.driver.vms.get(id)!.compareAll(), undefined);
     });
   });
 });
 
-/** Of the snapshot's own files. */
-async function verdictsOf(host: PropertyHost, snapshotId: string): Promise<string[]> {
+/** Of the snapshot's own files those that are not known to be good. */
+async function badFiles(host: PropertyHost, snapshotId: string): Promise<string[]> {
   const { verified } = await host.client.inspectSnapshot({ snapshotId, verify: true });
-  return verified.filter((file) => file.snapshotId === snapshotId).map(({ file, verdict }) => `${file} ${verdict}`);
+  const own = verified.filter((file) => file.snapshotId === snapshotId);
+  assert(own.length >= 5, "all files are told of");
+  const told = own.filter(({ file, verdict }) => verdict !== "good" && !isUnknown(own, file));
+  return told.map(({ file, verdict }) => `${file} ${verdict}`);
+}
+
+/** Without a manifest nobody knows how the others must be. */
+function isUnknown(own: { file: string; verdict: string }[], file: string): boolean {
+  return file !== "manifest.json" && own.some(({ file, verdict }) => file === "manifest.json" && verdict === "damaged");
+}
+
+async function reasonOf(host: PropertyHost, sandboxId: string): Promise<string> {
+  const { sandboxes } = await host.client.listSandboxes({});
+  return sandboxes.find((sandbox) => sandbox.sandboxId === sandboxId)!.reason;
 }
 
 /** Runs the operation with a fault at one of its steps, then looks where everything is. */
@@ -237,6 +266,9 @@ async function withFlippedBit(path: string, work: () => Promise<void>): Promise<
   const bad = good.slice();
   bad[Math.floor(bad.length / 2)]! ^= 1;
   await Deno.writeFile(path, bad);
-  await work();
-  await Deno.writeFile(path, good);
+  try {
+    await work();
+  } finally {
+    await Deno.writeFile(path, good);
+  }
 }

@@ -3,7 +3,10 @@ import { TorporError } from "@torpor/errors";
 import type { HostAgentService } from "@torpor/proto/hostagent";
 import type { SandboxManager } from "../sandbox/manager.ts";
 import type { Collector } from "../snapshot/collector.ts";
+import type { KnownDamage } from "../snapshot/damage.ts";
 import { inspectSnapshot } from "../snapshot/inspect.ts";
+import type { Verifier } from "../snapshot/verifier.ts";
+import type { VerifiedFile } from "../snapshot/verify_data.ts";
 import type { Layout } from "../storage/layout.ts";
 
 type CollectionMethods = "inspectSnapshot" | "collectSnapshots";
@@ -13,10 +16,13 @@ export function collectionHandlers(
   manager: SandboxManager,
   layout: Layout,
   collector: Collector,
+  verification: { verifier: Verifier; damage: KnownDamage },
 ): Pick<ServiceImpl<typeof HostAgentService>, CollectionMethods> {
   return {
     async inspectSnapshot({ snapshotId, sandboxId, verify }) {
-      return await inspectSnapshot(layout, wantedSnapshot(manager, snapshotId, sandboxId), { verify });
+      const { verifier, damage } = verification;
+      const note = (verified: VerifiedFile[]) => verifier.note(verified);
+      return await inspectSnapshot(layout, wantedSnapshot(manager, snapshotId, sandboxId), { verify, damage, note });
     },
 
     async collectSnapshots({ dryRun }) {

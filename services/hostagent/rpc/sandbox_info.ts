@@ -10,6 +10,7 @@ import {
   SnapshotInfoSchema,
 } from "@torpor/proto/hostagent";
 import { type Manifest, storedBytes } from "@torpor/snapshot";
+import { type FoundSnapshot, isDamaged } from "../snapshot/sweep.ts";
 import type { HookOutcome } from "../sandbox/guest_hooks.ts";
 import type { Stamp } from "../sandbox/change_log.ts";
 import type { Sandbox } from "../sandbox/sandbox.ts";
@@ -31,7 +32,7 @@ export function sandboxInfo(sandbox: Sandbox): SandboxInfo {
     operationId: record.operation?.operation_id ?? "",
     snapshot: newest && snapshotInfo(newest.manifest),
     accelerator: vm?.accelerator ?? "",
-    reason: record.reason,
+    reason: sandbox.reason,
   });
 }
 
@@ -71,7 +72,8 @@ export function snapshotInfo(manifest: Manifest): SnapshotInfo {
 }
 
 /** A kept snapshot as the contract has it. */
-export function keptSnapshot(manifest: Manifest): KeptSnapshot {
+export function keptSnapshot(found: FoundSnapshot): KeptSnapshot {
+  const { manifest } = found;
   return create(KeptSnapshotSchema, {
     snapshot: snapshotInfo(manifest),
     name: manifest.name,
@@ -80,6 +82,7 @@ export function keptSnapshot(manifest: Manifest): KeptSnapshot {
     vcpus: manifest.vcpus,
     memoryMb: manifest.memory_mb,
     diskSizeMb: manifest.disk_size_mb,
+    reason: isDamaged(found) ? "snapshot_corrupt" : "",
   });
 }
 

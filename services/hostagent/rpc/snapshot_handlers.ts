@@ -32,7 +32,7 @@ export function snapshotHandlers(
     },
 
     listSnapshots() {
-      return { snapshots: kept.list().map(({ manifest }) => keptSnapshot(manifest)) };
+      return { snapshots: kept.list().map(keptSnapshot) };
     },
   };
 }

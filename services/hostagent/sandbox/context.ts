@@ -3,6 +3,7 @@ import { withSpan } from "@torpor/telemetry";
 import type { TrackingMethod } from "../memory/tracking/method.ts";
 import type { SharedBases } from "../memory/shared_bases.ts";
 import type { Collector } from "../snapshot/collector.ts";
+import type { KnownDamage } from "../snapshot/damage.ts";
 import type { KeptSnapshots } from "../snapshot/kept.ts";
 import type { SnapshotReferences } from "../snapshot/references.ts";
 import type { SparePool } from "../spare/spare_pool.ts";
@@ -20,8 +21,10 @@ export interface HostContext {
   /** Who needs which snapshot: asked before anything of one is removed. */
   references: SnapshotReferences;
   kept: KeptSnapshots;
-  /** Gives back space that nothing refers to. */
-  collector?: Collector;
+  /** Gives back space that nothing refers to, and reads what must not be lost: both are told of every change. */
+  collector?: Pick<Collector, "soon">;
+  /** What verifications have found damaged. */
+  damage?: KnownDamage;
   /** What a pause lets the guest do first, for sandboxes that were created without saying so. */
   reclaim: ReclaimCaps;
   /** Directory of the compiled native files. */

@@ -85,7 +85,7 @@ async function keepNewest(context: HostContext, sandbox: Sandbox, spec: Snapshot
   return await step(context, sandbox.id, "snapshot.link", async () => {
     const { layout } = context;
     using _pin = context.references.pin(newest);
-    const { manifest, table } = await verifySnapshot(layout, newest.manifest.snapshot_id);
+    const { manifest, table } = await verifySnapshot(layout, newest.manifest.snapshot_id, context.damage);
     await using staged = await StagedSnapshot.create(layout, spec.snapshotId);
     await staged.linkSnapshot(layout.snapshot(manifest.snapshot_id));
     const kept: FoundSnapshot = {

@@ -1,5 +1,5 @@
 import type { ErrorCode } from "@torpor/errors";
-import type { FoundSnapshot } from "../snapshot/sweep.ts";
+import { type FoundSnapshot, isDamaged } from "../snapshot/sweep.ts";
 import { removeIfPresent, replaceUnsynced, writeDurably } from "../storage/durable_file.ts";
 import type { Layout } from "../storage/layout.ts";
 import type { HookOutcome } from "./guest_hooks.ts";
@@ -56,6 +56,12 @@ export class Sandbox {
       return STATUS_DURING[operation.kind];
     }
     return state === "new" ? "starting" : state;
+  }
+
+  /** Why the VM went away, the last operation failed, or it cannot be resumed; empty when all is well. */
+  get reason(): string {
+    const unusable = this.status === "paused" && this.newest !== undefined && isDamaged(this.newest);
+    return unusable ? "snapshot_corrupt" : this.record.reason;
   }
 
   /** The snapshots that it needs: its newest generation, and what its running VM was resumed from. */

@@ -11,6 +11,7 @@ import {
 } from "@torpor/snapshot";
 import { isPresent, readIfPresent } from "../storage/durable_file.ts";
 import type { Layout } from "../storage/layout.ts";
+import type { KnownDamage } from "./damage.ts";
 
 /** A snapshot on disk whose manifest was read. */
 export interface CommittedSnapshot {
@@ -63,9 +64,14 @@ export async function readTable(layout: Layout, manifest: Manifest): Promise<Ext
 /**
  * Checks all that can be checked without reading guest memory and disk: manifest, extent table, device state, and the
  * lengths of the disk and of every generation that the table refers to.
+ * @param damage what verifications that have read all data have found: such a snapshot is refused.
  * @throws TorporError `snapshot_missing`, `snapshot_corrupt`.
  */
-export async function verifySnapshot(layout: Layout, snapshotId: string): Promise<VerifiedSnapshot> {
+export async function verifySnapshot(
+  layout: Layout,
+  snapshotId: string,
+  damage?: KnownDamage,
+): Promise<VerifiedSnapshot> {
   const manifest = await readManifest(layout, snapshotId);
   const paths = layout.snapshot(snapshotId);
   const table = await readTable(layout, manifest);
@@ -76,6 +82,7 @@ export async function verifySnapshot(layout: Layout, snapshotId: string): Promis
     const source = table.sources[index]!;
     requireLength(`memory.data of ${source}`, layout.snapshot(source).memoryData, bytes, "at least");
   });
+  await damage?.requireSoundData(layout, { manifest, table });
   return { manifest, table };
 }
 

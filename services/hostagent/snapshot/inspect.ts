@@ -1,11 +1,13 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { TorporError } from "@torpor/errors";
+import { NativeError } from "@torpor/ffi";
 import { requireId } from "@torpor/ids";
 import {
   type InspectSnapshotResponse,
   InspectSnapshotResponseSchema,
   type SnapshotGenerationSchema,
   type SnapshotTableSchema,
+  type VerifiedFileSchema,
 } from "@torpor/proto/hostagent";
 import {
   type ExtentTable,
@@ -19,35 +21,70 @@ import {
 import { isPresent, namesIn, readIfPresent, statIfPresent } from "../storage/durable_file.ts";
 import type { Layout } from "../storage/layout.ts";
 import { diskFiles, readManifest, readTable } from "./committed.ts";
+import type { KnownDamage } from "./damage.ts";
 import { diskTable } from "./disk_image.ts";
-import { verifyData } from "./verify_data.ts";
+import { unlessCorrupt, type VerifiedFile, verifyData } from "./verify_data.ts";
+
+/** What an inspection may also do. */
+export interface InspectOptions {
+  /** Read all data, too, and compare checksums. */
+  verify: boolean;
+  /** What earlier verifications have found; takes the verdicts of this one. */
+  damage: KnownDamage;
+  note: (verified: VerifiedFile[]) => Promise<void>;
+}
 
 /**
- * Explains what a snapshot consists of: its tables with the bytes by source, and the generations that it still needs.
- * @param options.verify also reads all data and compares checksums.
+ * Explains what a snapshot consists of: its tables with the bytes by source, and the generations that it still needs. With
+ * `verify` a damaged one is no failure: the verdicts say what is wrong with it.
  * @throws TorporError `invalid_argument`, `snapshot_not_found`, `snapshot_corrupt`, `snapshot_missing`.
  */
 export async function inspectSnapshot(
   layout: Layout,
   snapshotId: string,
-  options: { verify: boolean },
+  { verify, damage, note }: InspectOptions,
 ): Promise<InspectSnapshotResponse> {
   const { manifest: path } = layout.snapshot(requireId(snapshotId, "snapshot_id"));
-  if (!await isPresent(path)) {
+  const manifestJson = await readIfPresent(path);
+  if (manifestJson === undefined) {
     throw new TorporError("snapshot_not_found", `no snapshot ${snapshotId} on this host`, { field: "snapshot_id" });
   }
+  const verified = verify ? await verifyData(layout, snapshotId) : [];
+  await note(verified);
+  const contents = await contentsOf(layout, snapshotId).catch((error) => {
+    if (verify && isDamage(error)) return { manifestJson, known: { manifest: { snapshot_id: snapshotId } } };
+    throw error;
+  });
+  const { known, ...shown } = contents;
+  return create(InspectSnapshotResponseSchema, {
+    ...shown,
+    verified: verified.map(fileInfo),
+    knownDamage: damage.of(known).map(fileInfo),
+  });
+}
+
+async function contentsOf(layout: Layout, snapshotId: string) {
   const manifest = await readManifest(layout, snapshotId);
   const memory = await readTable(layout, manifest);
   const disk = await diskTable(layout, manifest);
   const memoryFiles = memory.sources.map((source) => layout.snapshot(source).memoryData);
-  const verified = options.verify ? await verifyData(layout, manifest) : [];
-  return create(InspectSnapshotResponseSchema, {
+  return {
+    known: { manifest, sources: memory.sources, diskSources: disk.sources },
     manifestJson: formatManifest(manifest),
     memory: await tableInfo(memory, memoryFiles),
     disk: await tableInfo(disk, await diskFiles(layout, disk.sources)),
     generations: await generations(layout, manifest, [...memory.sources, ...disk.sources]),
-    verified: verified.map((file) => ({ ...file, bytes: BigInt(file.bytes) })),
-  });
+  };
+}
+
+/** A missing disk is reported by the file system itself. */
+function isDamage(error: unknown): boolean {
+  if (error instanceof TorporError) return error.code === "snapshot_corrupt" || error.code === "snapshot_missing";
+  return error instanceof NativeError && error.code === "native_enoent";
+}
+
+function fileInfo({ bytes, ...file }: VerifiedFile): MessageInitShape<typeof VerifiedFileSchema> {
+  return { ...file, bytes: BigInt(bytes) };
 }
 
 /** @param files where the bytes of each source are. */
@@ -87,10 +124,11 @@ async function generations(layout: Layout, newest: Manifest, sources: string[]):
   return known.sort((a, b) => b.generation! - a.generation!);
 }
 
+/** Of an ancestor: that it is damaged is no reason to show less of the others. */
 async function manifestOf(layout: Layout, snapshotId: string): Promise<Manifest | undefined> {
   const { manifest, deletedManifest } = layout.snapshot(snapshotId);
   const text = await readIfPresent(manifest) ?? await readIfPresent(deletedManifest);
-  return text === undefined ? undefined : parseManifest(text);
+  return text === undefined ? undefined : unlessCorrupt(() => parseManifest(text));
 }
 
 async function generationOf(layout: Layout, snapshotId: string): Promise<Generation> {
@@ -101,7 +139,7 @@ async function generationOf(layout: Layout, snapshotId: string): Promise<Generat
     return { snapshotId, generation, committed, storedBytes: BigInt(storedBytes(manifest)), ...at(created_at) };
   }
   const text = await readIfPresent(layout.snapshot(snapshotId).origin);
-  const origin = text === undefined ? undefined : parseOrigin(text);
+  const origin = text === undefined ? undefined : unlessCorrupt(() => parseOrigin(text));
   const stored = BigInt(await directoryBytes(layout.snapshot(snapshotId).directory));
   const common = { snapshotId, committed: false, storedBytes: stored, generation: origin?.generation ?? 0 };
   return origin ? { ...common, ...at(origin.created_at) } : common;

@@ -63,7 +63,7 @@ export async function releaseUnreferenced(
 export function unreadFiles(paths: SnapshotPaths, snapshotId: string, { data, disks }: References): string[] {
   const files = [paths.deletedManifest, paths.state, paths.memoryHeader, paths.workingSet, paths.diskHeader];
   if (!data.has(snapshotId)) files.push(paths.memoryData);
-  if (!disks.has(snapshotId)) files.push(paths.disk, paths.diskData);
+  if (!disks.has(snapshotId)) files.push(paths.disk, paths.diskSums, paths.diskData);
   return files;
 }
 

@@ -96,7 +96,7 @@ async function writeAnew(
     const header = await replace(to.diskHeader, encodeHeader(table));
     await Deno.rename(path, to.diskData);
     written.add(to.diskData);
-    written.add(to.disk);
+    written.add(to.disk).add(to.diskSums);
     files.disk = { bytes: files.disk.bytes, allocated_bytes: data.bytes, difference: { header, data } };
     rewritten.diskSources = table.sources;
   }

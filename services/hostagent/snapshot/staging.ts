@@ -85,6 +85,7 @@ export class StagedSnapshot implements AsyncDisposable {
       await writeAndSync(this.paths.diskData, new Uint8Array());
     } else {
       await Deno.link(from.disk, this.paths.disk);
+      await linkIfPresent(from.diskSums, this.paths.diskSums);
     }
     await linkIfPresent(from.workingSet, this.paths.workingSet);
   }

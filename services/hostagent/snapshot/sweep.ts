@@ -6,6 +6,7 @@ import type { Layout } from "../storage/layout.ts";
 import { readDiskTable, readManifest, readParentManifest, readTable } from "./committed.ts";
 import { SnapshotReferences } from "./references.ts";
 import { releaseUnreferenced } from "./release.ts";
+import type { VerifiedFile } from "./verify_data.ts";
 
 /** A committed snapshot and what it reads. */
 export interface FoundSnapshot {
@@ -14,6 +15,13 @@ export interface FoundSnapshot {
   sources: string[] | undefined;
   /** Snapshots whose disks its disk table reads; absent when its disk is whole. */
   diskSources?: string[];
+  /** What verifications have found of it, and of the data that it reads, damaged or missing. */
+  damage?: readonly VerifiedFile[];
+}
+
+/** Whether a snapshot is known to be damaged: nobody must be told that it can be used. */
+export function isDamaged({ sources, damage = [] }: FoundSnapshot): boolean {
+  return sources === undefined || damage.length > 0;
 }
 
 /** What a sweep found. */

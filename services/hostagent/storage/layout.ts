@@ -31,6 +31,8 @@ export interface SnapshotPaths {
   workingSet: string;
   /** The whole disk; absent when it is stored as a difference. */
   disk: string;
+  /** Checksums of the whole disk; missing until somebody has read it. */
+  diskSums: string;
   /** The disk as a difference: its extent table, and what it stores itself. */
   diskHeader: string;
   diskData: string;
@@ -52,6 +54,8 @@ export class Layout {
   /** Messages of the processes that siblings share. */
   readonly bases: string;
   readonly accelerator: string;
+  /** How far the verification of snapshots is, and what it has found. */
+  readonly verification: string;
 
   /** @param home the data directory, @param cache where built images are; both absolute. */
   constructor(home: string, cache?: string) {
@@ -61,6 +65,7 @@ export class Layout {
     this.images = join(paths.images, "images.json");
     this.accelerator = join(paths.cache, "accelerator.json");
     this.hostId = join(home, "host-id");
+    this.verification = join(home, "verification.json");
     this.sandboxes = join(home, "sandboxes");
     this.snapshots = join(home, "snapshots");
     this.staging = join(home, "staging");
@@ -124,6 +129,7 @@ function snapshotPaths(directory: string): SnapshotPaths {
     memoryData: join(directory, "memory.data"),
     workingSet: join(directory, "working-set"),
     disk: join(directory, "disk.raw"),
+    diskSums: join(directory, "disk.sums"),
     diskHeader: join(directory, "disk.header"),
     diskData: join(directory, "disk.data"),
     origin: join(directory, "origin.json"),

@@ -1,0 +1,189 @@
+import { isId } from "@torpor/ids";
+import { log, withSpan } from "@torpor/telemetry";
+import { namesIn } from "../storage/durable_file.ts";
+import type { Layout } from "../storage/layout.ts";
+import type { KnownDamage } from "./damage.ts";
+import { Pace, type Reading } from "./pace.ts";
+import type { SnapshotReferences } from "./references.ts";
+import { sealDisk } from "./seal_disk.ts";
+import { type VerificationState, writeVerificationState } from "./verification_state.ts";
+import { type VerifiedFile, verifyOwnData } from "./verify_data.ts";
+
+/** After a change: a resume that follows a pause at once does not compete with it, and the disk is still in memory. */
+const SEAL_DELAY_MS = 5000;
+/** After a start, which has enough to do. */
+const START_DELAY_MS = 60_000;
+
+/** What a verifier works with. */
+export interface VerifierOptions {
+  layout: Layout;
+  references: SnapshotReferences;
+  damage: KnownDamage;
+  /** What an earlier agent has left. */
+  state: VerificationState;
+  /** From the begin of one pass to the begin of the next, ms; 0: nothing is read in the background. */
+  intervalMs: number;
+  /** Of all that is read in the background. */
+  bytesPerSecond: number;
+}
+
+/**
+ * Reads all snapshots of a host again and again, slowly, to find what the medium has lost while a good copy may still
+ * exist. It also gives new disks their checksums. It reports, and never removes anything.
+ */
+export class Verifier implements AsyncDisposable {
+  readonly #options: VerifierOptions;
+  readonly #state: VerificationState;
+  readonly #stop = new AbortController();
+  readonly #reading: Reading;
+  readonly #running = new Set<Promise<unknown>>();
+  /** Snapshots whose disks need no checksums any more. */
+  #sealed = new Set<string>();
+  #started = false;
+  #marked = false;
+  #passTimer: ReturnType<typeof setTimeout> | undefined;
+  #sealTimer: ReturnType<typeof setTimeout> | undefined;
+  #last: Promise<unknown> = Promise.resolve();
+  #saved: Promise<unknown> = Promise.resolve();
+
+  constructor(options: VerifierOptions) {
+    this.#options = options;
+    this.#state = { ...options.state };
+    this.#reading = { pace: new Pace(options.bytesPerSecond), signal: this.#stop.signal };
+  }
+
+  /** Works in the background from now on; a pass that was cut short goes on. */
+  start(): void {
+    this.#started = this.#options.intervalMs > 0;
+    this.soon();
+    if (!this.#started) return;
+    const { cursor, beganAtMs } = this.#state;
+    const dueInMs = cursor === null ? beganAtMs + this.#options.intervalMs - Date.now() : 0;
+    this.#arm(Math.max(dueInMs, START_DELAY_MS));
+  }
+
+  /** Something has changed: new disks get their checksums soon. */
+  soon(): void {
+    // Who was paused just now may read what was known to be damaged before.
+    this.#mark();
+    if (!this.#started || this.#sealTimer !== undefined || this.#stop.signal.aborted) return;
+    this.#sealTimer = setTimeout(() => {
+      this.#sealTimer = undefined;
+      this.#inBackground("disk_checksums_failed", () => this.sealDisks());
+    }, SEAL_DELAY_MS);
+  }
+
+  /** Gives the disks of all snapshots that somebody needs checksums, where they have none. */
+  async sealDisks(): Promise<void> {
+    const { layout, references } = this.#options;
+    const whole = [...references.roots()].filter(({ manifest }) => !manifest.files.disk.difference)
+      .map(({ manifest }) => manifest.snapshot_id);
+    this.#sealed = this.#sealed.intersection(new Set(whole));
+    for (const id of whole) {
+      if (this.#sealed.has(id)) continue;
+      await sealDisk(layout, id, this.#reading);
+      this.#sealed.add(id);
+    }
+  }
+
+  /**
+   * Reads everything once, or what a pass that was cut short has left.
+   * @returns what is not good. @throws NativeError, Deno.errors; the signal's reason when the verifier is disposed.
+   */
+  async verifyAll(): Promise<VerifiedFile[]> {
+    const run = this.#last.then(() => withSpan("snapshots.verify", {}, (span) => this.#pass(span)));
+    this.#last = run.catch(() => {});
+    return await run;
+  }
+
+  /** Takes verdicts of a verification that somebody has asked for. */
+  async note(verified: VerifiedFile[]): Promise<void> {
+    const changed = verified.filter((file) => this.#options.damage.note(file));
+    if (changed.length === 0) return;
+    this.#mark();
+    await this.#save(true);
+  }
+
+  async #pass(span: { setAttributes(attributes: Record<string, number>): unknown }): Promise<VerifiedFile[]> {
+    const { layout, damage } = this.#options;
+    const state = this.#state;
+    if (state.cursor === null) {
+      state.beganAtMs = Date.now();
+      state.cursor = "";
+    }
+    const ids = (await namesIn(layout.snapshots)).filter(isId);
+    const bad: VerifiedFile[] = [];
+    let [files, bytes] = [0, 0];
+    for (const id of ids.filter((id) => id > state.cursor!)) {
+      await sealDisk(layout, id, this.#reading);
+      const verified = await verifyOwnData(layout, id, this.#reading);
+      state.cursor = id;
+      await this.note(verified);
+      await this.#save(false);
+      files += verified.length;
+      bytes += verified.reduce((sum, file) => sum + file.bytes, 0);
+      bad.push(...verified.filter(({ verdict }) => verdict === "damaged" || verdict === "missing"));
+    }
+    state.cursor = null;
+    if (damage.forgetOthersThan(new Set([...ids, ...bad.map(({ snapshotId }) => snapshotId)]))) this.#mark();
+    await this.#save(true);
+    span.setAttributes({ "torpor.files": files, "torpor.bytes": bytes, "torpor.damaged": bad.length });
+    log("info", "snapshots_verified", { files, bytes, damaged: bad.length });
+    for (const { snapshotId, file, verdict } of bad) {
+      log("error", "snapshot_data_damaged", { snapshot_id: snapshotId, file, verdict });
+    }
+    return bad;
+  }
+
+  /** Everybody who holds a snapshot sees what is known of it. */
+  #mark(): void {
+    const { references, damage } = this.#options;
+    if (damage.size === 0 && !this.#marked) return;
+    this.#marked = damage.size > 0;
+    for (const root of references.roots()) {
+      const known = damage.of(root);
+      root.damage = known.length > 0 ? known : undefined;
+    }
+  }
+
+  /** One at a time: both ways to write use the same temporary name. */
+  async #save(durably: boolean): Promise<void> {
+    const { layout, damage } = this.#options;
+    const save = this.#saved.then(() =>
+      writeVerificationState(layout, { ...this.#state, damaged: damage.all }, durably)
+    );
+    this.#saved = save.catch(() => {});
+    await save;
+  }
+
+  #arm(delayMs: number): void {
+    if (this.#stop.signal.aborted) return;
+    this.#passTimer = setTimeout(() => {
+      this.#inBackground("verification_failed", async () => {
+        try {
+          await this.verifyAll();
+        } finally {
+          const { beganAtMs } = this.#state;
+          this.#arm(Math.max(beganAtMs + this.#options.intervalMs - Date.now(), START_DELAY_MS));
+        }
+      });
+    }, delayMs);
+  }
+
+  #inBackground(event: string, work: () => Promise<unknown>): void {
+    const running = work().catch((error) => {
+      // What was not read now is read the next time.
+      if (!this.#stop.signal.aborted) log("error", event, {}, error);
+    });
+    this.#running.add(running);
+    running.finally(() => this.#running.delete(running));
+  }
+
+  /** Ends what runs between two reads. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort();
+    clearTimeout(this.#passTimer);
+    clearTimeout(this.#sealTimer);
+    await Promise.all([...this.#running, this.#last, this.#saved]);
+  }
+}
