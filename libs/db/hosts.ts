@@ -14,7 +14,7 @@ export interface HostCapacity {
 export interface HostRow extends HostCapacity {
   id: string;
   name: string;
-  /** `unix:/path` or `http://host:port`. */
+  /** `unix:/path`, `http://host:port` or `https://host:port#peer`. */
   address: string;
   reservedVcpus: bigint;
   reservedMemoryMb: bigint;
@@ -24,7 +24,12 @@ export interface HostRow extends HostCapacity {
   capabilities: string[];
   labels: Record<string, string>;
   agentVersion: string;
+  /** Takes no new sandboxes: it is cordoned, being drained, or removed. */
   draining: boolean;
+  /** Since when what runs there is being paused; null: it is not. */
+  drainStartedAt: Date | null;
+  /** Since when it is out for good; null: it is not. */
+  removedAt: Date | null;
   /** Since when the reconciler counts it as gone; null from its next heartbeat on. */
   unreachableSince: Date | null;
   runningSandboxes: number;
@@ -36,17 +41,19 @@ export interface HostRow extends HostCapacity {
 }
 
 /** How a host stands, for people and for placement. */
-export type HostState = "ready" | "unreachable" | "draining";
+export type HostState = "ready" | "cordoned" | "draining" | "unreachable" | "removed";
 
 /** The state of a host by its row. */
 export function hostState(host: HostRow): HostState {
+  if (host.removedAt !== null) return "removed";
   if (host.unreachableSince !== null || host.silentMs > HOST_READY_MS) return "unreachable";
-  return host.draining ? "draining" : "ready";
+  if (host.drainStartedAt !== null) return "draining";
+  return host.draining ? "cordoned" : "ready";
 }
 
 const SILENT = "extract(epoch from clock_timestamp() - last_heartbeat_at)::float8 * 1000 as silent_ms";
 
-/** Adds a host, or renews it after a restart. */
+/** Adds a host, or renews it after a restart. @returns false when it was removed, which it then stays. */
 export async function upsertHost(
   sql: Queryable,
   host: HostCapacity & {
@@ -57,8 +64,8 @@ export async function upsertHost(
     labels: Record<string, string>;
     agentVersion: string;
   },
-): Promise<void> {
-  await named("upsert_host", () =>
+): Promise<boolean> {
+  const rows = await named("upsert_host", () =>
     sql`
     insert into hosts (id, name, address, vcpus, memory_mb, disk_mb, capabilities, labels, agent_version)
     values (${host.id}, ${host.name}, ${host.address}, ${host.vcpus}, ${host.memoryMb}, ${host.diskMb},
@@ -66,10 +73,12 @@ export async function upsertHost(
     on conflict (id) do update set name = excluded.name, address = excluded.address, vcpus = excluded.vcpus,
       memory_mb = excluded.memory_mb, disk_mb = excluded.disk_mb, capabilities = excluded.capabilities,
       labels = excluded.labels, agent_version = excluded.agent_version, registered_at = now(),
-      last_heartbeat_at = clock_timestamp(), unreachable_since = null`);
+      last_heartbeat_at = clock_timestamp(), unreachable_since = null
+    where hosts.removed_at is null returning id`);
+  return rows.length > 0;
 }
 
-/** Notes that a host lives. @returns false when it was never registered. */
+/** Notes that a host lives. @returns false when it was never registered, or was removed. */
 export async function heartbeatHost(
   sql: Queryable,
   id: string,
@@ -83,11 +92,11 @@ export async function heartbeatHost(
       vcpus = coalesce(${capacity?.vcpus ?? null}::int, vcpus),
       memory_mb = coalesce(${capacity?.memoryMb ?? null}::int8, memory_mb),
       disk_mb = coalesce(${capacity?.diskMb ?? null}::int8, disk_mb)
-    where id = ${id} returning id`);
+    where id = ${id} and removed_at is null returning id`);
   return rows.length > 0;
 }
 
-/** One host. */
+/** One host, removed ones too. */
 export async function getHost(sql: Queryable, id: string): Promise<HostRow | undefined> {
   const rows = await named("get_host", () =>
     sql<HostRow[]>`
@@ -95,11 +104,11 @@ export async function getHost(sql: Queryable, id: string): Promise<HostRow | und
   return rows[0];
 }
 
-/** All hosts, by name. */
+/** All hosts but removed ones, by name. */
 export async function listHosts(sql: Queryable): Promise<HostRow[]> {
   return await named("list_hosts", async () => [
     ...await sql<HostRow[]>`
-    select *, ${sql.unsafe(SILENT)} from hosts order by name, id`,
+    select *, ${sql.unsafe(SILENT)} from hosts where removed_at is null order by name, id`,
   ]);
 }
 

@@ -4,10 +4,13 @@
  */
 export * from "./advisory_lock.ts";
 export * from "./api_keys.ts";
+export * from "./certificate_authority.ts";
 export * from "./census.ts";
 export * from "./database.ts";
 export * from "./db_errors.ts";
 export * from "./forks.ts";
+export * from "./host_states.ts";
+export * from "./host_tokens.ts";
 export * from "./hosts.ts";
 export * from "./idempotency.ts";
 export * from "./inventory.ts";

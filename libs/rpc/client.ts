@@ -6,12 +6,15 @@ import { type Address, parseAddress } from "./address.ts";
 import { fromCallError } from "./errors.ts";
 import { openAddressFetch } from "./http_client.ts";
 import { MAX_MESSAGE_BYTES } from "./limits.ts";
+import type { Credentials } from "./tls/credentials.ts";
 
 /** Options of {@linkcode openClient}. */
 export interface ClientOptions {
-  /** `unix:/path` or `http://host:port`, as text or parsed. */
+  /** `unix:/path`, `http://host:port` or `https://host:port#peer`, as text or parsed. */
   address: string | Address;
-  /** Sent as `authorization: Bearer …`. */
+  /** Needed for `https:` addresses. */
+  credentials?: Credentials;
+  /** Sent as `authorization: Bearer …`, but not over TLS. */
   token?: string;
   /** Deadline of a unary call that names none, milliseconds. Default 10,000. */
   timeoutMs?: number;
@@ -30,7 +33,7 @@ export function openClient<Service extends DescService>(
   options: ClientOptions,
 ): ServiceClient<Service> {
   const address = typeof options.address === "string" ? parseAddress(options.address) : options.address;
-  const http = openAddressFetch(address);
+  const http = openAddressFetch(address, options.credentials);
   const transport = createTransport({
     httpClient: createFetchClient(http.fetch),
     baseUrl: http.baseUrl,

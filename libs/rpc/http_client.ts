@@ -1,4 +1,7 @@
+import { TorporError } from "@torpor/errors";
 import type { Address } from "./address.ts";
+import type { Credentials } from "./tls/credentials.ts";
+import { openHttpsFetch } from "./tls/https_fetch.ts";
 
 /** A fetch that reaches one address, whatever its transport. Dispose it to close its connections. */
 export interface AddressFetch extends Disposable {
@@ -7,8 +10,16 @@ export interface AddressFetch extends Disposable {
   baseUrl: string;
 }
 
-/** Opens a {@linkcode AddressFetch}. Connections are made on demand and kept. */
-export function openAddressFetch(address: Address): AddressFetch {
+/**
+ * Opens a {@linkcode AddressFetch}. Connections are made on demand and kept.
+ * @param credentials needed for `https:` addresses. Requests to those carry no authorization header: who is called learns
+ * by the certificate who calls, and need not know the token.
+ */
+export function openAddressFetch(address: Address, credentials?: Credentials): AddressFetch {
+  if (address.transport === "tls") {
+    if (!credentials) throw new TorporError("config_invalid", "no certificate to call an https address with");
+    return { baseUrl: "https://peer", ...openHttpsFetch(address, credentials) };
+  }
   const client = address.transport === "unix"
     ? Deno.createHttpClient({ proxy: { transport: "unix", path: address.path } })
     : Deno.createHttpClient({});

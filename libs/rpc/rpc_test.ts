@@ -4,7 +4,7 @@ import { TorporError } from "@torpor/errors";
 import { SchedulerService } from "@torpor/proto/scheduler";
 import { ExecStreamResponseSchema, HostAgentService } from "@torpor/proto/hostagent";
 import { create } from "@bufbuild/protobuf";
-import { type Address, openAddressFetch, openClient, parseAddress, serve } from "./mod.ts";
+import { type Address, formatAddress, openAddressFetch, openClient, parseAddress, serve } from "./mod.ts";
 
 const token = "secret";
 
@@ -93,7 +93,11 @@ Deno.test("a dead service is unavailable, and its socket file is replaced", asyn
 Deno.test("addresses", () => {
   assertEquals(parseAddress("unix:/run/x"), { transport: "unix", path: "/run/x" });
   assertEquals(parseAddress("http://a:1"), { transport: "tcp", hostname: "a", port: 1 });
-  for (const odd of ["", "unix:x", "https://a", "http://a/b", "a:1"]) {
+  assertEquals(parseAddress("https://a:1#api"), { transport: "tls", hostname: "a", port: 1, peer: "api" });
+  for (const text of ["https://0.0.0.0:7", "https://a:1#abcdefghij0123456789.host"]) {
+    assertEquals(formatAddress(parseAddress(text)), text);
+  }
+  for (const odd of ["", "unix:x", "https://a#b", "https://u@a:1", "http://a#api", "http://a/b", "a:1"]) {
     try {
       parseAddress(odd);
     } catch (error) {

@@ -1,4 +1,10 @@
-import { type ConnectRouter, createConnectRouter, type Interceptor } from "@connectrpc/connect";
+import {
+  type ConnectRouter,
+  createConnectRouter,
+  createContextKey,
+  createContextValues,
+  type Interceptor,
+} from "@connectrpc/connect";
 import { type UniversalHandler, universalServerResponseToFetch } from "@connectrpc/connect/protocol";
 import { TorporError } from "@torpor/errors";
 import { log, nameActiveSpan } from "@torpor/telemetry";
@@ -8,6 +14,22 @@ import { toConnectError } from "./errors.ts";
 import { errorResponse } from "./http_error.ts";
 import { MAX_MESSAGE_BYTES } from "./limits.ts";
 import { measureCalls } from "./measure_calls.ts";
+import type { Credentials } from "./tls/credentials.ts";
+import { serveHttps } from "./tls/https_server.ts";
+import type { TlsCaller } from "./tls/tls_caller.ts";
+
+/** How a service proves itself on `https:` addresses, and whom it lets in there. */
+export interface TlsOptions {
+  credentials: Credentials;
+  /**
+   * Decides about a request by who calls and the path; it throws `unauthenticated` or `permission_denied`. This takes the
+   * place of the token.
+   */
+  admit: (caller: TlsCaller, path: string) => void;
+}
+
+/** Who calls over TLS; undefined for callers over other transports, which know the internal token. */
+export const TLS_CALLER = createContextKey<TlsCaller | undefined>(undefined);
 
 /** Options of {@linkcode serve}. */
 export interface ServeOptions {
@@ -18,6 +40,8 @@ export interface ServeOptions {
   http?: (request: Request) => Promise<Response | undefined> | Response | undefined;
   /** Requests without this bearer token are refused (but /healthz and /readyz); undefined: the service checks itself. */
   token?: string;
+  /** Needed when `listen` is an `https:` address. */
+  tls?: TlsOptions;
   /** Throws while the service cannot work (database away …). */
   checkReady?: () => Promise<void>;
   /** Largest ConnectRPC message, bytes. Default {@linkcode MAX_MESSAGE_BYTES}. */
@@ -33,40 +57,51 @@ export interface RunningService extends AsyncDisposable {
 /** Starts to serve; a unix socket left over from a killed process is replaced. */
 export async function serve(options: ServeOptions): Promise<RunningService> {
   const handlers = connectHandlers(options);
-  const handle = async (request: Request): Promise<Response> => {
+  const handle = async (request: Request, caller?: TlsCaller): Promise<Response> => {
     const path = new URL(request.url).pathname;
     if (path === "/healthz") return new Response("ok\n");
     if (path === "/readyz") return await readiness(options);
-    if (options.token !== undefined && !tokensEqual(bearerToken(request.headers), options.token)) {
-      return errorResponse(new TorporError("unauthenticated", "missing or wrong internal token"));
+    if (caller) options.tls!.admit(caller, path);
+    else if (options.token !== undefined && !tokensEqual(bearerToken(request.headers), options.token)) {
+      throw new TorporError("unauthenticated", "missing or wrong internal token");
     }
     const handler = handlers.get(path);
-    if (handler) return await handler(request);
+    if (handler) return await handler(request, caller);
     const response = await options.http?.(request);
     return response ?? errorResponse(new TorporError("not_found", `no such path: ${path}`));
   };
-  const onError = (thrown: unknown) => {
-    log("error", "request_failed", {}, thrown);
-    return errorResponse(thrown);
+  const handleSafely = async (request: Request, caller?: TlsCaller): Promise<Response> => {
+    try {
+      return await handle(request, caller);
+    } catch (thrown) {
+      if (!(thrown instanceof TorporError)) log("error", "request_failed", {}, thrown);
+      return errorResponse(thrown);
+    }
   };
-  const server = await listen(options.listen, handle, onError);
-  const address = boundAddress(options.listen, server);
-  log("info", "listening", { address: formatAddress(address) });
-  return { address, [Symbol.asyncDispose]: () => server.shutdown() };
+  const server = await listen(options, handleSafely);
+  log("info", "listening", { address: formatAddress(server.address) });
+  return { address: server.address, [Symbol.asyncDispose]: () => server.shutdown() };
 }
 
 async function listen(
-  address: Address,
-  handler: (request: Request) => Promise<Response>,
-  onError: (thrown: unknown) => Response,
-): Promise<Deno.HttpServer> {
+  { listen: address, tls }: ServeOptions,
+  handler: (request: Request, caller?: TlsCaller) => Promise<Response>,
+): Promise<{ address: Address; shutdown(): Promise<void> }> {
   const onListen = () => {};
+  if (address.transport === "tls") {
+    if (!tls) throw new TorporError("config_invalid", "this service does not serve https");
+    const server = await serveHttps(address, tls.credentials, handler);
+    return { address: { ...address, port: server.port }, shutdown: () => server.shutdown() };
+  }
+  const answer = (request: Request) => handler(request);
   if (address.transport === "tcp") {
-    return Deno.serve({ hostname: address.hostname, port: address.port, onListen, onError }, handler);
+    const server = Deno.serve({ hostname: address.hostname, port: address.port, onListen }, answer);
+    return { address: { ...address, port: server.addr.port }, shutdown: () => server.shutdown() };
   }
   // A socket file of a killed process gives AddrInUse. It is ours to remove only when nobody accepts on it.
   if (await isStaleSocket(address.path)) await Deno.remove(address.path);
-  return Deno.serve({ path: address.path, onListen, onError }, handler);
+  const server = Deno.serve({ path: address.path, onListen }, answer);
+  return { address, shutdown: () => server.shutdown() };
 }
 
 async function isStaleSocket(path: string): Promise<boolean> {
@@ -80,12 +115,9 @@ async function isStaleSocket(path: string): Promise<boolean> {
   }
 }
 
-function boundAddress(asked: Address, server: Deno.HttpServer): Address {
-  if (asked.transport === "unix") return asked;
-  return { ...asked, port: (server.addr as Deno.NetAddr).port };
-}
+type FetchHandler = (request: Request, caller?: TlsCaller) => Promise<Response>;
 
-function connectHandlers(options: ServeOptions): Map<string, (request: Request) => Promise<Response>> {
+function connectHandlers(options: ServeOptions): Map<string, FetchHandler> {
   const limit = options.maxMessageBytes ?? MAX_MESSAGE_BYTES;
   const router = createConnectRouter({
     interceptors: [serverInterceptor, measureCalls],
@@ -98,10 +130,12 @@ function connectHandlers(options: ServeOptions): Map<string, (request: Request) 
 }
 
 /** The library's own adapter opens the body of every request at once, also of one that is refused before it is read. */
-function fetchHandler(handler: UniversalHandler): (request: Request) => Promise<Response> {
-  return async (request) => {
+function fetchHandler(handler: UniversalHandler): FetchHandler {
+  return async (request, caller) => {
     const { method, url, headers: header, signal } = request;
-    const response = await handler({ httpVersion: "", method, url, header, body: openedWhenRead(request), signal });
+    const contextValues = createContextValues().set(TLS_CALLER, caller);
+    const body = openedWhenRead(request);
+    const response = await handler({ httpVersion: "", method, url, header, body, signal, contextValues });
     return universalServerResponseToFetch(response);
   };
 }

@@ -143,7 +143,7 @@ Deno.test("only ready, eligible and capable hosts; the refusal says why not for 
   await test.database.sql`update hosts set last_heartbeat_at = now() - interval '20 seconds' where id = ${a}`;
   await test.database.sql`update hosts set draining = true where id = ${b}`;
   const message = await refusal();
-  assert(/a: not heard for 2\d s; b: is draining/.test(message), message);
+  assert(/a: not heard for 2\d s; b: is cordoned/.test(message), message);
   assert(/away: a: not heard for 2\d s/.test(await refusal({ eligibleHostIds: [a] }, "host_unreachable")));
   await client.heartbeat({ hostId: a });
   assertEquals((await place()).hostId, a);

@@ -51,7 +51,8 @@ function join(reasons: string[]): string {
 function refusal(host: HostRow, policy: PlacementPolicy, { resources, requiredCapabilities }: Demand): string {
   const state = hostState(host);
   if (state === "unreachable") return `not heard for ${Math.round(host.silentMs / 1000)} s`;
-  if (state === "draining") return "is draining";
+  if (state === "draining") return "is being drained";
+  if (state !== "ready") return `is ${state}`;
   const missing = requiredCapabilities.filter((name) => !host.capabilities.includes(name));
   if (missing.length > 0) return `lacks ${missing.join(", ")}`;
   return room(host, policy, resources);

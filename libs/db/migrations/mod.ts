@@ -4,6 +4,7 @@ import * as mostFreeHost from "./0002_most_free_host.ts";
 import * as snapshots from "./0003_snapshots.ts";
 import * as snapshotRetention from "./0004_snapshot_retention.ts";
 import * as sweeps from "./0005_sweeps.ts";
+import * as hosts from "./0006_hosts.ts";
 
 /** All migrations by name; they run in the order of their names and are never changed once released. */
 export const MIGRATIONS: Record<string, Migration> = {
@@ -12,4 +13,5 @@ export const MIGRATIONS: Record<string, Migration> = {
   "0003_snapshots": snapshots,
   "0004_snapshot_retention": snapshotRetention,
   "0005_sweeps": sweeps,
+  "0006_hosts": hosts,
 };

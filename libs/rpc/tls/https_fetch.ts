@@ -1,0 +1,149 @@
+import { Agent, request as httpsRequest } from "node:https";
+import type { ClientRequest, IncomingMessage } from "node:http";
+import { connect as connectTcp, type Socket } from "node:net";
+import { connect as connectTls } from "node:tls";
+import { TorporError } from "@torpor/errors";
+import { currentTraceparent } from "@torpor/telemetry";
+import type { Address } from "../address.ts";
+import type { Credentials, KeyPair } from "./credentials.ts";
+import { pacedBody } from "./paced_body.ts";
+import { dnsNameOf } from "./peer.ts";
+
+/**
+ * Connections that nobody uses are closed after this, ms: sooner than a server does it (KEEP_ALIVE_MS), so that no call
+ * is sent into a connection that is just being closed.
+ */
+const IDLE_CONNECTION_MS = 60_000;
+
+/**
+ * A fetch that speaks mutual TLS to one address, with the name that the certificate there must have. Deno's own client
+ * takes the name to check from the URL, so it cannot tell who answers at an IP address.
+ * Certificates that are replaced are used for new connections. Errors are as those of `fetch`: a TypeError when the
+ * connection or the handshake fails, the signal's reason after an abort.
+ */
+export function openHttpsFetch(
+  address: Address & { transport: "tls" },
+  credentials: Credentials,
+): { fetch: typeof globalThis.fetch } & Disposable {
+  if (address.peer === "") {
+    throw new TorporError("config_invalid", `the address https://${address.hostname}:${address.port} names no peer`, {
+      hint: "write who must answer there behind #, for example #scheduler",
+    });
+  }
+  let agent = agentOf(credentials.current);
+  const retired = new Set<Agent>();
+  const replaced = credentials.onReplace((next) => {
+    // Its calls go on. Its idle connections end by themselves.
+    retired.add(agent);
+    agent = agentOf(next);
+  });
+  const target = {
+    host: address.hostname.replace(/^\[|\]$/g, ""),
+    port: address.port,
+    servername: dnsNameOf(address.peer),
+  };
+  return {
+    fetch: async (input, init) => await send(new Request(input, init), { ...target, agent }),
+    [Symbol.dispose]: () => {
+      replaced[Symbol.dispose]();
+      for (const one of [agent, ...retired]) one.destroy();
+    },
+  };
+}
+
+/** The TCP connections beneath TLS ones. */
+const beneath = new WeakMap<Socket, Socket>();
+
+/** Keeps TCP and TLS apart, so that a body can be stopped: see pacedBody. */
+class PacedAgent extends Agent {
+  override createConnection(options: TlsTarget): Socket {
+    const tcp = connectTcp(options.port, options.host);
+    const tls = connectTls({ ...options, socket: tcp });
+    tcp.on("error", (error) => tls.destroy(error));
+    beneath.set(tls, tcp);
+    return tls;
+  }
+}
+
+type TlsTarget = { host: string; port: number; servername: string };
+
+function agentOf({ certificate, key, authority }: KeyPair): Agent {
+  const options = { cert: certificate, key, ca: authority, minVersion: "TLSv1.3" } as const;
+  return new PacedAgent({ ...options, keepAlive: true, timeout: IDLE_CONNECTION_MS });
+}
+
+type Target = TlsTarget & { agent: Agent };
+
+async function send(request: Request, target: Target): Promise<Response> {
+  request.signal.throwIfAborted();
+  const { pathname, search } = new URL(request.url);
+  const headers = Object.fromEntries(request.headers);
+  // Peers know each other by their certificates: the internal token is none of a host's business.
+  delete headers.authorization;
+  const traceparent = currentTraceparent();
+  if (traceparent !== "") headers.traceparent = traceparent;
+  const outgoing = httpsRequest({ ...target, method: request.method, path: pathname + search, headers });
+  const stop = new AbortController();
+  const onAbort = () => outgoing.destroy();
+  request.signal.addEventListener("abort", onAbort, { signal: stop.signal });
+  try {
+    const incoming = await exchange(outgoing, request.body);
+    return answerOf(incoming, request.signal, stop);
+  } catch (thrown) {
+    stop.abort();
+    throw failureOf(thrown, request.signal);
+  }
+}
+
+/** Sends the body and waits for the answer's head, which may come before the body has been sent. */
+async function exchange(outgoing: ClientRequest, body: ReadableStream<Uint8Array> | null): Promise<IncomingMessage> {
+  const answered = Promise.withResolvers<IncomingMessage>();
+  outgoing.on("response", answered.resolve);
+  outgoing.on("error", answered.reject);
+  outgoing.on("close", () => answered.reject(new Error("the connection was closed before the answer")));
+  sendBody(outgoing, body).catch((thrown) => {
+    answered.reject(thrown);
+    outgoing.destroy();
+  });
+  return await answered.promise;
+}
+
+async function sendBody(outgoing: ClientRequest, body: ReadableStream<Uint8Array> | null): Promise<void> {
+  for await (const chunk of body ?? []) {
+    if (outgoing.destroyed) return;
+    if (!outgoing.write(chunk)) await drained(outgoing);
+  }
+  outgoing.end();
+}
+
+function drained(outgoing: ClientRequest): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const done = () => {
+    outgoing.off("drain", done).off("close", done);
+    resolve();
+  };
+  outgoing.on("drain", done).on("close", done);
+  return promise;
+}
+
+function answerOf(incoming: IncomingMessage, signal: AbortSignal, stop: AbortController): Response {
+  const headers = new Headers();
+  for (let i = 0; i < incoming.rawHeaders.length; i += 2) {
+    headers.append(incoming.rawHeaders[i]!, incoming.rawHeaders[i + 1]!);
+  }
+  const status = incoming.statusCode!;
+  const hasBody = status !== 204 && status !== 304;
+  if (!hasBody) incoming.resume();
+  const body = hasBody
+    ? pacedBody(incoming, beneath.get(incoming.socket), (thrown) => failureOf(thrown, signal), () => {
+      stop.abort();
+      // A body that was cancelled must not be sent on.
+      if (!incoming.complete) incoming.destroy();
+    })
+    : null;
+  return new Response(body, { status, statusText: incoming.statusMessage, headers });
+}
+
+function failureOf(thrown: unknown, signal: AbortSignal): unknown {
+  return signal.aborted ? signal.reason : new TypeError("the request failed", { cause: thrown });
+}
