@@ -1,8 +1,8 @@
 import {
   clearSoftDirty,
   compareDirty,
+  compareProcess,
   keepPresent,
-  openFile,
   presentPages,
   scanDirty,
   softDirtyPages,
@@ -13,6 +13,8 @@ import { guestAddress } from "./guest_address.ts";
 import type { GuestMemory } from "./guest_memory.ts";
 import { orInto } from "./tracking/bitmap.ts";
 import { privateDirtyPages } from "./private_pages.ts";
+import { Sibling } from "./sibling.ts";
+import { openStored } from "./stored_memory.ts";
 import { removedSince } from "./tracking/removed_since.ts";
 import type { VmTracking } from "./tracking/method.ts";
 import type { WriteMarks } from "./tracking/write_marks.ts";
@@ -34,11 +36,8 @@ export interface TrackedMemory {
  * the device state saved, as saving it writes to guest memory.
  */
 export async function dirtyPages(tracked: TrackedMemory, layout: Layout): Promise<Uint8Array<ArrayBuffer>> {
-  const { memory, pager, marks, parent } = tracked;
-  if (tracked.tracking === "private_pages") {
-    const range = { pid: tracked.vmmPid, address: await addressOf(tracked), sizeBytes: memory.sizeBytes };
-    return await privateDirtyPages(range, parent.table);
-  }
+  const { memory, pager, marks } = tracked;
+  if (pager instanceof Sibling) return await dirtyPagesOfSibling(tracked, pager, layout);
   if (!marks.complete || tracked.tracking !== "pagemap_scan") return await differingPages(tracked, layout);
   const dirty = await takeWritten(tracked, await addressOf(tracked), { protect: false });
   if (marks.taken) {
@@ -48,6 +47,20 @@ export async function dirtyPages(tracked: TrackedMemory, layout: Layout): Promis
   }
   if (pager) orInto(dirty, removedSince(pager, marks.removed).removed);
   return dirty;
+}
+
+async function dirtyPagesOfSibling(
+  tracked: TrackedMemory,
+  { base }: Sibling,
+  layout: Layout,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const { memory, parent, vmmPid: pid } = tracked;
+  const range = { pid, address: await addressOf(tracked), sizeBytes: memory.sizeBytes };
+  const compare = async (pages: Uint8Array<ArrayBuffer>) => {
+    using stored = await openStored(layout, parent);
+    return await compareProcess(range, { header: stored.header, sources: stored.sources, pages });
+  };
+  return await privateDirtyPages(range, { parent: parent.table, base: base.table, compare });
 }
 
 /** Pages that the kernel has marked as written. @param options.protect arms them again. */
@@ -92,11 +105,8 @@ async function compareWithParent(
   layout: Layout,
   candidates?: Uint8Array<ArrayBuffer>,
 ): Promise<Uint8Array<ArrayBuffer>> {
-  using opened = new DisposableStack();
-  const sources = parent.table.sources.map((id) =>
-    opened.use(openFile(layout.snapshot(id).memoryData, { read: true })).fd
-  );
-  const header = await Deno.readFile(layout.snapshot(parent.manifest.snapshot_id).memoryHeader);
+  using stored = await openStored(layout, parent);
+  const { header, sources } = stored;
   return await compareDirty({ memfd: memory.fd, sizeBytes: memory.sizeBytes, header, sources, candidates });
 }
 

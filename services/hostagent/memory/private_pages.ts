@@ -1,33 +1,42 @@
 import { exportProcess, type ExportResult, type GuestRange, privatePages } from "@torpor/ffi";
-import { type ExtentTable, PAGE_BYTES, ZERO_SOURCE } from "@torpor/snapshot";
+import { type ExtentTable, PAGE_BYTES } from "@torpor/snapshot";
 import { TorporError } from "@torpor/errors";
 import type { Vmm } from "../vmm/driver.ts";
+import { dataPages, differentPages } from "./different_pages.ts";
 import { GuestMemory } from "./guest_memory.ts";
 import { Sibling } from "./sibling.ts";
+import { andInto, countBits, orInto } from "./tracking/bitmap.ts";
 import type { VmPager } from "./vm_pager.ts";
 
-/**
- * Pages of a sibling that differ from its parent snapshot or may. What it has in common with the base is what the parent
- * says: the parent is the base's snapshot, or a checkpoint of this VM, which stored what was its own by then.
- */
-export async function privateDirtyPages(range: GuestRange, parent: ExtentTable): Promise<Uint8Array<ArrayBuffer>> {
-  const { own, zero } = await privatePages(range);
-  // A page of zeros has changed only where the parent has bytes.
-  const data = dataPages(parent);
-  for (let at = 0; at < own.length; at++) own[at]! |= zero[at]! & data[at]!;
-  return own;
+/** What a sibling's pages are compared with. */
+export interface SiblingParent {
+  /** Of the snapshot that the next one is the difference to. */
+  parent: ExtentTable;
+  /** Of the base. */
+  base: ExtentTable;
+  /** Which of these pages are not what the parent says. */
+  compare(pages: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>>;
 }
 
-/** Pages that are not zero, as far as the table says. */
-export function dataPages(table: ExtentTable): Uint8Array<ArrayBuffer> {
-  const pages = new Uint8Array(Math.ceil(table.sizeBytes / PAGE_BYTES / 8));
-  for (let extent = 0; extent < table.count; extent++) {
-    if (table.sourceIndexes[extent] === ZERO_SOURCE) continue;
-    const first = table.offsets[extent]! / PAGE_BYTES;
-    const end = first + table.lengths[extent]! / PAGE_BYTES;
-    for (let page = first; page < end; page++) pages[page >> 3]! |= 1 << (page & 7);
-  }
-  return pages;
+/**
+ * Pages of a sibling that differ from its parent snapshot or may. What it shares with the base is what the parent says: where
+ * the parent says something else, the sibling has a page of its own, put over the base at the resume or stored by a
+ * checkpoint. Of those only a comparison tells which were written since.
+ */
+export async function privateDirtyPages(
+  range: GuestRange,
+  { parent, base, compare }: SiblingParent,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const { own, zero } = await privatePages(range);
+  const known = differentPages(parent, base);
+  andInto(known, own);
+  const dirty = own.map((byte, at) => byte & ~known[at]!);
+  if (countBits(known) > 0) orInto(dirty, await compare(known));
+  // A page of zeros has changed only where the parent has bytes.
+  const data = dataPages(parent);
+  andInto(zero, data);
+  orInto(dirty, zero);
+  return dirty;
 }
 
 /** The RAM of a sibling: a private mapping in its VMM. The memory file that the VMM was given stays empty. */

@@ -11,6 +11,7 @@ import {
   readFaultOrder,
   readPagerStats,
 } from "@torpor/ffi";
+import { decodeHeader, type ExtentTable } from "@torpor/snapshot";
 import type { BaseRecord } from "../sandbox/record.ts";
 import { BASE_PAGER_FDS, BaseFiles, type BaseProcess, startBaseProcess } from "./base_process.ts";
 
@@ -40,6 +41,8 @@ export class SharedBase {
   readonly process: Process;
   /** Its process took the place of one that was killed: it serves whom that one served, and nobody else. */
   readonly successor: boolean;
+  /** What it is filled with. The snapshot's own table may have been rewritten since: the bytes are the same. */
+  readonly table: ExtentTable;
   readonly #files: BaseFiles;
   readonly #control: Descriptor;
   #members = 0;
@@ -53,6 +56,7 @@ export class SharedBase {
     this.memoryBytes = parts.memoryBytes;
     this.process = parts.process;
     this.successor = parts.successor;
+    this.table = decodeHeader(Deno.readFileSync(`/proc/self/fd/${parts.files.header.fd}`));
     this.#files = parts.files;
     this.#control = parts.control;
     this.process.exited.then(() => {
@@ -122,6 +126,11 @@ export class SharedBase {
   /** Somebody uses it, this agent or a later one. */
   get inUse(): boolean {
     return this.#members > 0 || this.#released;
+  }
+
+  /** The memory file, borrowed. */
+  get memoryFd(): number {
+    return this.#files.base.fd;
   }
 
   /** What its process has done for all siblings. */

@@ -38,11 +38,28 @@ export class SharedBases implements AsyncDisposable {
     try {
       return await this.#enter(base, socketFd);
     } catch (error) {
-      // It had nobody to serve for a while and has just ended.
-      if (!(error instanceof NativeError) || error.code !== "native_epipe") throw error;
-      log("info", "shared_base_ended", { snapshot_id: source.snapshotId, pid: base.process.pid });
-      this.#forget(base);
+      this.#noteEnd(base, error);
       return await this.#enter(this.#open.get(source.snapshotId) ?? await this.#start(source), socketFd);
+    }
+  }
+
+  /** The base of a snapshot, if one takes siblings now: it may end at any time. */
+  find(snapshotId: string): SharedBase | undefined {
+    return this.#open.get(snapshotId);
+  }
+
+  /**
+   * As {@linkcode join}, but only in a base that there is: its snapshot was deleted.
+   * @returns undefined when there is none (any more). @throws NativeError.
+   */
+  async joinRunning(snapshotId: string, socketFd: number): Promise<Sibling | undefined> {
+    const base = this.#open.get(snapshotId);
+    if (!base) return undefined;
+    try {
+      return await this.#enter(base, socketFd);
+    } catch (error) {
+      this.#noteEnd(base, error);
+      return undefined;
     }
   }
 
@@ -100,6 +117,13 @@ export class SharedBases implements AsyncDisposable {
       stats.close();
       throw error;
     }
+  }
+
+  /** A base that had nobody to serve for a while has just ended. @throws `error` when it says something else. */
+  #noteEnd(base: SharedBase, error: unknown): void {
+    if (!(error instanceof NativeError) || error.code !== "native_epipe") throw error;
+    log("info", "shared_base_ended", { snapshot_id: base.snapshotId, pid: base.process.pid });
+    this.#forget(base);
   }
 
   #successorOf(dead: SharedBase): SharedBase {

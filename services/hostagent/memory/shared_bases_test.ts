@@ -3,7 +3,7 @@ import { type Descriptor, NativeError, nativeFiles, pread, socketPair } from "@t
 import { newId } from "@torpor/ids";
 import { encodeHeader, overlayTable } from "@torpor/snapshot";
 import { Layout } from "../storage/layout.ts";
-import { dataPages } from "./private_pages.ts";
+import { dataPages } from "./different_pages.ts";
 import { sharedBaseSupported } from "./shared_base_support.ts";
 import { SharedBases } from "./shared_bases.ts";
 

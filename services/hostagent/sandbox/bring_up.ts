@@ -15,6 +15,8 @@ export interface SandboxShape {
   diskSizeMb: number;
   /** Content hash of the base image. */
   baseImage: string;
+  /** The kept snapshot that it is spawned from. */
+  baseSnapshotId?: string;
 }
 
 /** A sandbox that is to be brought up: its call, its operation, and what does not depend on where it comes from. */
@@ -98,6 +100,7 @@ function newRecord(wanted: NewSandbox, shape: SandboxShape): SandboxRecord {
     operation: wanted.operation,
     snapshot_id: null,
     generation: 0,
+    base_snapshot_id: shape.baseSnapshotId ?? null,
     auto_paused: false,
     vm: null,
   };

@@ -117,6 +117,8 @@ export const recordSchema = z.strictObject({
   snapshot_id: id.nullable(),
   /** Its number; 0 before the first pause. An older one that is found in its place is never taken for it. */
   generation: count.default(0),
+  /** The kept snapshot that it was spawned from: whose base it can share. */
+  base_snapshot_id: id.nullable().default(null),
   /** Paused by the agent itself, and the control plane has not recorded it yet. */
   auto_paused: z.boolean(),
   vm: vmSchema.nullable(),

@@ -1,11 +1,11 @@
 import { scaledTimeoutMs } from "@torpor/config";
 import { type Descriptor, openFile, openUserfaultfdDevice, socketPair } from "@torpor/ffi";
-import type { Manifest } from "@torpor/snapshot";
 import { startMarks } from "../memory/dirty_pages.ts";
 import { GuestMemory } from "../memory/guest_memory.ts";
 import { Pager } from "../memory/pager.ts";
 import { countPager } from "../memory/pager_metrics.ts";
 import { PrivateMemory } from "../memory/private_pages.ts";
+import { putOverBase } from "../memory/put_over_base.ts";
 import { Sibling } from "../memory/sibling.ts";
 import type { VmPager } from "../memory/vm_pager.ts";
 import { findWorkingSet } from "../memory/working_sets.ts";
@@ -16,6 +16,7 @@ import type { SpareVm, VmShape } from "../spare/spare_vm.ts";
 import { createEmptyDisk } from "../storage/disk.ts";
 import { removeIfPresent } from "../storage/durable_file.ts";
 import type { Vmm } from "../vmm/driver.ts";
+import { chooseBase, type ChosenBase } from "./choose_base.ts";
 import { type HostContext, step } from "./context.ts";
 import { greetGuest, newIdentity } from "./greet_guest.ts";
 import type { SandboxRecord } from "./record.ts";
@@ -46,12 +47,7 @@ export async function resumeVm(
 ): Promise<ResumedVm> {
   const id = record.sandbox_id;
   const deadline = AbortSignal.any([signal, AbortSignal.timeout(RESUME_TIMEOUT_MS)]);
-  const snapshot = await step(
-    context,
-    id,
-    "resume.verify",
-    () => verifySnapshot(context.layout, snapshotId, context.damage),
-  );
+  const snapshot = await step(context, id, "resume.verify", () => verifySnapshot(context.layout, snapshotId));
   context.driver.requireCompatible(snapshot.manifest.vmm);
   const vm = await restore(context, record, snapshot, deadline);
   try {
@@ -84,21 +80,25 @@ async function restore(
   const id = record.sandbox_id;
   const { agentSocket } = context.layout.sandbox(id);
   await using resources = new AsyncDisposableStack();
-  const shared = sharesBase(context, snapshot.manifest);
+  using base = await chooseBase(context, record, snapshot);
   // A VMM that was started ahead has its own memory mapped already.
-  const spare = shared ? undefined : await takeSpare(context, record, resources);
+  const spare = base ? undefined : await takeSpare(context, record, resources);
   const memory = spare?.memory ?? await prepareNew(context, record, snapshot, resources);
   const { snapshot_id, vcpus, memory_mb } = snapshot.manifest;
   const shape = { baseImage: record.base_image, vcpus, memoryMb: memory_mb };
-  const ahead = context.prefetch ? await findWorkingSet(context.layout, snapshot_id, shape) : undefined;
+  const ahead = context.prefetch
+    ? await findWorkingSet(context.layout, base?.snapshotId ?? snapshot_id, shape)
+    : undefined;
   // Both end before anything is released: a copy must not go on into a directory that is being cleaned.
   const [filled, started] = await Promise.allSettled([
     copyDisk(context, id, snapshot),
-    startProcesses(context, record, { snapshot, memory, spare, shared, workingSet: ahead?.path }, resources, signal),
+    startProcesses(context, record, { snapshot, memory, spare, base, workingSet: ahead?.path }, resources, signal),
   ]);
   if (filled.status === "rejected") throw filled.reason;
   if (started.status === "rejected") throw started.reason;
   const { vmm, pager } = started.value;
+  const shared = pager instanceof Sibling;
+  if (shared) await putDifference(context, id, vmm, pager, snapshot);
   await step(context, id, "resume.load_device_state", async () => {
     if (!shared) await startMarks(context.tracking, vmm.process.pid);
     using state = openFile(context.layout.snapshot(snapshot.manifest.snapshot_id).state, { read: true });
@@ -118,9 +118,19 @@ async function restore(
   return vm;
 }
 
-/** Whether the sandbox shares what it does not write with others that are spawned from the same snapshot. */
-function sharesBase({ bases, driver }: HostContext, { kind }: Manifest): boolean {
-  return kind === "kept" && bases !== undefined && bases.enabled && driver.capabilities.sharedBase;
+/** Before the VMM uses its memory: what of it is not as in the base, which is nothing for a sandbox that is just spawned. */
+async function putDifference(
+  context: HostContext,
+  id: string,
+  vmm: Vmm,
+  sibling: Sibling,
+  snapshot: VerifiedSnapshot,
+): Promise<void> {
+  if (sibling.base.snapshotId === snapshot.manifest.snapshot_id) return;
+  await step(context, id, "resume.put_difference", async (span) => {
+    const pages = await context.copySlots.with(() => putOverBase(context.layout, vmm.process, sibling, snapshot));
+    span.setAttribute("torpor.pages", pages);
+  });
 }
 
 /** Takes a VMM that was started ahead. `resources` owns the result. */
@@ -178,7 +188,7 @@ interface StartParts {
   snapshot: VerifiedSnapshot;
   memory: GuestMemory;
   spare: SpareVm | undefined;
-  shared: boolean;
+  base: ChosenBase | undefined;
   workingSet: string | undefined;
 }
 
@@ -186,7 +196,7 @@ interface StartParts {
 async function startProcesses(
   context: HostContext,
   record: SandboxRecord,
-  { snapshot, memory, spare, shared, workingSet }: StartParts,
+  { snapshot, memory, spare, base, workingSet }: StartParts,
   resources: AsyncDisposableStack,
   signal: AbortSignal,
 ): Promise<{ vmm: Vmm; pager: VmPager }> {
@@ -200,37 +210,34 @@ async function startProcesses(
   const [pagerEnd, vmmEnd] = socketPair();
   opened.use(pagerEnd);
   opened.use(vmmEnd);
-  const join = shared ? joinBase : startPager;
-  const pager = await join(context, record, snapshot, pagerEnd, workingSet, resources);
+  const pager = base && await joinBase(context, record, base, pagerEnd, workingSet, resources) ||
+    await startPager(context, record, snapshot, pagerEnd, workingSet, resources);
   const config = { sandboxId: id, paths: layout.sandbox(id), memoryFd: memory.fd, ...vmShape(context, record) };
   const device = opened.use(openUserfaultfdDevice());
-  const base = pager instanceof Sibling ? opened.use(pager.base.openForVmm()) : undefined;
-  const armed = !shared && tracking === "pagemap_scan";
-  const link = { userfaultfdDeviceFd: device.fd, socketFd: vmmEnd.fd, tracking: armed, baseFd: base?.fd };
+  const sharedFile = pager instanceof Sibling ? opened.use(pager.base.openForVmm()) : undefined;
+  const armed = !sharedFile && tracking === "pagemap_scan";
+  const link = { userfaultfdDeviceFd: device.fd, socketFd: vmmEnd.fd, tracking: armed, baseFd: sharedFile?.fd };
   const vmm = await step(context, id, "resume.spawn_vmm", () => driver.restore(config, link, signal));
   return { vmm: resources.use(vmm), pager };
 }
 
-/** Has the pager of the snapshot's siblings serve one more, in the place of `startPager`. */
+/** Has the pager of the base serve one more, in the place of `startPager`; undefined when it has just ended for good. */
 async function joinBase(
   context: HostContext,
   record: SandboxRecord,
-  { manifest, table }: VerifiedSnapshot,
+  { snapshotId, files }: ChosenBase,
   socket: Descriptor,
-  workingSet: string | undefined,
+  workingSetPath: string | undefined,
   resources: AsyncDisposableStack,
-): Promise<VmPager> {
-  const { layout } = context;
-  const { snapshot_id: snapshotId } = manifest;
+): Promise<VmPager | undefined> {
+  const bases = context.bases!;
   return await step(context, record.sandbox_id, "resume.join_base", async (span) => {
-    const source = {
-      snapshotId,
-      memoryBytes: record.memory_mb * 2 ** 20,
-      headerPath: layout.snapshot(snapshotId).memoryHeader,
-      sourcePaths: table.sources.map((source) => layout.snapshot(source).memoryData),
-      workingSetPath: workingSet,
-    };
-    const sibling = resources.use(await context.bases!.join(source, socket.fd));
+    const source = { snapshotId, memoryBytes: record.memory_mb * 2 ** 20, workingSetPath };
+    const sibling = files
+      ? await bases.join({ ...source, ...files }, socket.fd)
+      : await bases.joinRunning(snapshotId, socket.fd);
+    if (!sibling) return undefined;
+    resources.use(sibling);
     span.setAttribute("torpor.pid", sibling.process.pid);
     socket.close();
     return sibling;

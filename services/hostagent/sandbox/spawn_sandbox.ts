@@ -67,7 +67,14 @@ function bakedShape(spec: SpawnSpec, manifest: Manifest): SandboxShape {
   requireBaked("vcpus", spec.vcpus || vcpus, vcpus);
   requireBaked("memory_mb", spec.memoryMb || memory_mb, memory_mb);
   requireBaked("disk_size_mb", spec.diskSizeMb || disk_size_mb, disk_size_mb);
-  return { template, vcpus, memoryMb: memory_mb, diskSizeMb: disk_size_mb, baseImage: base_image };
+  return {
+    template,
+    vcpus,
+    memoryMb: memory_mb,
+    diskSizeMb: disk_size_mb,
+    baseImage: base_image,
+    baseSnapshotId: manifest.snapshot_id,
+  };
 }
 
 function requireBaked(field: string, wanted: string | number, baked: string | number): void {
