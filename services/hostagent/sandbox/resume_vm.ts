@@ -47,7 +47,12 @@ export async function resumeVm(
 ): Promise<ResumedVm> {
   const id = record.sandbox_id;
   const deadline = AbortSignal.any([signal, AbortSignal.timeout(RESUME_TIMEOUT_MS)]);
-  const snapshot = await step(context, id, "resume.verify", () => verifySnapshot(context.layout, snapshotId));
+  const snapshot = await step(
+    context,
+    id,
+    "resume.verify",
+    () => verifySnapshot(context.layout, snapshotId, context.damage),
+  );
   context.driver.requireCompatible(snapshot.manifest.vmm);
   const vm = await restore(context, record, snapshot, deadline);
   try {
