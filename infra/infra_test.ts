@@ -1,6 +1,7 @@
 /** What can be known about the container files without a container engine: they parse, fit together, and set only variables that exist. */
 import { assert, assertEquals } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
+import { INSTRUMENTS, type MetricName, prometheusSeries } from "@torpor/telemetry";
 import { parse } from "yaml";
 import { z } from "zod";
 
@@ -147,21 +148,74 @@ Deno.test("the collector's pipelines name components that are configured", async
   }
 });
 
-Deno.test("the dashboard uses the provisioned data source and metrics that the collector makes", async () => {
-  const sources = z.object({ datasources: z.array(z.object({ uid: z.string() })) })
-    .parse(await readYaml("observability/grafana/provisioning/datasources/datasources.yaml"));
-  const dashboard = z.object({
-    panels: z.array(z.object({
-      title: z.string(),
-      datasource: z.object({ uid: z.string() }),
-      targets: z.array(z.object({ expr: z.string() })),
-    })),
-  }).parse(JSON.parse(await Deno.readTextFile(join(INFRA, "observability/grafana/dashboards/torpor.json"))));
-  for (const { title, datasource, targets } of dashboard.panels) {
-    assert(sources.datasources.some(({ uid }) => uid === datasource.uid), title);
-    for (const { expr } of targets) {
-      // What the connector spanmetrics with the namespace "torpor" calls its two metrics.
-      assert(/torpor_(calls_total|duration_milliseconds_bucket)\{/.test(expr), `${title}: ${expr}`);
+/** What the connector spanmetrics with the namespace "torpor" makes of spans. */
+const SPAN_METRICS = {
+  torpor_calls_total: ["span_name", "service_name", "status_code", "error_code", "torpor_component"],
+  torpor_duration_milliseconds_bucket: ["span_name", "service_name", "status_code", "error_code", "torpor_component"],
+};
+
+/** Labels of each series that there can be in Prometheus. */
+function knownSeries(): Map<string, string[]> {
+  const series = new Map<string, string[]>(Object.entries(SPAN_METRICS));
+  for (const [name, { attributes }] of Object.entries(INSTRUMENTS)) {
+    const labels = [...attributes, "job", "instance"].map((attribute) => attribute.replaceAll(".", "_"));
+    for (const one of prometheusSeries(name as MetricName)) {
+      series.set(one, one.endsWith("_bucket") ? [...labels, "le"] : labels);
     }
   }
+  return series;
+}
+
+async function readPanels() {
+  const target = z.object({ expr: z.string(), legendFormat: z.string() });
+  const panel = z.object({ title: z.string(), datasource: z.object({ uid: z.string() }), targets: z.array(target) });
+  const row = z.object({ type: z.literal("row") });
+  const dashboard = z.object({ panels: z.array(z.union([panel, row])) })
+    .parse(JSON.parse(await Deno.readTextFile(join(INFRA, "observability/grafana/dashboards/torpor.json"))));
+  return dashboard.panels.flatMap((one) => "targets" in one ? [one] : []);
+}
+
+Deno.test("the dashboard uses the provisioned data source, and metrics and labels that exist", async () => {
+  const sources = z.object({ datasources: z.array(z.object({ uid: z.string() })) })
+    .parse(await readYaml("observability/grafana/provisioning/datasources/datasources.yaml"));
+  const known = knownSeries();
+  for (const { title, datasource, targets } of await readPanels()) {
+    assert(sources.datasources.some(({ uid }) => uid === datasource.uid), title);
+    for (const { expr, legendFormat } of targets) {
+      const names = expr.replaceAll(/ by \([^)]*\)/g, "").match(/\btorpor_[a-z0-9_]+(?=[[{)])/g) ?? [];
+      assertEquals(names.length, 1, `${title}: ${expr}`);
+      const labels = known.get(names[0]!);
+      assert(labels, `${title}: there is no ${names[0]}`);
+      const grouped = /sum by \(([^)]*)\)/.exec(expr)?.[1]!.split(", ") ?? [];
+      const selected = [...expr.matchAll(/[{,]\s*([a-z_]+)(?:=~|!=|!~|=)"/g)].map(([, label]) => label!);
+      for (const label of [...grouped, ...selected]) assert(labels.includes(label), `${title}: ${label} in ${expr}`);
+      for (const [, label] of legendFormat.matchAll(/\{\{([a-z_]+)\}\}/g)) {
+        assert(grouped.includes(label!), `${title}: ${legendFormat} names what is summed up`);
+      }
+    }
+  }
+});
+
+Deno.test("the dashboard shows every metric", async () => {
+  const shown = (await readPanels()).flatMap(({ targets }) => targets.map(({ expr }) => expr)).join("\n");
+  for (const name of Object.keys(INSTRUMENTS) as MetricName[]) {
+    assert(prometheusSeries(name).some((series) => new RegExp(`\\b${series}\\b`).test(shown)), name);
+  }
+});
+
+Deno.test("metrics go to Prometheus under the names and with the labels that the services gave them", async () => {
+  const collector = z.object({
+    exporters: z.object({ prometheus: z.object({ endpoint: z.string(), add_metric_suffixes: z.literal(true) }) }),
+    service: z.object({ pipelines: z.object({ metrics: z.object({ receivers: z.array(z.string()) }) }) }),
+  }).parse(await readYaml("observability/otel-collector.yaml"));
+  assert(collector.service.pipelines.metrics.receivers.includes("otlp"));
+  const { scrape_configs: [scrape] } = z.object({
+    scrape_configs: z.tuple([z.object({
+      // Otherwise job and instance would be the collector's.
+      honor_labels: z.literal(true),
+      static_configs: z.tuple([z.object({ targets: z.tuple([z.string()]) })]),
+    })]),
+  }).parse(await readYaml("observability/prometheus.yml"));
+  const [target] = scrape.static_configs[0].targets;
+  assertEquals(new URL(`http://${target}`).port, new URL(`http://${collector.exporters.prometheus.endpoint}`).port);
 });

@@ -16,7 +16,12 @@ export const demo = defineAction({
     const options = [...(args.json ? ["--json"] : []), ...(args.keep ? ["--keep"] : [])];
     const child = new Deno.Command(Deno.execPath(), {
       args: [...run, join(REPOSITORY, "services/cli/lifecycle/main.ts"), ...options],
-      env: { ...telemetryEnvironment(deployment, "cli"), TORPOR_URL: deployment.apiUrl },
+      env: {
+        ...telemetryEnvironment(deployment, "cli"),
+        // It is over before metrics of it would say anything.
+        OTEL_METRICS_EXPORTER: "none",
+        TORPOR_URL: deployment.apiUrl,
+      },
     }).spawn();
     // An interrupt reaches the child, too; it deletes its sandbox before it ends.
     const waitForChild = () => {};

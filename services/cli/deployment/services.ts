@@ -106,7 +106,7 @@ function networkOf(deployment: Deployment, sockets: Exclude<ServiceName, "api">[
 // traces, which would never end.
 const UNSAMPLED_PARENT = "00-11111111111111111111111111111111-2222222222222222-00";
 
-/** Variables that send a process's spans to the api of this deployment, under the name of a component. */
+/** Variables that send a process's spans and metrics to the api of this deployment, under the name of a component. */
 export function telemetryEnvironment(deployment: Deployment, component: string): Record<string, string> {
   const authorization = encodeURIComponent(`Bearer ${deployment.internalToken}`);
   return {
@@ -118,7 +118,7 @@ export function telemetryEnvironment(deployment: Deployment, component: string):
     OTEL_TRACES_SAMPLER: "parentbased_always_on",
     // Late enough that exporting does not take the processor from the request it tells of.
     OTEL_BSP_SCHEDULE_DELAY: "1000",
-    OTEL_METRICS_EXPORTER: "none",
+    OTEL_METRIC_EXPORT_INTERVAL: "15000",
     OTEL_DENO_CONSOLE: "ignore",
   };
 }
@@ -132,6 +132,8 @@ export function serviceEnvironment(deployment: Deployment, service: ServiceDefin
     DENO_DIR: Deno.env.get("DENO_DIR") ?? join(deployment.paths.cache, "deno"),
     DENO_NO_UPDATE_CHECK: "1",
     ...telemetryEnvironment(deployment, service.name),
+    // Where it listens: no other process does, and the same after a restart.
+    OTEL_RESOURCE_ATTRIBUTES: `service.instance.id=${service.address}`,
     ...Object.fromEntries(settings),
     ...service.env,
     TORPOR_HOME: deployment.paths.home,
