@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file scheduler/v1/scheduler.proto.
  */
 export const file_scheduler_v1_scheduler: GenFile = /*@__PURE__*/
-  fileDesc("ChxzY2hlZHVsZXIvdjEvc2NoZWR1bGVyLnByb3RvEgxzY2hlZHVsZXIudjEiPQoIQ2FwYWNpdHkSDQoFdmNwdXMYASABKAUSEQoJbWVtb3J5X21iGAIgASgDEg8KB2Rpc2tfbWIYAyABKAMiigIKE1JlZ2lzdGVySG9zdFJlcXVlc3QSDwoHaG9zdF9pZBgBIAEoCRIMCgRuYW1lGAIgASgJEg8KB2FkZHJlc3MYAyABKAkSKAoIY2FwYWNpdHkYBCABKAsyFi5zY2hlZHVsZXIudjEuQ2FwYWNpdHkSFAoMY2FwYWJpbGl0aWVzGAUgAygJEj0KBmxhYmVscxgGIAMoCzItLnNjaGVkdWxlci52MS5SZWdpc3Rlckhvc3RSZXF1ZXN0LkxhYmVsc0VudHJ5EhUKDWFnZW50X3ZlcnNpb24YByABKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASI1ChRSZWdpc3Rlckhvc3RSZXNwb25zZRIdChVoZWFydGJlYXRfaW50ZXJ2YWxfbXMYASABKAUiggEKEEhlYXJ0YmVhdFJlcXVlc3QSDwoHaG9zdF9pZBgBIAEoCRIoCghjYXBhY2l0eRgCIAEoCzIWLnNjaGVkdWxlci52MS5DYXBhY2l0eRIZChFydW5uaW5nX3NhbmRib3hlcxgDIAEoBRIYChBwYXVzZWRfc2FuZGJveGVzGAQgASgFIhMKEUhlYXJ0YmVhdFJlc3BvbnNlIocBCgxQbGFjZVJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIpCglyZXNvdXJjZXMYAiABKAsyFi5zY2hlZHVsZXIudjEuQ2FwYWNpdHkSHQoVcmVxdWlyZWRfY2FwYWJpbGl0aWVzGAMgAygJEhkKEWVsaWdpYmxlX2hvc3RfaWRzGAQgAygJIp4BChFQbGFjZUdyb3VwUmVxdWVzdBITCgtzYW5kYm94X2lkcxgBIAMoCRIpCglyZXNvdXJjZXMYAiABKAsyFi5zY2hlZHVsZXIudjEuQ2FwYWNpdHkSHQoVcmVxdWlyZWRfY2FwYWJpbGl0aWVzGAMgAygJEhkKEWVsaWdpYmxlX2hvc3RfaWRzGAQgAygJEg8KB2hvbGRfbXMYBSABKAUiNgoSUGxhY2VHcm91cFJlc3BvbnNlEg8KB2hvc3RfaWQYASABKAkSDwoHYWRkcmVzcxgCIAEoCSIxCg1QbGFjZVJlc3BvbnNlEg8KB2hvc3RfaWQYASABKAkSDwoHYWRkcmVzcxgCIAEoCSIkCg5SZWxlYXNlUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJIhEKD1JlbGVhc2VSZXNwb25zZSISChBMaXN0SG9zdHNSZXF1ZXN0IjYKEUxpc3RIb3N0c1Jlc3BvbnNlEiEKBWhvc3RzGAEgAygLMhIuc2NoZWR1bGVyLnYxLkhvc3QihAIKBEhvc3QSDwoHaG9zdF9pZBgBIAEoCRIMCgRuYW1lGAIgASgJEg8KB2FkZHJlc3MYAyABKAkSDQoFc3RhdGUYBCABKAkSKAoIY2FwYWNpdHkYBSABKAsyFi5zY2hlZHVsZXIudjEuQ2FwYWNpdHkSKAoIcmVzZXJ2ZWQYBiABKAsyFi5zY2hlZHVsZXIudjEuQ2FwYWNpdHkSFAoMY2FwYWJpbGl0aWVzGAcgAygJEh4KFmxhc3RfaGVhcnRiZWF0X3VuaXhfbXMYCCABKAMSGQoRcnVubmluZ19zYW5kYm94ZXMYCSABKAUSGAoQcGF1c2VkX3NhbmRib3hlcxgKIAEoBTLgAwoQU2NoZWR1bGVyU2VydmljZRJVCgxSZWdpc3Rlckhvc3QSIS5zY2hlZHVsZXIudjEuUmVnaXN0ZXJIb3N0UmVxdWVzdBoiLnNjaGVkdWxlci52MS5SZWdpc3Rlckhvc3RSZXNwb25zZRJMCglIZWFydGJlYXQSHi5zY2hlZHVsZXIudjEuSGVhcnRiZWF0UmVxdWVzdBofLnNjaGVkdWxlci52MS5IZWFydGJlYXRSZXNwb25zZRJACgVQbGFjZRIaLnNjaGVkdWxlci52MS5QbGFjZVJlcXVlc3QaGy5zY2hlZHVsZXIudjEuUGxhY2VSZXNwb25zZRJPCgpQbGFjZUdyb3VwEh8uc2NoZWR1bGVyLnYxLlBsYWNlR3JvdXBSZXF1ZXN0GiAuc2NoZWR1bGVyLnYxLlBsYWNlR3JvdXBSZXNwb25zZRJGCgdSZWxlYXNlEhwuc2NoZWR1bGVyLnYxLlJlbGVhc2VSZXF1ZXN0Gh0uc2NoZWR1bGVyLnYxLlJlbGVhc2VSZXNwb25zZRJMCglMaXN0SG9zdHMSHi5zY2hlZHVsZXIudjEuTGlzdEhvc3RzUmVxdWVzdBofLnNjaGVkdWxlci52MS5MaXN0SG9zdHNSZXNwb25zZWIGcHJvdG8z");
+  fileDesc("ChxzY2hlZHVsZXIvdjEvc2NoZWR1bGVyLnByb3RvEgxzY2hlZHVsZXIudjEiPQoIQ2FwYWNpdHkSDQoFdmNwdXMYASABKAUSEQoJbWVtb3J5X21iGAIgASgDEg8KB2Rpc2tfbWIYAyABKAMiigIKE1JlZ2lzdGVySG9zdFJlcXVlc3QSDwoHaG9zdF9pZBgBIAEoCRIMCgRuYW1lGAIgASgJEg8KB2FkZHJlc3MYAyABKAkSKAoIY2FwYWNpdHkYBCABKAsyFi5zY2hlZHVsZXIudjEuQ2FwYWNpdHkSFAoMY2FwYWJpbGl0aWVzGAUgAygJEj0KBmxhYmVscxgGIAMoCzItLnNjaGVkdWxlci52MS5SZWdpc3Rlckhvc3RSZXF1ZXN0LkxhYmVsc0VudHJ5EhUKDWFnZW50X3ZlcnNpb24YByABKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASI1ChRSZWdpc3Rlckhvc3RSZXNwb25zZRIdChVoZWFydGJlYXRfaW50ZXJ2YWxfbXMYASABKAUiggEKEEhlYXJ0YmVhdFJlcXVlc3QSDwoHaG9zdF9pZBgBIAEoCRIoCghjYXBhY2l0eRgCIAEoCzIWLnNjaGVkdWxlci52MS5DYXBhY2l0eRIZChFydW5uaW5nX3NhbmRib3hlcxgDIAEoBRIYChBwYXVzZWRfc2FuZGJveGVzGAQgASgFIhMKEUhlYXJ0YmVhdFJlc3BvbnNlIvsBCgxQbGFjZVJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIpCglyZXNvdXJjZXMYAiABKAsyFi5zY2hlZHVsZXIudjEuQ2FwYWNpdHkSHQoVcmVxdWlyZWRfY2FwYWJpbGl0aWVzGAMgAygJEhkKEWVsaWdpYmxlX2hvc3RfaWRzGAQgAygJEj8KC2hvc3RfbGFiZWxzGAUgAygLMiouc2NoZWR1bGVyLnYxLlBsYWNlUmVxdWVzdC5Ib3N0TGFiZWxzRW50cnkaMQoPSG9zdExhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEingEKEVBsYWNlR3JvdXBSZXF1ZXN0EhMKC3NhbmRib3hfaWRzGAEgAygJEikKCXJlc291cmNlcxgCIAEoCzIWLnNjaGVkdWxlci52MS5DYXBhY2l0eRIdChVyZXF1aXJlZF9jYXBhYmlsaXRpZXMYAyADKAkSGQoRZWxpZ2libGVfaG9zdF9pZHMYBCADKAkSDwoHaG9sZF9tcxgFIAEoBSI2ChJQbGFjZUdyb3VwUmVzcG9uc2USDwoHaG9zdF9pZBgBIAEoCRIPCgdhZGRyZXNzGAIgASgJIjEKDVBsYWNlUmVzcG9uc2USDwoHaG9zdF9pZBgBIAEoCRIPCgdhZGRyZXNzGAIgASgJIiQKDlJlbGVhc2VSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkiEQoPUmVsZWFzZVJlc3BvbnNlIhIKEExpc3RIb3N0c1JlcXVlc3QiNgoRTGlzdEhvc3RzUmVzcG9uc2USIQoFaG9zdHMYASADKAsyEi5zY2hlZHVsZXIudjEuSG9zdCLjAgoESG9zdBIPCgdob3N0X2lkGAEgASgJEgwKBG5hbWUYAiABKAkSDwoHYWRkcmVzcxgDIAEoCRINCgVzdGF0ZRgEIAEoCRIoCghjYXBhY2l0eRgFIAEoCzIWLnNjaGVkdWxlci52MS5DYXBhY2l0eRIoCghyZXNlcnZlZBgGIAEoCzIWLnNjaGVkdWxlci52MS5DYXBhY2l0eRIUCgxjYXBhYmlsaXRpZXMYByADKAkSHgoWbGFzdF9oZWFydGJlYXRfdW5peF9tcxgIIAEoAxIZChFydW5uaW5nX3NhbmRib3hlcxgJIAEoBRIYChBwYXVzZWRfc2FuZGJveGVzGAogASgFEi4KBmxhYmVscxgLIAMoCzIeLnNjaGVkdWxlci52MS5Ib3N0LkxhYmVsc0VudHJ5Gi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiHgoOR2V0SG9zdFJlcXVlc3QSDAoEaG9zdBgBIAEoCSJzCg9HZXRIb3N0UmVzcG9uc2USIAoEaG9zdBgBIAEoCzISLnNjaGVkdWxlci52MS5Ib3N0EhEKCXNhbmRib3hlcxgCIAEoBRIRCglzbmFwc2hvdHMYAyABKAUSGAoQYWN0aXZlX3NhbmRib3hlcxgEIAEoBSI+ChZDcmVhdGVIb3N0VG9rZW5SZXF1ZXN0EgwKBG5hbWUYASABKAkSFgoOZXhwaXJlc19pbl9zZWMYAiABKAUiQQoXQ3JlYXRlSG9zdFRva2VuUmVzcG9uc2USDQoFdG9rZW4YASABKAkSFwoPZXhwaXJlc191bml4X21zGAIgASgDIlEKEUVucm9sbEhvc3RSZXF1ZXN0Eg4KBnNlY3JldBgBIAEoDBIPCgdob3N0X2lkGAIgASgJEhsKE2NlcnRpZmljYXRlX3JlcXVlc3QYAyABKAkiKQoSRW5yb2xsSG9zdFJlc3BvbnNlEhMKC2NlcnRpZmljYXRlGAEgASgJIjoKG1JlbmV3SG9zdENlcnRpZmljYXRlUmVxdWVzdBIbChNjZXJ0aWZpY2F0ZV9yZXF1ZXN0GAEgASgJIjMKHFJlbmV3SG9zdENlcnRpZmljYXRlUmVzcG9uc2USEwoLY2VydGlmaWNhdGUYASABKAkiOgoXU2V0SG9zdFBsYWNlbWVudFJlcXVlc3QSDAoEaG9zdBgBIAEoCRIRCglwbGFjZW1lbnQYAiABKAkiPAoYU2V0SG9zdFBsYWNlbWVudFJlc3BvbnNlEiAKBGhvc3QYASABKAsyEi5zY2hlZHVsZXIudjEuSG9zdCIwChFSZW1vdmVIb3N0UmVxdWVzdBIMCgRob3N0GAEgASgJEg0KBWZvcmNlGAIgASgIIksKElJlbW92ZUhvc3RSZXNwb25zZRIPCgdob3N0X2lkGAEgASgJEhEKCXNhbmRib3hlcxgCIAEoBRIRCglzbmFwc2hvdHMYAyABKAUy/AcKEFNjaGVkdWxlclNlcnZpY2USVQoMUmVnaXN0ZXJIb3N0EiEuc2NoZWR1bGVyLnYxLlJlZ2lzdGVySG9zdFJlcXVlc3QaIi5zY2hlZHVsZXIudjEuUmVnaXN0ZXJIb3N0UmVzcG9uc2USTAoJSGVhcnRiZWF0Eh4uc2NoZWR1bGVyLnYxLkhlYXJ0YmVhdFJlcXVlc3QaHy5zY2hlZHVsZXIudjEuSGVhcnRiZWF0UmVzcG9uc2USQAoFUGxhY2USGi5zY2hlZHVsZXIudjEuUGxhY2VSZXF1ZXN0Ghsuc2NoZWR1bGVyLnYxLlBsYWNlUmVzcG9uc2USTwoKUGxhY2VHcm91cBIfLnNjaGVkdWxlci52MS5QbGFjZUdyb3VwUmVxdWVzdBogLnNjaGVkdWxlci52MS5QbGFjZUdyb3VwUmVzcG9uc2USRgoHUmVsZWFzZRIcLnNjaGVkdWxlci52MS5SZWxlYXNlUmVxdWVzdBodLnNjaGVkdWxlci52MS5SZWxlYXNlUmVzcG9uc2USTAoJTGlzdEhvc3RzEh4uc2NoZWR1bGVyLnYxLkxpc3RIb3N0c1JlcXVlc3QaHy5zY2hlZHVsZXIudjEuTGlzdEhvc3RzUmVzcG9uc2USRgoHR2V0SG9zdBIcLnNjaGVkdWxlci52MS5HZXRIb3N0UmVxdWVzdBodLnNjaGVkdWxlci52MS5HZXRIb3N0UmVzcG9uc2USXgoPQ3JlYXRlSG9zdFRva2VuEiQuc2NoZWR1bGVyLnYxLkNyZWF0ZUhvc3RUb2tlblJlcXVlc3QaJS5zY2hlZHVsZXIudjEuQ3JlYXRlSG9zdFRva2VuUmVzcG9uc2USTwoKRW5yb2xsSG9zdBIfLnNjaGVkdWxlci52MS5FbnJvbGxIb3N0UmVxdWVzdBogLnNjaGVkdWxlci52MS5FbnJvbGxIb3N0UmVzcG9uc2USbQoUUmVuZXdIb3N0Q2VydGlmaWNhdGUSKS5zY2hlZHVsZXIudjEuUmVuZXdIb3N0Q2VydGlmaWNhdGVSZXF1ZXN0Giouc2NoZWR1bGVyLnYxLlJlbmV3SG9zdENlcnRpZmljYXRlUmVzcG9uc2USYQoQU2V0SG9zdFBsYWNlbWVudBIlLnNjaGVkdWxlci52MS5TZXRIb3N0UGxhY2VtZW50UmVxdWVzdBomLnNjaGVkdWxlci52MS5TZXRIb3N0UGxhY2VtZW50UmVzcG9uc2USTwoKUmVtb3ZlSG9zdBIfLnNjaGVkdWxlci52MS5SZW1vdmVIb3N0UmVxdWVzdBogLnNjaGVkdWxlci52MS5SZW1vdmVIb3N0UmVzcG9uc2ViBnByb3RvMw");
 
 /**
  * @generated from message scheduler.v1.Capacity
@@ -58,7 +58,8 @@ export type RegisterHostRequest = Message<"scheduler.v1.RegisterHostRequest"> & 
   name: string;
 
   /**
-   * How the control plane reaches the host agent: "unix:/path" or "http://host:port".
+   * How the control plane reaches the host agent: "unix:/path", "http://host:port" or "https://host:port". Over TLS
+   * only the last.
    *
    * @generated from field: string address = 3;
    */
@@ -183,6 +184,13 @@ export type PlaceRequest = Message<"scheduler.v1.PlaceRequest"> & {
    * @generated from field: repeated string eligible_host_ids = 4;
    */
   eligibleHostIds: string[];
+
+  /**
+   * Only hosts that have all of these labels.
+   *
+   * @generated from field: map<string, string> host_labels = 5;
+   */
+  hostLabels: { [key: string]: string };
 };
 
 /**
@@ -361,7 +369,7 @@ export type Host = Message<"scheduler.v1.Host"> & {
   address: string;
 
   /**
-   * "ready", "unreachable", "draining".
+   * "ready", "cordoned", "draining", "unreachable".
    *
    * @generated from field: string state = 4;
    */
@@ -396,6 +404,11 @@ export type Host = Message<"scheduler.v1.Host"> & {
    * @generated from field: int32 paused_sandboxes = 10;
    */
   pausedSandboxes: number;
+
+  /**
+   * @generated from field: map<string, string> labels = 11;
+   */
+  labels: { [key: string]: string };
 };
 
 /**
@@ -404,6 +417,297 @@ export type Host = Message<"scheduler.v1.Host"> & {
  */
 export const HostSchema: GenMessage<Host> = /*@__PURE__*/
   messageDesc(file_scheduler_v1_scheduler, 13);
+
+/**
+ * @generated from message scheduler.v1.GetHostRequest
+ */
+export type GetHostRequest = Message<"scheduler.v1.GetHostRequest"> & {
+  /**
+   * Id or name.
+   *
+   * @generated from field: string host = 1;
+   */
+  host: string;
+};
+
+/**
+ * Describes the message scheduler.v1.GetHostRequest.
+ * Use `create(GetHostRequestSchema)` to create a new message.
+ */
+export const GetHostRequestSchema: GenMessage<GetHostRequest> = /*@__PURE__*/
+  messageDesc(file_scheduler_v1_scheduler, 14);
+
+/**
+ * @generated from message scheduler.v1.GetHostResponse
+ */
+export type GetHostResponse = Message<"scheduler.v1.GetHostResponse"> & {
+  /**
+   * @generated from field: scheduler.v1.Host host = 1;
+   */
+  host?: Host | undefined;
+
+  /**
+   * Not deleted.
+   *
+   * @generated from field: int32 sandboxes = 2;
+   */
+  sandboxes: number;
+
+  /**
+   * Snapshots of their own, not deleted.
+   *
+   * @generated from field: int32 snapshots = 3;
+   */
+  snapshots: number;
+
+  /**
+   * Sandboxes that run, or are about to: what a drain still has to pause.
+   *
+   * @generated from field: int32 active_sandboxes = 4;
+   */
+  activeSandboxes: number;
+};
+
+/**
+ * Describes the message scheduler.v1.GetHostResponse.
+ * Use `create(GetHostResponseSchema)` to create a new message.
+ */
+export const GetHostResponseSchema: GenMessage<GetHostResponse> = /*@__PURE__*/
+  messageDesc(file_scheduler_v1_scheduler, 15);
+
+/**
+ * @generated from message scheduler.v1.CreateHostTokenRequest
+ */
+export type CreateHostTokenRequest = Message<"scheduler.v1.CreateHostTokenRequest"> & {
+  /**
+   * 1 to 63 characters of a-z, 0-9 and "-".
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * 60 to 604,800, default 3,600.
+   *
+   * @generated from field: int32 expires_in_sec = 2;
+   */
+  expiresInSec: number;
+};
+
+/**
+ * Describes the message scheduler.v1.CreateHostTokenRequest.
+ * Use `create(CreateHostTokenRequestSchema)` to create a new message.
+ */
+export const CreateHostTokenRequestSchema: GenMessage<CreateHostTokenRequest> = /*@__PURE__*/
+  messageDesc(file_scheduler_v1_scheduler, 16);
+
+/**
+ * @generated from message scheduler.v1.CreateHostTokenResponse
+ */
+export type CreateHostTokenResponse = Message<"scheduler.v1.CreateHostTokenResponse"> & {
+  /**
+   * Shown this once. It holds a secret and the deployment's authority.
+   *
+   * @generated from field: string token = 1;
+   */
+  token: string;
+
+  /**
+   * @generated from field: int64 expires_unix_ms = 2;
+   */
+  expiresUnixMs: bigint;
+};
+
+/**
+ * Describes the message scheduler.v1.CreateHostTokenResponse.
+ * Use `create(CreateHostTokenResponseSchema)` to create a new message.
+ */
+export const CreateHostTokenResponseSchema: GenMessage<CreateHostTokenResponse> = /*@__PURE__*/
+  messageDesc(file_scheduler_v1_scheduler, 17);
+
+/**
+ * @generated from message scheduler.v1.EnrollHostRequest
+ */
+export type EnrollHostRequest = Message<"scheduler.v1.EnrollHostRequest"> & {
+  /**
+   * The token's secret.
+   *
+   * @generated from field: bytes secret = 1;
+   */
+  secret: Uint8Array;
+
+  /**
+   * @generated from field: string host_id = 2;
+   */
+  hostId: string;
+
+  /**
+   * PKCS #10, PEM, for an ECDSA P-256 key.
+   *
+   * @generated from field: string certificate_request = 3;
+   */
+  certificateRequest: string;
+};
+
+/**
+ * Describes the message scheduler.v1.EnrollHostRequest.
+ * Use `create(EnrollHostRequestSchema)` to create a new message.
+ */
+export const EnrollHostRequestSchema: GenMessage<EnrollHostRequest> = /*@__PURE__*/
+  messageDesc(file_scheduler_v1_scheduler, 18);
+
+/**
+ * @generated from message scheduler.v1.EnrollHostResponse
+ */
+export type EnrollHostResponse = Message<"scheduler.v1.EnrollHostResponse"> & {
+  /**
+   * PEM.
+   *
+   * @generated from field: string certificate = 1;
+   */
+  certificate: string;
+};
+
+/**
+ * Describes the message scheduler.v1.EnrollHostResponse.
+ * Use `create(EnrollHostResponseSchema)` to create a new message.
+ */
+export const EnrollHostResponseSchema: GenMessage<EnrollHostResponse> = /*@__PURE__*/
+  messageDesc(file_scheduler_v1_scheduler, 19);
+
+/**
+ * @generated from message scheduler.v1.RenewHostCertificateRequest
+ */
+export type RenewHostCertificateRequest = Message<"scheduler.v1.RenewHostCertificateRequest"> & {
+  /**
+   * PKCS #10, PEM, for an ECDSA P-256 key.
+   *
+   * @generated from field: string certificate_request = 1;
+   */
+  certificateRequest: string;
+};
+
+/**
+ * Describes the message scheduler.v1.RenewHostCertificateRequest.
+ * Use `create(RenewHostCertificateRequestSchema)` to create a new message.
+ */
+export const RenewHostCertificateRequestSchema: GenMessage<RenewHostCertificateRequest> = /*@__PURE__*/
+  messageDesc(file_scheduler_v1_scheduler, 20);
+
+/**
+ * @generated from message scheduler.v1.RenewHostCertificateResponse
+ */
+export type RenewHostCertificateResponse = Message<"scheduler.v1.RenewHostCertificateResponse"> & {
+  /**
+   * PEM.
+   *
+   * @generated from field: string certificate = 1;
+   */
+  certificate: string;
+};
+
+/**
+ * Describes the message scheduler.v1.RenewHostCertificateResponse.
+ * Use `create(RenewHostCertificateResponseSchema)` to create a new message.
+ */
+export const RenewHostCertificateResponseSchema: GenMessage<RenewHostCertificateResponse> = /*@__PURE__*/
+  messageDesc(file_scheduler_v1_scheduler, 21);
+
+/**
+ * @generated from message scheduler.v1.SetHostPlacementRequest
+ */
+export type SetHostPlacementRequest = Message<"scheduler.v1.SetHostPlacementRequest"> & {
+  /**
+   * Id or name.
+   *
+   * @generated from field: string host = 1;
+   */
+  host: string;
+
+  /**
+   * "open", "cordoned" or "draining".
+   *
+   * @generated from field: string placement = 2;
+   */
+  placement: string;
+};
+
+/**
+ * Describes the message scheduler.v1.SetHostPlacementRequest.
+ * Use `create(SetHostPlacementRequestSchema)` to create a new message.
+ */
+export const SetHostPlacementRequestSchema: GenMessage<SetHostPlacementRequest> = /*@__PURE__*/
+  messageDesc(file_scheduler_v1_scheduler, 22);
+
+/**
+ * @generated from message scheduler.v1.SetHostPlacementResponse
+ */
+export type SetHostPlacementResponse = Message<"scheduler.v1.SetHostPlacementResponse"> & {
+  /**
+   * @generated from field: scheduler.v1.Host host = 1;
+   */
+  host?: Host | undefined;
+};
+
+/**
+ * Describes the message scheduler.v1.SetHostPlacementResponse.
+ * Use `create(SetHostPlacementResponseSchema)` to create a new message.
+ */
+export const SetHostPlacementResponseSchema: GenMessage<SetHostPlacementResponse> = /*@__PURE__*/
+  messageDesc(file_scheduler_v1_scheduler, 23);
+
+/**
+ * @generated from message scheduler.v1.RemoveHostRequest
+ */
+export type RemoveHostRequest = Message<"scheduler.v1.RemoveHostRequest"> & {
+  /**
+   * Id or name.
+   *
+   * @generated from field: string host = 1;
+   */
+  host: string;
+
+  /**
+   * @generated from field: bool force = 2;
+   */
+  force: boolean;
+};
+
+/**
+ * Describes the message scheduler.v1.RemoveHostRequest.
+ * Use `create(RemoveHostRequestSchema)` to create a new message.
+ */
+export const RemoveHostRequestSchema: GenMessage<RemoveHostRequest> = /*@__PURE__*/
+  messageDesc(file_scheduler_v1_scheduler, 24);
+
+/**
+ * @generated from message scheduler.v1.RemoveHostResponse
+ */
+export type RemoveHostResponse = Message<"scheduler.v1.RemoveHostResponse"> & {
+  /**
+   * @generated from field: string host_id = 1;
+   */
+  hostId: string;
+
+  /**
+   * What was given up.
+   *
+   * @generated from field: int32 sandboxes = 2;
+   */
+  sandboxes: number;
+
+  /**
+   * @generated from field: int32 snapshots = 3;
+   */
+  snapshots: number;
+};
+
+/**
+ * Describes the message scheduler.v1.RemoveHostResponse.
+ * Use `create(RemoveHostResponseSchema)` to create a new message.
+ */
+export const RemoveHostResponseSchema: GenMessage<RemoveHostResponse> = /*@__PURE__*/
+  messageDesc(file_scheduler_v1_scheduler, 25);
 
 /**
  * @generated from service scheduler.v1.SchedulerService
@@ -470,6 +774,70 @@ export const SchedulerService: GenService<{
     methodKind: "unary";
     input: typeof ListHostsRequestSchema;
     output: typeof ListHostsResponseSchema;
+  },
+  /**
+   * GetHost tells of one host, and what it holds. host_not_found.
+   *
+   * @generated from rpc scheduler.v1.SchedulerService.GetHost
+   */
+  getHost: {
+    methodKind: "unary";
+    input: typeof GetHostRequestSchema;
+    output: typeof GetHostResponseSchema;
+  },
+  /**
+   * CreateHostToken makes a token by which one host joins, once. already_exists: the name is a host's.
+   *
+   * @generated from rpc scheduler.v1.SchedulerService.CreateHostToken
+   */
+  createHostToken: {
+    methodKind: "unary";
+    input: typeof CreateHostTokenRequestSchema;
+    output: typeof CreateHostTokenResponseSchema;
+  },
+  /**
+   * EnrollHost uses a token: the host gets its first certificate. Idempotent for the same host_id and key.
+   * permission_denied: the token is unknown, expired or used. already_exists: host_id is another host's.
+   *
+   * @generated from rpc scheduler.v1.SchedulerService.EnrollHost
+   */
+  enrollHost: {
+    methodKind: "unary";
+    input: typeof EnrollHostRequestSchema;
+    output: typeof EnrollHostResponseSchema;
+  },
+  /**
+   * RenewHostCertificate gives a host its next certificate; it is called with the present one, which may be out of date
+   * by up to 30 days. permission_denied: the host was removed.
+   *
+   * @generated from rpc scheduler.v1.SchedulerService.RenewHostCertificate
+   */
+  renewHostCertificate: {
+    methodKind: "unary";
+    input: typeof RenewHostCertificateRequestSchema;
+    output: typeof RenewHostCertificateResponseSchema;
+  },
+  /**
+   * SetHostPlacement opens a host to new sandboxes, closes it (cordons it), or drains it: closes it and has what runs
+   * there paused. Idempotent. host_not_found.
+   *
+   * @generated from rpc scheduler.v1.SchedulerService.SetHostPlacement
+   */
+  setHostPlacement: {
+    methodKind: "unary";
+    input: typeof SetHostPlacementRequestSchema;
+    output: typeof SetHostPlacementResponseSchema;
+  },
+  /**
+   * RemoveHost takes a host out for good. conflict: sandboxes or snapshots are there; with force they are given up.
+   * Idempotent, with the host's id. host_not_found.
+   *
+   * @generated from rpc scheduler.v1.SchedulerService.RemoveHost
+   */
+  removeHost: {
+    methodKind: "unary";
+    input: typeof RemoveHostRequestSchema;
+    output: typeof RemoveHostResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_scheduler_v1_scheduler, 0);
