@@ -30,6 +30,7 @@ export function snapshotJson(snapshot: Snapshot): Record<string, unknown> {
       }
       : null,
     created_at: snapshot.createdAt ? timestampDate(snapshot.createdAt).toISOString() : null,
+    expires_at: snapshot.expiresAt ? timestampDate(snapshot.expiresAt).toISOString() : null,
   };
 }
 
@@ -45,6 +46,12 @@ export function contentsJson(contents: SnapshotContents): Record<string, unknown
       committed: one.committed,
       stored_bytes: one.storedBytes,
       created_at: one.createdAt ? timestampDate(one.createdAt).toISOString() : null,
+    })),
+    verified: contents.verified.map(({ snapshotId, file, verdict, bytes }) => ({
+      snapshot_id: snapshotId,
+      file,
+      verdict,
+      bytes,
     })),
   };
 }

@@ -1,5 +1,6 @@
+import { timestampDate } from "@bufbuild/protobuf/wkt";
 import type { Snapshot } from "@torpor/proto/torpor";
-import { formatBytes, formatMs } from "../terminal/format.ts";
+import { formatAge, formatBytes, formatMs } from "../terminal/format.ts";
 
 /** What a snapshot that was just taken cost. @param ms from the call to the answer. */
 export function describeSnapshot({ sizes, stoppedUs }: Snapshot, ms: number): string {
@@ -8,4 +9,9 @@ export function describeSnapshot({ sizes, stoppedUs }: Snapshot, ms: number): st
     ? "nothing was stopped"
     : `the sandbox stood still for ${formatMs(Number(stoppedUs) / 1000)}`;
   return `${size} after ${formatMs(ms)}; ${stop}`;
+}
+
+/** When a snapshot is deleted by itself. */
+export function describeExpiry({ expiresAt }: Snapshot): string {
+  return expiresAt ? `deleted in ${formatAge(new Date(), timestampDate(expiresAt))}` : "kept for ever";
 }

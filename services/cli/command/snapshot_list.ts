@@ -19,7 +19,7 @@ export const snapshotList = defineAction({
     if (args.json) return printJson({ snapshots: snapshots.map(snapshotJson) });
     if (snapshots.length === 0) return console.log("No snapshots. Take one: ./torpor snapshot create SANDBOX NAME");
     const paint = paintFor(Deno.stdout);
-    const header = ["NAME", "ID", "STATE", "TEMPLATE", "VCPUS", "MEMORY", "SIZE", "AGE", ""];
+    const header = ["NAME", "ID", "STATE", "TEMPLATE", "VCPUS", "MEMORY", "SIZE", "AGE", "EXPIRES", ""];
     console.log(formatTable([header, ...snapshots.map((snapshot) => row(snapshot, paint))]));
   },
 });
@@ -34,6 +34,7 @@ function row(snapshot: Snapshot, paint: Paint): string[] {
     `${snapshot.memoryMb} MiB`,
     snapshot.sizes ? formatBytes(Number(snapshot.sizes.sizeBytes)) : "",
     snapshot.createdAt ? formatAge(timestampDate(snapshot.createdAt)) : "",
+    snapshot.expiresAt ? `in ${formatAge(new Date(), timestampDate(snapshot.expiresAt))}` : "never",
     snapshot.platform ? "platform" : "",
   ];
 }

@@ -1,7 +1,7 @@
 import { timestampDate } from "@bufbuild/protobuf/wkt";
-import type { SnapshotContents, SnapshotGeneration, SnapshotTable } from "@torpor/proto/torpor";
+import type { SnapshotContents, SnapshotGeneration, SnapshotTable, VerifiedFile } from "@torpor/proto/torpor";
 import { formatAge, formatBytes } from "../terminal/format.ts";
-import type { Paint } from "../terminal/paint.ts";
+import type { Paint, Style } from "../terminal/paint.ts";
 import { formatTable } from "../terminal/table.ts";
 
 /** Cells of a bar that shows a share. */
@@ -16,6 +16,8 @@ export function contentsTree(title: string, contents: SnapshotContents, paint: P
   for (const [name, table] of [["memory", contents.memory], ["disk", contents.disk]] as const) {
     if (table) parts.push([tableTitle(name, table), tableRows(table, generations, paint)]);
   }
+  const { verified } = contents;
+  if (verified.length > 0) parts.push([verifiedTitle(verified), verified.map((file) => verifiedRow(file, paint))]);
   const lines = [paint("bold", title)];
   for (const [index, [heading, rows]] of parts.entries()) {
     const last = index === parts.length - 1;
@@ -26,6 +28,28 @@ export function contentsTree(title: string, contents: SnapshotContents, paint: P
     }
   }
   return lines.join("\n");
+}
+
+/** True for a data file that a resume could not read as it was written. */
+export function isDamaged({ verdict }: VerifiedFile): boolean {
+  return verdict === "damaged" || verdict === "missing";
+}
+
+function verifiedTitle(files: VerifiedFile[]): string {
+  const bytes = files.reduce((sum, file) => sum + Number(file.bytes), 0);
+  const damaged = files.filter(isDamaged).length;
+  const unchecked = files.filter(({ verdict }) => verdict === "unchecked").length;
+  const result = damaged > 0
+    ? `${damaged} damaged`
+    : unchecked > 0
+    ? `${unchecked} unchecked, the others good`
+    : "all good";
+  return `data: ${formatBytes(bytes)} read in ${files.length} file${files.length === 1 ? "" : "s"}, ${result}`;
+}
+
+function verifiedRow(file: VerifiedFile, paint: Paint): string[] {
+  const style: Style = isDamaged(file) ? "red" : file.verdict === "good" ? "green" : "yellow";
+  return [paint("cyan", file.snapshotId), file.file, formatBytes(Number(file.bytes)), paint(style, file.verdict)];
 }
 
 function generationsTitle(generations: SnapshotGeneration[]): string {

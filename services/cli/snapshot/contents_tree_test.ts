@@ -21,6 +21,10 @@ Deno.test("a snapshot's contents as a tree: generations, and bytes by source, la
       ],
     },
     disk: { sizeBytes: 1n << 30n, extents: 1, baseBytes: 1n << 30n },
+    verified: [
+      { snapshotId: NEW, file: "memory.data", verdict: "good", bytes: 2n * 1024n ** 2n },
+      { snapshotId: OLD, file: "memory.data", verdict: "damaged", bytes: 8n * 1024n ** 2n },
+    ],
   });
   assertEquals(contentsTree("web", contents, (_style, text) => text).split("\n"), [
     "web",
@@ -31,7 +35,10 @@ Deno.test("a snapshot's contents as a tree: generations, and bytes by source, la
     `│  ├─ ${OLD}                 ████████░░░░░░░░░░░░  6.0 MiB  3 extents, 75 % of 8.0 MiB`,
     `│  ├─ ${NEW} (generation 2)  ███░░░░░░░░░░░░░░░░░  2.0 MiB  1 extent, 100 % of 2.0 MiB`,
     "│  └─ zero                                 ██████████░░░░░░░░░░  8.0 MiB  not stored",
-    "└─ disk: 1.0 GiB in 1 extent",
-    "   └─ base image, or never written  ████████████████████  1.0 GiB  not stored",
+    "├─ disk: 1.0 GiB in 1 extent",
+    "│  └─ base image, or never written  ████████████████████  1.0 GiB  not stored",
+    "└─ data: 10 MiB read in 2 files, 1 damaged",
+    `   ├─ ${NEW}  memory.data  2.0 MiB  good`,
+    `   └─ ${OLD}  memory.data  8.0 MiB  damaged`,
   ]);
 });

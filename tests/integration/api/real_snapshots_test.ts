@@ -80,6 +80,24 @@ Deno.test("snapshots and forks through all services, with real virtual machines"
     const live = contents.memory.sources.reduce((sum: number, one: Json) => sum + one.live_bytes, 0);
     assert(live > 5_000_000 && contents.memory.size_bytes === 160 * 2 ** 20, JSON.stringify(contents.memory));
     assert(!JSON.stringify(contents).includes(host.layout.home), "no path of the host");
+    assertEquals(contents.verified, []);
+    const { verified } = await call("GET", "/v1/snapshots/prepared/contents?verify=true");
+    assert(verified.length >= 2 && !verified.some(({ verdict }: Json) => ["damaged", "missing"].includes(verdict)));
+    const [memory] = verified.filter(({ file }: Json) => file === "memory.data");
+    assert(memory.verdict === "good" && memory.bytes > 5_000_000, JSON.stringify(verified));
+  });
+
+  await t.step("a snapshot whose time is over goes, on its host too", async () => {
+    const short = await call("POST", `/v1/sandboxes/${source}/checkpoint`, { expires_in_sec: 1 });
+    const isKept = async () =>
+      (await host.client.listSnapshots({})).snapshots.some(({ snapshot }) =>
+        snapshot?.snapshotId === short.snapshot_id
+      );
+    assertEquals(await isKept(), true);
+    const expired: string[] = [];
+    while (expired.length === 0) expired.push(...await all.repairs());
+    assertEquals([expired, await isKept()], [["snapshot_expired "], false]);
+    assert(Date.now() >= Date.parse(short.expires_at));
   });
 
   let spawned = "";

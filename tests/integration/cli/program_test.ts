@@ -9,6 +9,25 @@ function processesOf(home: string) {
   );
 }
 
+/** Runs `work` while the first byte of a file is another. */
+async function withFlippedByte(path: string, work: () => Promise<void>): Promise<void> {
+  using file = await Deno.open(path, { read: true, write: true });
+  const byte = new Uint8Array(1);
+  const write = async () => {
+    await file.seek(0, Deno.SeekMode.Start);
+    await file.write(byte);
+  };
+  await file.read(byte);
+  byte[0]! ^= 1;
+  await write();
+  try {
+    await work();
+  } finally {
+    byte[0]! ^= 1;
+    await write();
+  }
+}
+
 Deno.test("the command line, from an empty data directory to none", async (t) => {
   const torpor = await Program.open();
   await using cleanup = new AsyncDisposableStack();
@@ -129,15 +148,31 @@ Deno.test("the command line, from an empty data directory to none", async (t) =>
   });
 
   await t.step("a snapshot is taken, listed, looked into, spawned from and removed; a fork, a checkpoint", async () => {
-    const taken = await torpor.run(["snapshot", "create", id, "typed", "--json"]);
+    const taken = await torpor.run(["snapshot", "create", id, "typed", "--keep-for", "7d", "--json"]);
     assertEquals([taken.code, taken.json().state], [0, "ready"], taken.stderr);
+    const keptMs = Date.parse(taken.json().expires_at) - Date.parse(taken.json().created_at);
+    assert(Math.abs(keptMs - 7 * 86_400_000) < 1000, `${keptMs}`);
+    assertMatch((await torpor.run(["snapshot", "ls"])).stdout, / in [67] d *$/m);
+    assertEquals((await torpor.run(["snapshot", "update", "typed"])).code, 2);
+    assertEquals((await torpor.run(["snapshot", "update", "typed", "--keep-for", "a day"])).code, 2);
+    assertEquals((await torpor.run(["snapshot", "update", "nowhere", "--keep-for", "1d"])).code, 3);
+    const updated = await torpor.run(["snapshot", "update", "typed", "--keep-for", "forever"]);
+    assertEquals([updated.code, updated.stdout], [0, "typed: kept for ever.\n"], updated.stderr);
     assertEquals((await torpor.run(["snapshot", "create", id, "typed"])).code, 4, "the name is taken");
     assertEquals((await torpor.run(["snapshot", "create", id, "No"])).code, 2);
     assertMatch((await torpor.run(["snapshot", "ls"])).stdout, /^typed +[a-z0-9]{20} +ready +base +1 +192 MiB/m);
     assertEquals((await torpor.run(["snapshot", "get", "typed", "--json"])).json().memory_mb, 192);
     assertMatch((await torpor.run(["snapshot", "inspect", "typed"])).stdout, /├─ memory: 192 MiB in \d+ extents/);
     const contents = (await torpor.run(["snapshot", "inspect", "typed", "--json"])).json();
-    assertEquals(contents.memory.size_bytes, 192 * 2 ** 20);
+    assertEquals([contents.memory.size_bytes, contents.verified], [192 * 2 ** 20, []]);
+    const verified = await torpor.run(["snapshot", "inspect", "typed", "--verify"]);
+    assertEquals(verified.code, 0, verified.stderr);
+    assertMatch(verified.stdout, /└─ data: \S+ \S+ read in \d+ files?, (all good|\d+ unchecked, the others good)\n/);
+    await withFlippedByte(torpor.path(`snapshots/${taken.json().snapshot_id}/memory.data`), async () => {
+      const damaged = await torpor.run(["snapshot", "inspect", "typed", "--verify", "--json"]);
+      const verdicts = damaged.json().verified.filter(({ verdict }: { verdict: string }) => verdict === "damaged");
+      assertEquals([damaged.code, verdicts.length, verdicts[0].file], [1, 1, "memory.data"], damaged.stderr);
+    });
     const spawned = await torpor.run(["sandbox", "create", "--snapshot", "typed", "--json"]);
     assertEquals([spawned.code, spawned.json().memory_mb], [0, 192], spawned.stderr);
     assertEquals((await torpor.run(["sandbox", "create", "--snapshot", "typed", "--memory", "256"])).code, 4);
