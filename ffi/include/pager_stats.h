@@ -80,6 +80,9 @@ uint64_t torpor_pager_stats_size(uint64_t memory_bytes);
 // (F_SEAL_SHRINK) or contents do not fit.
 struct torpor_pager_stats *torpor_pager_stats_open(int fd, uint64_t memory_bytes);
 
+// Maps the memfd again in another process that serves the same VMM: it has a layout. Returns NULL and sets errno.
+struct torpor_pager_stats *torpor_pager_stats_map(int fd, uint64_t memory_bytes);
+
 // Sets in the empty bitmap `seen` the pages that an earlier pager has put into the order.
 void torpor_pager_stats_seen(struct torpor_pager_stats *stats, uint64_t *seen);
 

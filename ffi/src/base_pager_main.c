@@ -2,17 +2,18 @@
 // private mapping of one memory file, the base, which gets each page of the snapshot once.
 //
 //   torpor-base-pager --control-fd N --base-fd N --header-fd N --stats-fd N --userfaultfd-device-fd N [--source-fd N]...
-//                     [--fault-around-bytes 65536] [--prefetch-fd N] [--idle-ms 60000]
+//                     [--fault-around-bytes 65536] [--prefetch-fd N] [--idle-ms 60000] [--name TEXT]
 //   torpor-base-pager --self-test --userfaultfd-device-fd N
 //
 //   --control-fd             messages of the agent (include/base_control.h). Its other end stays open here, too, as a descriptor that
 //                            is only inherited: a later agent takes it from there, and the end of an agent is not noticed
 //   --base-fd                memfd of the guest's size, sealed against shrinking; sealed against writing from then on. One that is so
-//                            already was filled by a predecessor: its siblings get copies of what is missing
+//                            already was filled by a predecessor of which nothing is left: its siblings get copies of what is missing
 //   --header-fd              extent header; source k of the header is the k-th --source-fd
 //   --stats-fd               statistics memfd (include/pager_stats.h) of all siblings together
 //   --prefetch-fd            working set (include/working_set.h): put into the base while no fault waits
 //   --idle-ms                ends when there was no sibling for so long
+//   --name                   any text: by it a later agent finds the process that is left when the other one was killed
 //   --self-test              status 0 when this kernel can do all that is needed, else 1 and the reason
 //
 // Exit status: enum torpor_pager_exit. Nothing here depends on the agent being alive.
@@ -26,13 +27,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
-#define PAGER_NICE (-10)
 #define DEFAULT_IDLE_MS 60000
 #define MAX_IDLE_MS (24 * 3600 * 1000)
 
@@ -70,6 +68,8 @@ static bool parse_option(int option, struct arguments *arguments) {
         return torpor_parse_number(optarg, &arguments->fault_around_bytes);
     case 'i':
         return torpor_parse_number(optarg, &arguments->idle_ms) && arguments->idle_ms <= MAX_IDLE_MS;
+    case 'n':
+        return true;
     case 't':
         return arguments->self_test = true;
     }
@@ -86,6 +86,7 @@ static const char *parse_arguments(int argc, char **argv, struct arguments *argu
                                             {"prefetch-fd", required_argument, NULL, 'w'},
                                             {"fault-around-bytes", required_argument, NULL, 'a'},
                                             {"idle-ms", required_argument, NULL, 'i'},
+                                            {"name", required_argument, NULL, 'n'},
                                             {"self-test", no_argument, NULL, 't'},
                                             {0}};
     int option;
@@ -119,26 +120,12 @@ static int prepare_memory(struct torpor_base *base, int stats_fd) {
     reader->zero = reader->buffer + reader->fault_around_bytes;
     reader->seen = bitmaps;
     base->filled = bitmaps + words;
-    torpor_pager_stats_seen(reader->stats, reader->seen);
-    atomic_store(&reader->stats->pid, (uint32_t)getpid());
     atomic_store(&reader->stats->error, 0);
     atomic_store(&reader->stats->error_number, 0);
     return 0;
 }
 
-static int prepare_events(struct torpor_base *base, int signals) {
-    base->on_control = (struct torpor_watch){TORPOR_WATCH_CONTROL, NULL};
-    base->on_signals = (struct torpor_watch){TORPOR_WATCH_SIGNALS, NULL};
-    struct epoll_event control = {.events = EPOLLIN, .data.ptr = &base->on_control};
-    struct epoll_event signal = {.events = EPOLLIN, .data.ptr = &base->on_signals};
-    base->epoll = epoll_create1(EPOLL_CLOEXEC);
-    if (base->epoll < 0 || signals < 0 || epoll_ctl(base->epoll, EPOLL_CTL_ADD, base->control, &control) ||
-        epoll_ctl(base->epoll, EPOLL_CTL_ADD, signals, &signal))
-        return torpor_pager_fail(&base->reader, TORPOR_PAGER_USAGE, "epoll", errno);
-    return 0;
-}
-
-static int run(struct torpor_base *base, const struct arguments *arguments) {
+static int prepare(struct torpor_base *base, const struct arguments *arguments) {
     struct torpor_pager *reader = &base->reader;
     int status = torpor_pager_read_header(reader, arguments->header_fd, arguments->source_count);
     if (!status)
@@ -146,23 +133,19 @@ static int run(struct torpor_base *base, const struct arguments *arguments) {
     if (!status)
         status = prepare_memory(base, arguments->stats_fd);
     if (!status)
-        status = torpor_base_open(base, arguments->base_fd, arguments->userfaultfd_device_fd);
-    if (!status)
-        status = prepare_events(base, torpor_pager_open_signals());
+        status = torpor_base_open(base);
     if (!status && !base->sealed && arguments->prefetch_fd >= 0)
         torpor_working_set_read(arguments->prefetch_fd, reader->header.size_bytes, &reader->prefetch);
-    return status ? status : torpor_base_serve(base);
+    return status;
 }
 
-static void report_end(struct torpor_pager *reader, int status) {
-    if (reader->stats) {
-        atomic_store(&reader->stats->error, (uint32_t)status);
-        atomic_store(&reader->stats->error_number, reader->failure_errno);
-        atomic_store(&reader->stats->state, status ? TORPOR_PAGER_FAILED : TORPOR_PAGER_STOPPED);
+// Each sibling has four descriptors. Without the right to more, fewer siblings are taken.
+static void raise_descriptor_limit(void) {
+    struct rlimit limit;
+    if (!getrlimit(RLIMIT_NOFILE, &limit)) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
     }
-    if (status)
-        dprintf(STDERR_FILENO, "torpor-base-pager: %s%s%s\n", reader->failure, reader->failure_errno ? ": " : "",
-                reader->failure_errno ? strerrorname_np(reader->failure_errno) : "");
 }
 
 static int self_test(int userfaultfd_device) {
@@ -180,20 +163,29 @@ int main(int argc, char **argv) {
         dprintf(STDERR_FILENO, "torpor-base-pager: %s\n", wrong);
         return TORPOR_PAGER_USAGE;
     }
-    prctl(PR_SET_NAME, "torpor-base-pager");
     if (arguments.self_test)
         return self_test(arguments.userfaultfd_device_fd);
-    // Every fault holds up a vCPU, and each takes microseconds. Without the right to it, the pager serves at its own turn.
-    (void)setpriority(PRIO_PROCESS, 0, PAGER_NICE);
+    raise_descriptor_limit();
     struct torpor_base base = {.reader = {.sources = arguments.source_fds,
                                           .uffd = -1,
                                           .socket = -1,
                                           .vmm_pidfd = -1,
                                           .fault_around_bytes = arguments.fault_around_bytes},
+                               .base_fd = arguments.base_fd,
+                               .userfaultfd_device = arguments.userfaultfd_device_fd,
                                .uffd = -1,
                                .control = arguments.control_fd,
+                               .partner = -1,
+                               .signals = torpor_pager_open_signals(),
+                               .epoll = -1,
                                .idle_ms = (int)arguments.idle_ms};
-    const int status = run(&base, &arguments);
-    report_end(&base.reader, status);
+    if (base.signals < 0) {
+        dprintf(STDERR_FILENO, "torpor-base-pager: signalfd: %s\n", strerrorname_np(errno));
+        return TORPOR_PAGER_USAGE;
+    }
+    const int status = prepare(&base, &arguments);
+    if (!status)
+        return torpor_base_run(&base);
+    torpor_base_report_end(&base.reader, status);
     return status;
 }

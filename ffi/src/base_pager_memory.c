@@ -2,13 +2,15 @@
 //
 // It is filled by UFFDIO_COPY through a registered mapping of our own: the kernel publishes the page with its content, where a store
 // through the mapping would publish a page of zeros first. Once that mapping exists the file is sealed: no one, root included, can
-// write to it, shrink it or map it writable again, so a sibling that was taken over cannot change what the others read. The price:
-// a successor of this pager cannot fill it either; it copies pages to the sibling that asks (`sealed`).
+// write to it, shrink it or map it writable again, so a sibling that was taken over cannot change what the others read. A mapping that
+// was there before stays writable, and a forked process inherits it: that is how a server's successor goes on filling the base. When
+// all that had it are gone, nobody can; pages are then copied to the sibling that asks (`sealed`).
 #include "base_pager.h"
 
 #include "kernel_compat.h"
 #include "page_bits.h"
 #include "pager_counters.h"
+#include "torpor.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -20,41 +22,41 @@
 #define F_SEAL_FUTURE_WRITE 0x0010
 #endif
 
-static int register_base(struct torpor_base *base, int userfaultfd_device) {
-    struct torpor_pager *reader = &base->reader;
-    base->uffd = ioctl(userfaultfd_device, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
-    if (base->uffd < 0)
-        return torpor_pager_fail(reader, TORPOR_PAGER_USERFAULTFD, "USERFAULTFD_IOC_NEW", errno);
-    struct uffdio_api api = {.api = UFFD_API, .features = UFFD_FEATURE_MISSING_SHMEM};
-    struct uffdio_register registration = {.range = {(uintptr_t)base->memory, reader->header.size_bytes},
-                                           .mode = UFFDIO_REGISTER_MODE_MISSING};
-    if (ioctl(base->uffd, UFFDIO_API, &api) || ioctl(base->uffd, UFFDIO_REGISTER, &registration))
-        return torpor_pager_fail(reader, TORPOR_PAGER_USERFAULTFD, "registering the base", errno);
-    return 0;
-}
-
-int torpor_base_open(struct torpor_base *base, int base_fd, int userfaultfd_device) {
+int torpor_base_open(struct torpor_base *base) {
     struct torpor_pager *reader = &base->reader;
     const uint64_t size = reader->header.size_bytes;
     struct stat status;
-    const int seals = fcntl(base_fd, F_GET_SEALS);
-    if (fstat(base_fd, &status) || seals < 0)
+    const int seals = fcntl(base->base_fd, F_GET_SEALS);
+    if (fstat(base->base_fd, &status) || seals < 0)
         return torpor_pager_fail(reader, TORPOR_PAGER_USAGE, "the base is no memfd that can be sealed", errno);
     if ((uint64_t)status.st_size != size || !(seals & F_SEAL_SHRINK))
         return torpor_pager_fail(reader, TORPOR_PAGER_USAGE, "the base has another size than the header, or can shrink", 0);
     base->sealed = seals & F_SEAL_FUTURE_WRITE;
     if (base->sealed)
         return 0;
-    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, base_fd, 0);
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, base->base_fd, 0);
     if (memory == MAP_FAILED)
         return torpor_pager_fail(reader, TORPOR_PAGER_USAGE, "mapping the base", errno);
     base->memory = memory;
-    const int error = register_base(base, userfaultfd_device);
-    if (error)
-        return error;
-    if (fcntl(base_fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
+    if (fcntl(base->base_fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
         return torpor_pager_fail(reader, TORPOR_PAGER_USAGE, "sealing the base", errno);
     return 0;
+}
+
+int torpor_base_register(struct torpor_base *base) {
+    struct torpor_pager *reader = &base->reader;
+    const uint64_t size = reader->header.size_bytes;
+    if (base->sealed)
+        return 0;
+    base->uffd = ioctl(base->userfaultfd_device, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
+    if (base->uffd < 0)
+        return torpor_pager_fail(reader, TORPOR_PAGER_USERFAULTFD, "USERFAULTFD_IOC_NEW", errno);
+    struct uffdio_api api = {.api = UFFD_API, .features = UFFD_FEATURE_MISSING_SHMEM};
+    struct uffdio_register registration = {.range = {(uintptr_t)base->memory, size}, .mode = UFFDIO_REGISTER_MODE_MISSING};
+    if (ioctl(base->uffd, UFFDIO_API, &api) || ioctl(base->uffd, UFFDIO_REGISTER, &registration))
+        return torpor_pager_fail(reader, TORPOR_PAGER_USERFAULTFD, "registering the base", errno);
+    const int64_t present = torpor_present_pages(base->base_fd, size, (uint8_t *)base->filled);
+    return present < 0 ? torpor_pager_fail(reader, TORPOR_PAGER_USAGE, "reading what the base has", (int)-present) : 0;
 }
 
 bool torpor_base_is_zero(struct torpor_base *base, uint64_t offset) {
@@ -75,9 +77,11 @@ static int install(struct torpor_base *base, uint64_t start, uint64_t length) {
                                    .src = (uintptr_t)reader->buffer + done,
                                    .len = length - done,
                                    .mode = UFFDIO_COPY_MODE_DONTWAKE};
-        const int64_t result = ioctl(base->uffd, UFFDIO_COPY, &copy) ? (copy.copy ? copy.copy : -errno) : (int64_t)copy.len;
+        int64_t result = ioctl(base->uffd, UFFDIO_COPY, &copy) ? (copy.copy ? copy.copy : -errno) : (int64_t)copy.len;
         if (result == -EAGAIN)
             continue;
+        if (result == -EEXIST) // a page is published whole: whoever did it, it is there
+            result = TORPOR_PAGE_SIZE;
         if (result <= 0)
             return torpor_pager_fail(reader, TORPOR_PAGER_USERFAULTFD, "filling the base", (int)-result);
         set_bits(base->filled, (start + done) / TORPOR_PAGE_SIZE, (uint64_t)result / TORPOR_PAGE_SIZE, true);

@@ -23,7 +23,6 @@ struct trial {
     struct torpor_base base;
     struct torpor_extent extent;
     int source;
-    int base_fd;
     int uffd;
     unsigned char *memory; // the sibling's
     unsigned char seen;    // what the thread read
@@ -45,8 +44,8 @@ static bool make_source(struct trial *trial) {
 
 static const char *open_base(struct trial *trial, int userfaultfd_device) {
     struct torpor_pager *reader = &trial->base.reader;
-    trial->base_fd = torpor_memfd_create("torpor-selftest-base", BYTES);
-    if (!make_source(trial) || trial->base_fd < 0)
+    trial->base.base_fd = torpor_memfd_create("torpor-selftest-base", BYTES);
+    if (!make_source(trial) || trial->base.base_fd < 0)
         return "memory for the self test";
     trial->extent = (struct torpor_extent){.length = BYTES};
     reader->header = (struct torpor_extent_header){.size_bytes = BYTES, .source_count = 1, .extent_count = 1, .extents = &trial->extent};
@@ -57,12 +56,13 @@ static const char *open_base(struct trial *trial, int userfaultfd_device) {
     trial->base.filled = calloc(1, sizeof *trial->base.filled);
     if (reader->buffer == MAP_FAILED || !reader->stats || !trial->base.filled)
         return "memory for the self test";
-    return torpor_base_open(&trial->base, trial->base_fd, userfaultfd_device) ? reader->failure : NULL;
+    trial->base.userfaultfd_device = userfaultfd_device;
+    return torpor_base_open(&trial->base) || torpor_base_register(&trial->base) ? reader->failure : NULL;
 }
 
 static const char *map_sibling(struct trial *trial, int userfaultfd_device) {
     char path[32];
-    snprintf(path, sizeof path, "/proc/self/fd/%d", trial->base_fd);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", trial->base.base_fd);
     const int readable = open(path, O_RDONLY | O_CLOEXEC);
     if (readable < 0)
         return "opening the base again for reading";
@@ -131,9 +131,9 @@ static const char *check_privacy(struct trial *trial) {
 }
 
 static const char *check_seals(struct trial *trial) {
-    if (torpor_pwrite(trial->base_fd, "x", 1, UNTOUCHED_PAGE * TORPOR_PAGE_SIZE) != -EPERM)
+    if (torpor_pwrite(trial->base.base_fd, "x", 1, UNTOUCHED_PAGE * TORPOR_PAGE_SIZE) != -EPERM)
         return "a sealed base can be written";
-    void *again = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, trial->base_fd, 0);
+    void *again = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, trial->base.base_fd, 0);
     return again == MAP_FAILED ? NULL : "a sealed base can be mapped writable";
 }
 

@@ -144,15 +144,18 @@ static int serve_sibling(struct torpor_base *base, struct torpor_sibling *siblin
     return error;
 }
 
-// Returns 0 or an exit status; *stop on a signal.
+// Returns 0, or what the server ends with; *stop on a signal.
 static int take_ready(struct torpor_base *base, const struct epoll_event *ready, bool *stop) {
     const struct torpor_watch *watch = ready->data.ptr;
     struct torpor_sibling *sibling = watch->sibling;
     if (sibling && sibling->left)
         return 0;
     switch (watch->kind) {
-    case TORPOR_WATCH_CONTROL:
-        return torpor_base_take_message(base);
+    case TORPOR_WATCH_PARTNER:
+        if (torpor_partner_take_join(base))
+            return 0;
+        *stop = !base->sibling_count;
+        return *stop ? 0 : TORPOR_BASE_ALONE;
     case TORPOR_WATCH_SIGNALS:
         *stop = true;
         return 0;

@@ -1,6 +1,7 @@
 // Siblings come and go. What one of them does wrong is its own end, never that of the pager: others depend on it.
-#include "base_control.h"
 #include "base_pager.h"
+
+#include "base_control.h"
 #include "descriptor_passing.h"
 #include "kernel_compat.h"
 
@@ -13,16 +14,14 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { JOIN_SOCKET, JOIN_STATS, JOIN_REPLY, JOIN_PIDFD, JOIN_DESCRIPTORS };
-
 static void close_descriptor(int *fd) {
     if (*fd >= 0)
         close(*fd);
     *fd = -1;
 }
 
-static int watch(struct torpor_base *base, int fd, struct torpor_watch *what) {
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = what};
+static int watch(struct torpor_base *base, int fd, struct torpor_watch *what, uint32_t events) {
+    struct epoll_event event = {.events = events, .data.ptr = what};
     return fd >= 0 && epoll_ctl(base->epoll, EPOLL_CTL_ADD, fd, &event) ? errno : 0;
 }
 
@@ -43,56 +42,40 @@ static void release(struct torpor_base *base, struct torpor_sibling *sibling) {
     sibling->stats = NULL;
 }
 
-// Takes over the descriptors. Returns 0 or an errno.
-static int join(struct torpor_base *base, const int *descriptors, uint32_t count, struct torpor_sibling **joined) {
+int torpor_sibling_add(struct torpor_base *base, uint64_t id, const int *descriptors, uint32_t count, bool first,
+                       struct torpor_sibling **added) {
+    const uint64_t size = base->reader.header.size_bytes;
     struct torpor_sibling *sibling = calloc(1, sizeof *sibling);
     if (!sibling)
         return ENOMEM;
-    *sibling = (struct torpor_sibling){.stats_fd = descriptors[JOIN_STATS],
-                                       .socket = descriptors[JOIN_SOCKET],
-                                       .vmm_pidfd = count > JOIN_PIDFD ? descriptors[JOIN_PIDFD] : -1,
+    *sibling = (struct torpor_sibling){.id = id,
+                                       .stats_fd = descriptors[TORPOR_SIBLING_STATS],
+                                       .socket = descriptors[TORPOR_SIBLING_SOCKET],
+                                       .vmm_pidfd = count > TORPOR_SIBLING_PIDFD ? descriptors[TORPOR_SIBLING_PIDFD] : -1,
                                        .uffd = -1,
                                        .on_socket = {TORPOR_WATCH_SOCKET, sibling},
                                        .on_vmm = {TORPOR_WATCH_VMM, sibling},
                                        .on_faults = {TORPOR_WATCH_FAULTS, sibling}};
-    int error = base->sibling_count >= TORPOR_MAX_SIBLINGS ? EMFILE : 0;
-    if (!error && !(sibling->stats = torpor_pager_stats_open(sibling->stats_fd, base->reader.header.size_bytes)))
-        error = errno;
-    if (!error)
-        error = watch(base, sibling->socket, &sibling->on_socket);
-    if (!error)
-        error = watch(base, sibling->vmm_pidfd, &sibling->on_vmm);
+    sibling->stats = first ? torpor_pager_stats_open(sibling->stats_fd, size) : torpor_pager_stats_map(sibling->stats_fd, size);
+    const int error = !sibling->stats ? errno : base->sibling_count >= TORPOR_MAX_SIBLINGS ? EMFILE : 0;
     if (error) {
         release(base, sibling);
         free(sibling);
         return error;
     }
-    atomic_store(&sibling->stats->pid, (uint32_t)getpid());
-    atomic_store(&sibling->stats->state, TORPOR_PAGER_WAITING);
+    if (first)
+        atomic_store(&sibling->stats->state, TORPOR_PAGER_WAITING);
     sibling->next = base->siblings;
     base->siblings = sibling;
     base->sibling_count++;
-    *joined = sibling;
+    *added = sibling;
     return 0;
 }
 
-int torpor_base_take_message(struct torpor_base *base) {
-    struct torpor_base_message message = {0};
-    int descriptors[TORPOR_MAX_PASSED_DESCRIPTORS];
-    uint32_t count;
-    const int64_t length = torpor_receive_descriptors(base->control, &message, sizeof message, descriptors, &count, 0, 0);
-    if (length < 0)
-        return torpor_pager_fail(&base->reader, TORPOR_PAGER_USAGE, "receiving a message of the agent", (int)-length);
-    if (length != sizeof message || message.magic != TORPOR_BASE_MAGIC || message.kind != TORPOR_BASE_JOIN ||
-        (count != JOIN_PIDFD && count != JOIN_DESCRIPTORS))
-        return torpor_pager_fail(&base->reader, TORPOR_PAGER_USAGE, "message of the agent is malformed", 0);
-    struct torpor_sibling *sibling = NULL;
-    const int error = join(base, descriptors, count, &sibling);
-    const struct torpor_base_reply reply = {error, sibling ? sibling->stats_fd : -1};
-    // An agent that did not wait for the answer loses nothing but its sibling: the VMM's socket closes with it.
-    (void)torpor_send_descriptors(descriptors[JOIN_REPLY], &reply, sizeof reply, NULL, 0);
-    close(descriptors[JOIN_REPLY]);
-    return 0;
+int torpor_sibling_watch(struct torpor_base *base, struct torpor_sibling *sibling) {
+    atomic_store(&sibling->stats->pid, (uint32_t)getpid());
+    const int error = watch(base, sibling->socket, &sibling->on_socket, EPOLLIN);
+    return error ? error : watch(base, sibling->vmm_pidfd, &sibling->on_vmm, EPOLLIN);
 }
 
 // A VMM that was taken over could send any descriptor.
@@ -123,7 +106,7 @@ static void begin(struct torpor_base *base, struct torpor_sibling *sibling, cons
     sibling->stats->region_count = 1;
     sibling->stats->tracking = 0;
     sibling->stats->uffd_fd = handshake->uffd_fd;
-    const int error = watch(base, sibling->uffd, &sibling->on_faults);
+    const int error = watch(base, sibling->uffd, &sibling->on_faults, EPOLLIN);
     if (error)
         return torpor_sibling_leave(base, sibling, "epoll_ctl", error);
     atomic_store(&sibling->stats->state, TORPOR_PAGER_SERVING);
@@ -133,31 +116,47 @@ static void begin(struct torpor_base *base, struct torpor_sibling *sibling, cons
         torpor_sibling_leave(base, sibling, errno == ESRCH ? NULL : "UFFDIO_WAKE", errno);
 }
 
-void torpor_sibling_take_handshake(struct torpor_base *base, struct torpor_sibling *sibling) {
+// Looks at the VMM's message, which stays in the socket. Returns NULL or what is wrong; *gone when there will be none.
+static const char *read_handshake(struct torpor_base *base, struct torpor_sibling *sibling, struct torpor_handshake *handshake,
+                                  bool *gone, int *error) {
     char text[TORPOR_HANDSHAKE_BYTES];
     int descriptors[TORPOR_MAX_PASSED_DESCRIPTORS];
     uint32_t count;
-    const int64_t length = torpor_receive_descriptors(sibling->socket, text, sizeof text, descriptors, &count, 0, 0);
-    const char *wrong = NULL;
-    struct torpor_handshake handshake = {0};
-    if (length > 0 && sibling->uffd < 0) {
-        wrong = torpor_handshake_parse(text, (size_t)length, &handshake);
-        if (!wrong)
-            wrong = check_handshake(base, &handshake, descriptors, count);
-    } else if (length > 0) {
-        wrong = "a second message of the VMM";
-    }
-    if (length > 0 && !wrong) {
+    const int64_t length = torpor_receive_descriptors(sibling->socket, text, sizeof text, descriptors, &count, 0, 1);
+    *gone = !length || length == -ECONNRESET;
+    *error = length < 0 ? (int)-length : 0;
+    const char *wrong = length < 0 ? "receiving the handshake" : NULL;
+    if (length > 0)
+        wrong = torpor_handshake_parse(text, (size_t)length, handshake);
+    if (length > 0 && !wrong)
+        wrong = check_handshake(base, handshake, descriptors, count);
+    if (length > 0 && !wrong)
         sibling->uffd = descriptors[0];
-        return begin(base, sibling, &handshake);
+    else
+        for (uint32_t i = 0; i < count; i++)
+            close(descriptors[i]);
+    return wrong;
+}
+
+void torpor_sibling_take_handshake(struct torpor_base *base, struct torpor_sibling *sibling) {
+    if (sibling->uffd >= 0) {
+        // The socket has ended. An agent that handed over the userfaultfd has said all it had to; a VMM is gone.
+        if (sibling->vmm_pidfd >= 0)
+            (void)epoll_ctl(base->epoll, EPOLL_CTL_DEL, sibling->socket, NULL);
+        else
+            torpor_sibling_leave(base, sibling, NULL, 0);
+        return;
     }
-    for (uint32_t i = 0; i < count; i++)
-        close(descriptors[i]);
-    if (wrong || length < 0)
-        return torpor_sibling_leave(base, sibling, wrong ? wrong : "receiving the handshake", length < 0 ? (int)-length : 0);
-    if (sibling->vmm_pidfd < 0)
-        return torpor_sibling_leave(base, sibling, NULL, 0);
-    unwatch(base, &sibling->socket); // the agent that handed over the userfaultfd has said all it had to
+    bool gone;
+    int error;
+    struct torpor_handshake handshake = {0};
+    const char *wrong = read_handshake(base, sibling, &handshake, &gone, &error);
+    if (gone || wrong)
+        return torpor_sibling_leave(base, sibling, gone ? NULL : wrong, gone ? 0 : error);
+    struct epoll_event ended = {.events = EPOLLRDHUP, .data.ptr = &sibling->on_socket}; // the message would be readable for ever
+    if (epoll_ctl(base->epoll, EPOLL_CTL_MOD, sibling->socket, &ended))
+        return torpor_sibling_leave(base, sibling, "epoll_ctl", errno);
+    begin(base, sibling, &handshake);
 }
 
 void torpor_sibling_leave(struct torpor_base *base, struct torpor_sibling *sibling, const char *failure, int error) {
@@ -170,6 +169,18 @@ void torpor_sibling_leave(struct torpor_base *base, struct torpor_sibling *sibli
     if (failure)
         dprintf(STDERR_FILENO, "torpor-base-pager: a sibling is served no more: %s%s%s\n", failure, error ? ": " : "",
                 error ? strerrorname_np(error) : "");
+    release(base, sibling);
+    base->sibling_count--;
+    torpor_partner_tell_leave(base, sibling->id);
+}
+
+void torpor_sibling_drop(struct torpor_base *base, struct torpor_sibling *sibling) {
+    if (sibling->left)
+        return;
+    const uint32_t state = sibling->stats->state;
+    if (state != TORPOR_PAGER_STOPPED && state != TORPOR_PAGER_FAILED) // the server could not even begin
+        atomic_store(&sibling->stats->state, TORPOR_PAGER_FAILED);
+    sibling->left = true;
     release(base, sibling);
     base->sibling_count--;
 }

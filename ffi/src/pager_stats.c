@@ -39,7 +39,8 @@ static int has_layout(const struct torpor_pager_stats *stats, uint64_t memory_by
            stats->order_count <= wanted.page_count;
 }
 
-struct torpor_pager_stats *torpor_pager_stats_open(int fd, uint64_t memory_bytes) {
+// Returns NULL and sets errno when size or seal do not fit.
+static struct torpor_pager_stats *map(int fd, uint64_t memory_bytes) {
     const uint64_t size = torpor_pager_stats_size(memory_bytes);
     struct stat status;
     if (fstat(fd, &status))
@@ -50,7 +51,22 @@ struct torpor_pager_stats *torpor_pager_stats_open(int fd, uint64_t memory_bytes
         return NULL;
     }
     struct torpor_pager_stats *stats = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (stats == MAP_FAILED)
+    return stats == MAP_FAILED ? NULL : stats;
+}
+
+struct torpor_pager_stats *torpor_pager_stats_map(int fd, uint64_t memory_bytes) {
+    struct torpor_pager_stats *stats = map(fd, memory_bytes);
+    if (stats && !has_layout(stats, memory_bytes)) {
+        munmap(stats, torpor_pager_stats_size(memory_bytes));
+        errno = EINVAL;
+        return NULL;
+    }
+    return stats;
+}
+
+struct torpor_pager_stats *torpor_pager_stats_open(int fd, uint64_t memory_bytes) {
+    struct torpor_pager_stats *stats = map(fd, memory_bytes);
+    if (!stats)
         return NULL;
     if (!stats->magic) {
         lay_out(stats, memory_bytes);
@@ -58,7 +74,7 @@ struct torpor_pager_stats *torpor_pager_stats_open(int fd, uint64_t memory_bytes
     } else if (has_layout(stats, memory_bytes)) {
         atomic_fetch_add(&stats->adoptions, 1);
     } else {
-        munmap(stats, size);
+        munmap(stats, torpor_pager_stats_size(memory_bytes));
         errno = EINVAL;
         return NULL;
     }

@@ -26,9 +26,9 @@ static bool is_zero_extent(const struct snapshot *snapshot, uint64_t page) {
     return header.extents[torpor_extent_find(&header, page * PAGE, 0)].source == TORPOR_SOURCE_ZERO;
 }
 
-// The base has the bytes of each data page and nothing else.
-static void check_base(const struct base_rig *base) {
-    uint64_t data = 0, read = 0;
+// The base has the bytes of each data page and nothing else. Returns the number of its pages.
+static uint64_t check_content(const struct base_rig *base) {
+    uint64_t data = 0;
     unsigned char bytes[PAGE];
     for (uint64_t page = 0; page < base->snapshot.size / PAGE; page++) {
         const bool zero = is_zero_extent(&base->snapshot, page);
@@ -39,6 +39,12 @@ static void check_base(const struct base_rig *base) {
         CHECK_EQ(torpor_pread(base->clone_fd, bytes, PAGE, page * PAGE), PAGE);
         CHECK(!memcmp(bytes, base->snapshot.expected + page * PAGE, PAGE));
     }
+    return data;
+}
+
+static void check_base(const struct base_rig *base) {
+    const uint64_t data = check_content(base);
+    uint64_t read = 0;
     for (int k = 0; k <= TORPOR_PAGER_COUNTED_SOURCES; k++)
         read += base->stats->bytes_read[k];
     CHECK_EQ(read, data * PAGE); // each page was read once, whoever and however many wanted it
@@ -189,6 +195,100 @@ TEST(base_cannot_be_written_by_who_maps_it) {
     exit(0);
 }
 
+// Pages of a sibling that no other one can share.
+static uint64_t own_pages(struct rig *sibling) {
+    const uint64_t pages = sibling->snapshot.size / PAGE;
+    uint8_t *own = calloc(1, pages), *zero = calloc(1, pages);
+    private_pages(sibling, TORPOR_PRIVATE_BY_ANY, own, zero);
+    uint64_t count = 0;
+    for (uint64_t page = 0; page < pages; page++)
+        count += bit(own, page);
+    free(own);
+    free(zero);
+    return count;
+}
+
+enum victim { SERVER, KEEPER, ONE_AFTER_THE_OTHER };
+
+// Kills in the middle of serving four siblings. Nobody helps, and all goes on as if nothing had been: with the same base.
+static void kill_while_serving(enum victim victim, uint64_t seed, const char *fault_around) {
+    enum { COUNT = 4 };
+    struct base_rig base = start_base(make_snapshot(seed, 3000, 2, 30), &(struct base_options){.fault_around = fault_around});
+    struct rig siblings[COUNT];
+    for (int i = 0; i < COUNT; i++)
+        siblings[i] = start_sibling(&base);
+    for (int i = 0; i < COUNT - 1; i++)
+        begin_check(&siblings[i], 2);
+    wait_for_count(&base.stats->faults, 30);
+    const uint32_t first = server_of(&base, 0);
+    if (victim != KEEPER)
+        kill_server(&base);
+    const uint32_t second = victim == KEEPER ? first : server_of(&base, first);
+    if (victim != SERVER) {
+        CHECK_EQ(torpor_pidfd_signal(base.pager_pidfd, SIGKILL), 0);
+        expect_base_end(&base, 1000 + SIGKILL);
+        server_of(&base, second);
+    }
+    for (int i = 0; i < COUNT - 1; i++)
+        end_check(&siblings[i]);
+    struct rig late = start_sibling(&base);
+    check_memory(&late, 2);
+    check_memory(&siblings[COUNT - 1], 2);
+    check_content(&base);
+    for (int i = 0; i < COUNT; i++) {
+        CHECK_EQ(own_pages(&siblings[i]), 0); // nobody got a copy
+        write_pages(&siblings[i], 100, 200, (uint8_t)i);
+        check_memory(&siblings[i], 2);
+        CHECK_EQ(siblings[i].stats->adoptions, victim == ONE_AFTER_THE_OTHER ? 2 : 1);
+    }
+    CHECK_EQ(own_pages(&late), 0);
+    CHECK_EQ(late.stats->adoptions, 0);
+    for (int i = 0; i < COUNT; i++)
+        stop_sibling(&siblings[i]);
+    stop_sibling(&late);
+    CHECK_EQ(base.stats->adoptions, victim == ONE_AFTER_THE_OTHER ? 2 : 1);
+    CHECK_EQ(base.stats->state, TORPOR_PAGER_SERVING);
+    if (victim == SERVER) {
+        CHECK_EQ(torpor_pidfd_signal(base.pager_pidfd, SIGTERM), 0);
+        expect_base_end(&base, 0);
+        CHECK_EQ(base.stats->state, TORPOR_PAGER_STOPPED);
+    }
+    free_snapshot(&base.snapshot);
+}
+
+TEST(base_server_that_was_killed_has_a_successor_that_fills_the_same_base) {
+    kill_while_serving(SERVER, 70, "4096");
+    kill_while_serving(SERVER, 71, "65536");
+    kill_while_serving(SERVER, 72, "2097152");
+}
+
+TEST(base_keeper_that_was_killed_has_a_successor) {
+    kill_while_serving(KEEPER, 73, "4096");
+    kill_while_serving(KEEPER, 74, "65536");
+}
+
+TEST(base_server_and_keeper_can_be_killed_one_after_the_other) {
+    kill_while_serving(ONE_AFTER_THE_OTHER, 75, "4096");
+}
+
+TEST(base_server_is_killed_many_times_in_its_life) {
+    struct base_rig base = start_base(make_snapshot(76, 3000, 1, 3000), &(struct base_options){.fault_around = "4096"});
+    struct rig sibling = start_sibling(&base);
+    begin_check(&sibling, 4);
+    uint32_t last = 0;
+    for (int kills = 0; kills < 5; kills++) {
+        last = server_of(&base, last);
+        CHECK_EQ(kill((pid_t)last, SIGKILL), 0);
+    }
+    end_check(&sibling);
+    CHECK_EQ(sibling.stats->adoptions, 5);
+    check_content(&base);
+    CHECK_EQ(kill((pid_t)server_of(&base, last), SIGKILL), 0); // the sixth in a row: no successor
+    expect_base_end(&base, TORPOR_PAGER_USERFAULTFD);
+    CHECK_EQ(base.stats->state, TORPOR_PAGER_FAILED);
+    exit(0);
+}
+
 static int peek_userfaultfd(int socket, char *text, int64_t *length) {
     int descriptors[TORPOR_MAX_PASSED_DESCRIPTORS];
     uint32_t count;
@@ -198,10 +298,20 @@ static int peek_userfaultfd(int socket, char *text, int64_t *length) {
     return descriptors[0];
 }
 
-// Killed in the middle of serving four siblings; a second pager takes them over. The base is sealed: they get copies from now on.
-TEST(base_pager_that_was_killed_is_replaced) {
+// Both at once: neither can start the other.
+static uint32_t kill_both(struct base_rig *base) {
+    const uint32_t server = server_of(base, 0);
+    CHECK_EQ(torpor_pidfd_signal(base->pager_pidfd, SIGSTOP), 0);
+    CHECK_EQ(kill((pid_t)server, SIGKILL), 0);
+    CHECK_EQ(torpor_pidfd_signal(base->pager_pidfd, SIGKILL), 0);
+    expect_base_end(base, 1000 + SIGKILL);
+    return server;
+}
+
+// An agent starts another pager, which takes the siblings over. The base is sealed: they get copies from now on.
+TEST(base_pager_that_is_gone_is_replaced_by_an_agent) {
     enum { COUNT = 4 };
-    for (uint64_t seed = 70; seed < 73; seed++) {
+    for (uint64_t seed = 77; seed < 80; seed++) {
         const struct base_options options = {.fault_around = "4096"};
         struct base_rig base = start_base(make_snapshot(seed, 3000, 2, 30), &options);
         struct rig siblings[COUNT];
@@ -220,8 +330,7 @@ TEST(base_pager_that_was_killed_is_replaced) {
         for (int i = 0; i < COUNT; i++)
             begin_check(&siblings[i], 2);
         wait_for_count(&base.stats->faults, 500);
-        CHECK_EQ(torpor_pidfd_signal(base.pager_pidfd, SIGKILL), 0);
-        expect_base_end(&base, 1000 + SIGKILL);
+        const uint32_t dead = kill_both(&base);
         start_base_pager(&base, &options);
         for (int i = 0; i < COUNT; i++) {
             int sockets[2];
@@ -232,15 +341,16 @@ TEST(base_pager_that_was_killed_is_replaced) {
             close(sockets[1]);
             close(uffds[i]);
         }
+        CHECK_EQ(kill((pid_t)server_of(&base, dead), SIGKILL), 0); // also such a one has a successor
         for (int i = 0; i < COUNT; i++)
             end_check(&siblings[i]);
         for (int i = 0; i < COUNT; i++) {
             write_pages(&siblings[i], 100, 200, (uint8_t)i);
             check_memory(&siblings[i], 2);
-            CHECK_EQ(siblings[i].stats->adoptions, 1);
+            CHECK_EQ(siblings[i].stats->adoptions, 2);
             stop_sibling(&siblings[i]);
         }
-        CHECK_EQ(base.stats->adoptions, 1);
+        CHECK_EQ(base.stats->adoptions, 2);
         free_snapshot(&base.snapshot);
     }
     exit(0);

@@ -48,7 +48,7 @@ void start_base_pager(struct base_rig *base, const struct base_options *options)
         arguments[argument++] = options->fault_around;
     }
     arguments[argument++] = "--idle-ms";
-    arguments[argument++] = options->idle_ms ? options->idle_ms : "86400000";
+    arguments[argument++] = options->idle_ms ? options->idle_ms : "3000";
     for (uint32_t k = 0; k < base->snapshot.source_count; k++) {
         snprintf(numbers[k], sizeof numbers[k], "%u", 10 + k);
         descriptors[2 * count] = (int32_t)(10 + k);
@@ -60,6 +60,17 @@ void start_base_pager(struct base_rig *base, const struct base_options *options)
     base->pager = start_process(built_file("tests/torpor-base-pager"), arguments, environment, descriptors, count, 0,
                                 &base->pager_pidfd);
     close(device);
+}
+
+uint32_t server_of(const struct base_rig *base, uint32_t other_than) {
+    uint32_t pid;
+    while (!(pid = base->stats->pid) || pid == other_than)
+        sched_yield();
+    return pid;
+}
+
+void kill_server(const struct base_rig *base) {
+    CHECK_EQ(kill((pid_t)server_of(base, 0), SIGKILL), 0);
 }
 
 void expect_base_end(struct base_rig *base, int status) {

@@ -12,12 +12,12 @@ struct base_rig {
     int stats_fd;
     struct torpor_pager_stats *stats;
     int agent_end, pager_end; // of the control socket; the pager inherits both
-    int pager, pager_pidfd;
+    int pager, pager_pidfd;   // the keeper
 };
 
 struct base_options {
     const char *fault_around; // NULL: the default
-    const char *idle_ms;      // NULL: for ever
+    const char *idle_ms;      // NULL: 3000, so that what a failed test leaves behind ends
     int prefetch_fd;          // 0: none
 };
 
@@ -25,6 +25,9 @@ struct base_options {
 struct base_rig start_base(struct snapshot snapshot, const struct base_options *options);
 // Starts a pager for what `base` has, as a successor.
 void start_base_pager(struct base_rig *base, const struct base_options *options);
+// The process that serves, as soon as it is another one than `other_than`.
+uint32_t server_of(const struct base_rig *base, uint32_t other_than);
+void kill_server(const struct base_rig *base);
 // Waits for its end and checks the exit status.
 void expect_base_end(struct base_rig *base, int status);
 // Asks the pager to take `rig`'s VMM, which has been started or not; the handshake is, or will be, in `socket`.

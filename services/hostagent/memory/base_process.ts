@@ -62,15 +62,22 @@ export interface BaseProcess {
   control: Descriptor;
 }
 
+/** How a base pager is started. */
+export interface BaseProcessOptions {
+  nativeDirectory: string;
+  logPath: string;
+  /** Stands on the command lines of its processes, and of no other: see {@linkcode findBaseProcess}. */
+  mark: string;
+  /** A working set, borrowed. */
+  prefetchFd?: number;
+}
+
 /**
- * Starts a base pager. It inherits both ends of its control socket, so that a later agent can take one from it. This agent
+ * Starts a base pager: a keeper, which is what this returns, and the server that it forks. It inherits both ends of its control socket, so that a later agent can take one from it. This agent
  * keeps only its own: with the other one open, it would not notice that nobody reads its messages any more.
- * @param options.prefetchFd a working set, borrowed. @throws NativeError.
+ * @throws NativeError.
  */
-export function startBaseProcess(
-  files: BaseFiles,
-  options: { nativeDirectory: string; logPath: string; prefetchFd?: number },
-): BaseProcess {
+export function startBaseProcess(files: BaseFiles, options: BaseProcessOptions): BaseProcess {
   const [theirs, control] = socketPair();
   using _theirs = theirs;
   try {
@@ -85,7 +92,7 @@ function spawnBasePager(
   files: BaseFiles,
   controlFd: number,
   agentControlFd: number,
-  options: { nativeDirectory: string; logPath: string; prefetchFd?: number },
+  options: BaseProcessOptions,
 ): Process {
   const path = nativeFiles(options.nativeDirectory).basePager;
   using device = openUserfaultfdDevice();
@@ -100,7 +107,7 @@ function spawnBasePager(
       ...["--control-fd", String(numbers.control), "--base-fd", String(numbers.base)],
       ...["--header-fd", String(numbers.header), "--stats-fd", String(numbers.stats)],
       ...["--userfaultfd-device-fd", String(numbers.device), "--idle-ms", String(IDLE_MS)],
-      ...["--fault-around-bytes", String(FAULT_AROUND_BYTES)],
+      ...["--fault-around-bytes", String(FAULT_AROUND_BYTES), "--name", options.mark],
       ...prefetch.flatMap(({ childFd }) => ["--prefetch-fd", String(childFd)]),
       ...sources.flatMap(({ childFd }) => ["--source-fd", String(childFd)]),
     ],

@@ -11,12 +11,15 @@ import {
   readFaultOrder,
   readPagerStats,
 } from "@torpor/ffi";
+import { newId } from "@torpor/ids";
 import { decodeHeader, type ExtentTable } from "@torpor/snapshot";
 import type { BaseRecord } from "../sandbox/record.ts";
 import { BASE_PAGER_FDS, BaseFiles, type BaseProcess, startBaseProcess } from "./base_process.ts";
+import { findBaseProcess } from "./find_base_process.ts";
 
 /** A pager answers at once; one that is busy reads a slow disk. */
 const JOIN_TIMEOUT_MS = scaledTimeoutMs(30_000);
+const SIGTERM = 15;
 
 /** The snapshot that siblings share. */
 export interface BaseSource {
@@ -31,6 +34,14 @@ export interface BaseSource {
   nativeDirectory: string;
 }
 
+interface BaseParts extends BaseProcess {
+  snapshotId: string;
+  memoryBytes: number;
+  mark: string | undefined;
+  successor: boolean;
+  files: BaseFiles;
+}
+
 /**
  * The memory of a snapshot on this host, and the process that fills it as it is needed. Many VMMs map it privately:
  * docs/decisions/0008-shared-base.md. It lives as long as it is used, with or without this agent.
@@ -38,8 +49,11 @@ export interface BaseSource {
 export class SharedBase {
   readonly snapshotId: string;
   readonly memoryBytes: number;
+  /** Its keeper. What serves has a process of its own, and each of the two replaces the other: ffi/src/base_pager_pair.c. */
   readonly process: Process;
-  /** Its process took the place of one that was killed: it serves whom that one served, and nobody else. */
+  /** Stands on the command lines of its processes; not known of one that an older agent has started. */
+  readonly mark: string | undefined;
+  /** Its processes took the place of two that were killed: they serve whom those served, and nobody else. */
   readonly successor: boolean;
   /** What it is filled with. The snapshot's own table may have been rewritten since: the bytes are the same. */
   readonly table: ExtentTable;
@@ -49,12 +63,11 @@ export class SharedBase {
   #ended = false;
   #released = false;
 
-  private constructor(
-    parts: { snapshotId: string; memoryBytes: number; successor: boolean; files: BaseFiles } & BaseProcess,
-  ) {
+  private constructor(parts: BaseParts) {
     this.snapshotId = parts.snapshotId;
     this.memoryBytes = parts.memoryBytes;
     this.process = parts.process;
+    this.mark = parts.mark;
     this.successor = parts.successor;
     this.table = decodeHeader(Deno.readFileSync(`/proc/self/fd/${parts.files.header.fd}`));
     this.#files = parts.files;
@@ -77,30 +90,42 @@ export class SharedBase {
       opened.use(memfdCreate(`torpor-base-pager-${snapshotId}`, pagerStatsSize(memoryBytes))),
     );
     using prefetch = source.workingSetPath ? openFile(source.workingSetPath, { read: true }) : undefined;
-    const started = startBaseProcess(files, { nativeDirectory, logPath, prefetchFd: prefetch?.fd });
+    const mark = newId();
+    const started = startBaseProcess(files, { nativeDirectory, logPath, mark, prefetchFd: prefetch?.fd });
     opened.move();
-    return new SharedBase({ snapshotId, memoryBytes, successor: false, files, ...started });
+    return new SharedBase({ snapshotId, memoryBytes, mark, successor: false, files, ...started });
   }
 
-  /** Finds the base of an earlier agent again; undefined when its process has ended. */
+  /** Finds the base of an earlier agent again; undefined when both of its processes have ended. @throws NativeError. */
   static adopt(record: BaseRecord, memoryBytes: number): SharedBase | undefined {
-    const { pid, start_time, snapshot_id: snapshotId, source_count, successor } = record;
+    const { pid, start_time, snapshot_id: snapshotId, source_count, successor, mark } = record;
     const identity = { pid, startTime: BigInt(start_time), commandLineIncludes: "torpor-base-pager" };
-    const process = adoptProcess(identity);
+    const process = adoptProcess(identity) ?? (mark === undefined ? undefined : findBaseProcess(mark));
     if (!process) return undefined;
     using opened = new DisposableStack();
     const control = opened.use(process.duplicateDescriptor(BASE_PAGER_FDS.agentControl));
     const files = BaseFiles.of(process, source_count);
     opened.move();
-    return new SharedBase({ snapshotId, memoryBytes, successor, files, process, control });
+    return new SharedBase({ snapshotId, memoryBytes, mark, successor, files, process, control });
   }
 
-  /** Starts a process in the place of the one that was killed. @throws NativeError. */
+  /** The same base with another process, after its own was killed: the one that is left serves on. @throws NativeError. */
+  survivor(): SharedBase | undefined {
+    const { snapshotId, memoryBytes, mark, successor } = this;
+    const process = mark === undefined ? undefined : findBaseProcess(mark);
+    if (!process) return undefined;
+    const files = this.#files.dup();
+    return new SharedBase({ snapshotId, memoryBytes, mark, successor, files, process, control: this.#control.dup() });
+  }
+
+  /** Starts processes in the place of those that were killed. @throws NativeError. */
   succeed(options: { nativeDirectory: string; logPath: string }): SharedBase {
     const { snapshotId, memoryBytes } = this;
+    const mark = newId();
     const files = this.#files.dup();
     try {
-      return new SharedBase({ snapshotId, memoryBytes, successor: true, files, ...startBaseProcess(files, options) });
+      const started = startBaseProcess(files, { ...options, mark });
+      return new SharedBase({ snapshotId, memoryBytes, mark, successor: true, files, ...started });
     } catch (error) {
       files[Symbol.dispose]();
       throw error;
@@ -115,6 +140,7 @@ export class SharedBase {
       snapshot_id: this.snapshotId,
       source_count: this.#files.sources.length,
       successor: this.successor,
+      mark: this.mark,
     };
   }
 
@@ -179,11 +205,17 @@ export class SharedBase {
     this.leave();
   }
 
-  /** Ends the process, or lets go of it where somebody uses it. */
+  /** Ends the processes, or lets go of them where somebody uses them. */
   async letGo(): Promise<void> {
-    if (!this.inUse) return await this.process[Symbol.asyncDispose]();
+    if (!this.inUse) return await this.#end();
     if (!this.#ended) await this.process.release();
     this.#close();
+  }
+
+  /** A keeper that is asked to end ends the server first; killed, it would leave that to find out. */
+  async #end(): Promise<void> {
+    this.process.signal(SIGTERM);
+    await this.process.exited;
   }
 
   #closeUnused(): void {

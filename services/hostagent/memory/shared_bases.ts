@@ -3,6 +3,7 @@ import { log } from "@torpor/telemetry";
 import type { PagerRecord } from "../sandbox/record.ts";
 import { removeIfPresent } from "../storage/durable_file.ts";
 import type { Layout } from "../storage/layout.ts";
+import { findMemoryFile } from "./find_base_process.ts";
 import { handOver } from "./hand_over.ts";
 import { type BaseSource, SharedBase } from "./shared_base.ts";
 import { Sibling } from "./sibling.ts";
@@ -63,16 +64,20 @@ export class SharedBases implements AsyncDisposable {
     }
   }
 
-  /** Finds a sibling's base again; undefined when its process has ended. @throws NativeError. */
+  /** Finds a sibling's base again; undefined when both of its processes have ended. @throws NativeError. */
   adopt(record: PagerRecord, memoryBytes: number): Sibling | undefined {
     if (!record.base) return undefined;
-    const known = [...this.#all].find(({ process }) => process.pid === record.pid);
+    const { mark } = record.base;
+    const known = [...this.#all].find((base) =>
+      base.process.pid === record.pid || (mark !== undefined && base.mark === mark)
+    );
     const base = known ?? SharedBase.adopt({ ...record.base, ...identityOf(record) }, memoryBytes);
     if (!base || base.ended) return undefined;
     if (!known) this.#remember(base);
     base.enter();
     try {
-      return new Sibling(base, record.stats_fd, base.process.duplicateDescriptor(record.stats_fd));
+      const number = statsNumber(base, record);
+      return new Sibling(base, number, base.process.duplicateDescriptor(number));
     } catch (error) {
       base.leave();
       throw error;
@@ -80,11 +85,13 @@ export class SharedBases implements AsyncDisposable {
   }
 
   /**
-   * Has another process serve a sibling whose base's process was killed; all its siblings get the same one.
+   * Takes note of what serves a sibling whose base's keeper was killed. That is the server, which has become the keeper, and the sibling
+   * goes on sharing; or, when it was killed, too, one that is started here, the same one for all siblings.
    * @returns what takes the place of `dead`. @throws NativeError; then `dead` is as it was.
    */
   async succeed(dead: Sibling, vmm: Process): Promise<Sibling> {
     const base = this.#successorOf(dead.base);
+    if (base.mark === dead.base.mark) return moved(dead, base);
     using message = handOver(vmm, dead.stats(), base.memoryBytes);
     const stats = dead.statsDescriptor;
     const number = await base.join({ socketFd: message.fd, statsFd: stats.fd, vmmPidfd: vmm.pidfd });
@@ -129,8 +136,10 @@ export class SharedBases implements AsyncDisposable {
   #successorOf(dead: SharedBase): SharedBase {
     const there = this.#successors.get(dead);
     if (there) return there;
-    const base = dead.succeed(this.#options(dead.snapshotId));
-    log("warn", "shared_base_succeeded", { snapshot_id: dead.snapshotId, pid: base.process.pid });
+    const survivor = dead.survivor();
+    const base = survivor ?? dead.succeed(this.#options(dead.snapshotId));
+    const attributes = { snapshot_id: dead.snapshotId, pid: base.process.pid, shared: survivor !== undefined };
+    log("warn", "shared_base_succeeded", attributes);
     this.#successors.set(dead, base);
     this.#remember(base);
     return base;
@@ -142,7 +151,7 @@ export class SharedBases implements AsyncDisposable {
 
   #remember(base: SharedBase): void {
     this.#all.add(base);
-    if (!base.successor) this.#open.set(base.snapshotId, base);
+    if (!base.successor && !this.#open.has(base.snapshotId)) this.#open.set(base.snapshotId, base);
     base.process.exited.then((exit) => {
       this.#forget(base);
       // One that gave up has said why.
@@ -158,6 +167,20 @@ export class SharedBases implements AsyncDisposable {
     this.#all.delete(base);
     if (this.#open.get(base.snapshotId) === base) this.#open.delete(base.snapshotId);
   }
+}
+
+/** The number of a sibling's statistics in the base's process: another one when that is not the process of the record. */
+function statsNumber({ process }: SharedBase, { pid, stats_fd, stats_inode }: PagerRecord): number {
+  if (process.pid === pid || stats_inode === undefined) return stats_fd;
+  return findMemoryFile(process, BigInt(stats_inode));
+}
+
+/** The sibling in the process that is left of its base; it has been served all the time. */
+function moved(sibling: Sibling, base: SharedBase): Sibling {
+  const number = statsNumber(base, sibling.record);
+  base.enter();
+  sibling.base.leave();
+  return new Sibling(base, number, sibling.statsDescriptor);
 }
 
 function identityOf({ pid, start_time }: PagerRecord): { pid: number; start_time: string } {

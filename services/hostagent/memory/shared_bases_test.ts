@@ -70,7 +70,7 @@ Deno.test("who comes when a base has just ended gets a new one", async () => {
     await using members = new AsyncDisposableStack();
     const { source } = await makeSource(home);
     const first = await joined(bases, source, members);
-    first.process.signal(9);
+    first.process.signal(15);
     const second = await joined(bases, source, members);
     assertNotEquals(second.process.pid, first.process.pid);
     assertEquals((await joined(bases, source, members)).base, second.base);

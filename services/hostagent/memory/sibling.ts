@@ -1,4 +1,11 @@
-import { type Descriptor, type PagerStats, type Process, readPagerStats, readRemovedPages } from "@torpor/ffi";
+import {
+  type Descriptor,
+  fileIdentity,
+  type PagerStats,
+  type Process,
+  readPagerStats,
+  readRemovedPages,
+} from "@torpor/ffi";
 import type { PagerRecord } from "../sandbox/record.ts";
 import type { SharedBase } from "./shared_base.ts";
 import type { VmPager } from "./vm_pager.ts";
@@ -25,7 +32,8 @@ export class Sibling implements VmPager {
 
   get record(): PagerRecord {
     const { pid, start_time, ...base } = this.base.record;
-    return { pid, start_time, stats_fd: this.#statsNumber, base };
+    const { inode } = fileIdentity(this.#stats.fd);
+    return { pid, start_time, stats_fd: this.#statsNumber, stats_inode: String(inode), base };
   }
 
   /** Its own counters; what ended the base's process ended its service. */

@@ -24,8 +24,10 @@ export type ProcessRecord = z.infer<typeof processSchema>;
 const baseSchema = z.strictObject({
   snapshot_id: id,
   source_count: count,
-  /** Its process took the place of one that was killed. */
+  /** Its processes took the place of two that were killed. */
   successor: z.boolean(),
+  /** Stands on the command lines of its processes: when one was killed, the other is found by it. */
+  mark: id.optional(),
 });
 
 /** A shared base. */
@@ -33,6 +35,8 @@ export type BaseRecord = ProcessRecord & z.infer<typeof baseSchema>;
 
 const pagerSchema = processSchema.extend({
   stats_fd: count,
+  /** Of a sibling: finds the statistics in a process that has them by another number. */
+  stats_inode: z.string().regex(/^\d+$/).optional(),
   /** It serves many: these are its own and this one's statistics. */
   base: baseSchema.optional(),
 });

@@ -3,6 +3,7 @@ import { PagerExit } from "@torpor/ffi";
 import { newId } from "@torpor/ids";
 import { eventually, startHostAgentProcess, startTestHostAgent, type TestHostAgent } from "@torpor/testing/hostagent";
 import { makeTestHome, sandboxHelpers } from "@torpor/testing/hostagent";
+import { Layout } from "../../../services/hostagent/storage/layout.ts";
 import { Sibling } from "../../../services/hostagent/memory/sibling.ts";
 
 const MIB = 2 ** 20;
@@ -108,26 +109,113 @@ Deno.test("three sandboxes spawned from one snapshot share what they do not writ
       `${sandboxId}\nearly\nlate\nmark\nzeros\n${late}`,
     );
   });
-  await t.step("a killed base pager gets a successor, and the bytes are right", async () => {
-    const joined = await spawn(host, snapshotId);
-    const before = siblingOf(host, joined).base;
-    assertEquals(siblingOf(host, ids[2]!).base, before);
-    before.process.signal(9);
-    await eventually(
-      () => Promise.resolve([joined, ids[2]!].every((id) => siblingOf(host, id).base !== before) || undefined),
-      "a successor",
-    );
-    assertEquals(siblingOf(host, joined).base, siblingOf(host, ids[2]!).base);
-    for (const id of [joined, ids[2]!]) assertEquals(await host.run(id, `${EARLY}; ${LATE}`), `${early}\n${late}`);
-    await host.client.pauseSandbox({ sandboxId: joined });
-    await host.client.resumeSandbox({ sandboxId: joined });
-    assertEquals(await host.run(joined, LATE), late);
+});
+
+const SIGKILL = 9;
+const SIGSTOP = 19;
+
+/** The pid of the process that answers the page faults of a base's siblings. */
+function serverOf(host: TestHostAgent, sandboxId: string): number {
+  return siblingOf(host, sandboxId).base.stats().pid;
+}
+
+/** Checks that sandboxes of a snapshot read its data, and map the same pages. */
+async function checkShared(host: TestHostAgent, ids: string[], snapshotId: string, expected: string): Promise<void> {
+  for (const id of ids) assertEquals(await host.run(id, `${EARLY}; ${LATE}`), expected);
+  const each = await Promise.all(ids.map((id) => mapped(vmOf(host, id).vmm.process.pid, snapshotId)));
+  for (const { rss, own } of each) {
+    assert(rss > DATA_MIB, `${rss} MiB`);
+    assert(own < DATA_MIB / 2, `${own} of ${rss} MiB are its own`);
+  }
+}
+
+Deno.test("a base pager that is killed while siblings read has a successor, and they go on sharing", async (t) => {
+  await using host = await startTestHostAgent();
+  const { snapshotId, early, late } = await makeSnapshot(host);
+  const expected = `${early}\n${late}`;
+  const ids: string[] = await Promise.all([spawn(host, snapshotId), spawn(host, snapshotId)]);
+  const { base } = siblingOf(host, ids[0]!);
+  await t.step("what serves: another one takes its place, without this agent", async () => {
+    const reading = ids.map((id) => host.run(id, EARLY));
+    const killed = serverOf(host, ids[0]!);
+    Deno.kill(killed, "SIGKILL");
+    for (const read of reading) assertEquals(await read, early);
+    assertNotEquals(serverOf(host, ids[0]!), killed);
+    assertEquals(ids.map((id) => siblingOf(host, id).base), [base, base]);
+    await checkShared(host, ids, snapshotId, expected);
+  });
+  await t.step("what keeps its files: the one that serves is found, and takes new siblings", async () => {
+    base.process.signal(SIGKILL);
+    const moved = () => Promise.resolve(ids.every((id) => siblingOf(host, id).base !== base) || undefined);
+    await eventually(moved, "the survivor");
+    const survivor = siblingOf(host, ids[0]!).base;
+    assertEquals(siblingOf(host, ids[1]!).base, survivor);
+    assertEquals(survivor.successor, false);
+    ids.push(await spawn(host, snapshotId));
+    assertEquals(siblingOf(host, ids[2]!).base, survivor);
+    await checkShared(host, ids, snapshotId, expected);
+    await host.client.pauseSandbox({ sandboxId: ids[1] });
+    await host.client.resumeSandbox({ sandboxId: ids[1] });
+    assertEquals(await host.run(ids[1]!, LATE), late);
+  });
+  await t.step("both at once: they get pages of their own, and the bytes are right", async () => {
+    const { base } = siblingOf(host, ids[0]!);
+    base.process.signal(SIGSTOP);
+    Deno.kill(serverOf(host, ids[0]!), "SIGKILL");
+    base.process.signal(SIGKILL);
+    const served = () => Promise.resolve(siblingOf(host, ids[0]!).base.successor || undefined);
+    await eventually(served, "a successor");
+    for (const id of ids) assertEquals(await host.run(id, `${EARLY}; ${LATE}`), expected);
     // The successor cannot fill the base: who comes now starts another one.
     const next = await spawn(host, snapshotId);
-    assertNotEquals(siblingOf(host, next).base, siblingOf(host, ids[2]!).base);
+    assertNotEquals(siblingOf(host, next).base, siblingOf(host, ids[0]!).base);
     assertEquals(await host.run(next, LATE), late);
   });
 });
+
+for (const victim of ["server", "keeper"] as const) {
+  Deno.test(`a base pager whose ${victim} is killed while there is no agent goes on, and the siblings share`, async () => {
+    const home = await makeTestHome();
+    try {
+      let snapshotId: string, expected: string, ids: string[], keeper: number;
+      {
+        await using agent = await startHostAgentProcess(home);
+        const host = { client: agent.client, ...sandboxHelpers(agent.client) };
+        const made = await makeSnapshot(host);
+        snapshotId = made.snapshotId;
+        expected = `${made.early}\n${made.late}`;
+        ids = await Promise.all([spawn(host, snapshotId), spawn(host, snapshotId)]);
+        await agent.end("SIGKILL");
+        keeper = await keeperOf(home, ids[0]!);
+      }
+      const server = await onlyChildOf(keeper);
+      Deno.kill(victim === "server" ? server : keeper, "SIGKILL");
+      await using host = await startTestHostAgent({ home });
+      const { base } = siblingOf(host, ids[0]!);
+      assertEquals(siblingOf(host, ids[1]!).base, base);
+      assertEquals(base.process.pid, victim === "server" ? keeper : server);
+      ids.push(await spawn(host, snapshotId));
+      assertEquals(siblingOf(host, ids[2]!).base, base);
+      await checkShared(host, ids, snapshotId, expected);
+      assertNotEquals(serverOf(host, ids[0]!), server);
+      await host.agent.manager.destroyAll();
+    } finally {
+      await Deno.remove(home, { recursive: true });
+    }
+  });
+}
+
+/** The pid that a sandbox's record has for its base. */
+async function keeperOf(home: string, sandboxId: string): Promise<number> {
+  const { runningRecord } = new Layout(home).sandbox(sandboxId);
+  return JSON.parse(await Deno.readTextFile(runningRecord)).vm.pager.pid;
+}
+
+async function onlyChildOf(pid: number): Promise<number> {
+  const children = (await Deno.readTextFile(`/proc/${pid}/task/${pid}/children`)).trim().split(" ");
+  assertEquals(children.length, 1);
+  return Number(children[0]);
+}
 
 Deno.test("memory that a sibling frees leaves the host, and does not come back", async () => {
   await using host = await startTestHostAgent();
