@@ -53,7 +53,7 @@ export interface OperationRow {
 }
 
 /** The trace of an operation, 32 hexadecimal digits, or "" without one. */
-export function operationTraceId(operation: OperationRow): string {
+export function operationTraceId(operation: Pick<OperationRow, "traceparent">): string {
   return operation.traceparent.split("-")[1] ?? "";
 }
 

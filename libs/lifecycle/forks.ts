@@ -8,6 +8,7 @@ import {
   insertFork,
   type KeptSnapshotRow,
   lockFork,
+  type OperationRow,
   type SandboxRow,
   type SandboxSpec,
   setKeptSnapshotState,
@@ -42,6 +43,16 @@ export interface Fork {
   children: SandboxRow[];
 }
 
+/** A fork that was begun. */
+export interface StartedFork {
+  /** The operation that takes its checkpoint; its id is also the fork's. */
+  operation: OperationRow;
+  /** As it was when the request was accepted. */
+  fork: ForkRow;
+  /** Rejects with why the fork failed, or as `StartedOperation.done` does. It goes on whether or not this is awaited. */
+  done: Promise<Fork>;
+}
+
 /** Longer than the deadlines of its operations by what lies between them, ms. */
 const FORK_MARGIN_MS = 60_000;
 
@@ -66,8 +77,8 @@ export class Forks {
 
   constructor(private readonly context: ForkContext) {}
 
-  /** Forks and waits for the end; see Lifecycle.forkSandbox. It goes on when nobody awaits it. */
-  async fork(teamId: string, sandboxId: string, request: ForkRequest, options: RequestOptions): Promise<Fork> {
+  /** Begins to fork; see Lifecycle.startFork. */
+  async start(teamId: string, sandboxId: string, request: ForkRequest, options: RequestOptions): Promise<StartedFork> {
     const { requests, database } = this.context;
     const hash = await requestHash("fork", sandboxId, request);
     let children: SandboxSpec | undefined;
@@ -83,14 +94,20 @@ export class Forks {
       await insertFork(sql, { ...row, deadlineMs: deadlineMs(source) });
       return { ...held, begun: true, prepare: () => this.#reserve(source, childIds) };
     });
-    if (replayed) return await this.#replay(operation!.id);
-    const fork = await getFork(database.sql, operation!.id);
-    const attributes = { "torpor.sandbox_id": sandboxId, "torpor.children": request.count };
-    const work = () => withSpan("lifecycle.fork", attributes, () => this.#run(fork!, children!, done));
+    const fork = (await getFork(database.sql, operation!.id))!;
+    const ended = replayed ? this.#replay(fork) : this.#carryOut(fork, children!, done);
+    // The failure is in the fork's row; nobody may be waiting here.
+    ended.catch(() => {});
+    return { operation: operation!, fork, done: ended };
+  }
+
+  #carryOut(fork: ForkRow, spec: SandboxSpec, checkpoint: Promise<SandboxRow>): Promise<Fork> {
+    const attributes = { "torpor.sandbox_id": fork.sandboxId, "torpor.children": fork.childIds.length };
+    const work = () => withSpan("lifecycle.fork", attributes, () => this.#run(fork, spec, checkpoint));
     const running = timed("torpor.sandbox.fork.duration", { "torpor.tier": "clone" }, work)
-      .finally(() => this.#running.delete(fork!.operationId));
-    this.#running.set(fork!.operationId, running);
-    return await running;
+      .finally(() => this.#running.delete(fork.operationId));
+    this.#running.set(fork.operationId, running);
+    return running;
   }
 
   async #run(fork: ForkRow, spec: SandboxSpec, checkpoint: Promise<SandboxRow>): Promise<Fork> {
@@ -186,12 +203,11 @@ export class Forks {
   }
 
   /** The answer of a fork that an earlier request has begun; its children as they are now. */
-  async #replay(operationId: string): Promise<Fork> {
+  async #replay({ operationId, deadline }: ForkRow): Promise<Fork> {
     const running = this.#running.get(operationId);
     if (running) return await running;
     const { database, runner } = this.context;
-    const open = await getFork(database.sql, operationId);
-    const leftMs = open ? Math.max(0, open.deadline.getTime() - Date.now()) + FORK_MARGIN_MS : 0;
+    const leftMs = Math.max(0, deadline.getTime() - Date.now()) + FORK_MARGIN_MS;
     const fork = await runner.feed.waitForFork(operationId, leftMs, this.context.unownedWaitMs ?? UNOWNED_WAIT_MS);
     if (fork.state === "failed") {
       throw new TorporError(isErrorCode(fork.errorCode) ? fork.errorCode : "internal", fork.errorMessage);

@@ -13,7 +13,7 @@ import { newId } from "@torpor/ids";
 import { log } from "@torpor/telemetry";
 import { ActivityBatch } from "./activity.ts";
 import { beginVerb, type VerbRequest } from "./begin_verb.ts";
-import { type Fork, type ForkRequest, Forks } from "./forks.ts";
+import { type Fork, type ForkRequest, Forks, type StartedFork } from "./forks.ts";
 import { requestHash } from "./idempotency.ts";
 import { beginCreate, beginOperation, type Held } from "./journal.ts";
 import { OperationOwner } from "./owner.ts";
@@ -215,7 +215,17 @@ export class Lifecycle implements AsyncDisposable {
    * @throws also `no_capacity` before anything is stopped; what a child failed with.
    */
   async forkSandbox(teamId: string, id: string, request: ForkRequest, options: RequestOptions = {}): Promise<Fork> {
-    return await this.#forks.fork(teamId, id, request, options);
+    return await (await this.startFork(teamId, id, request, options)).done;
+  }
+
+  /** Begins a fork; as {@linkcode forkSandbox}, but what fails after the request was accepted is in `done`. */
+  async startFork(
+    teamId: string,
+    id: string,
+    request: ForkRequest,
+    options: RequestOptions = {},
+  ): Promise<StartedFork> {
+    return await this.#forks.start(teamId, id, request, options);
   }
 
   /** Notes that a sandbox is in use; written in batches. */

@@ -5,7 +5,7 @@
 export * from "./activity.ts";
 export * from "./adopt.ts";
 export * from "./deadlines.ts";
-export type { Fork, ForkRequest } from "./forks.ts";
+export type { Fork, ForkRequest, StartedFork } from "./forks.ts";
 export * from "./host_clients.ts";
 export * from "./journal.ts";
 export * from "./lifecycle.ts";

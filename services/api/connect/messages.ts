@@ -3,7 +3,6 @@ import { timestampFromDate, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import {
   type HookOutcome,
   type KeptSnapshotRow,
-  type OperationRow,
   operationTraceId,
   type SandboxRow,
   type SandboxState as RowState,
@@ -25,6 +24,7 @@ import {
   type TraceSpanSchema,
   type TraceSummarySchema,
 } from "@torpor/proto/torpor";
+import type { ShownOperation } from "../handlers/operations.ts";
 import type { Caller } from "../keys/caller.ts";
 
 const STATES: Record<RowState, SandboxState> = {
@@ -109,7 +109,7 @@ export function hookMessage(hook: HookOutcome): MessageInitShape<typeof HookOutc
   };
 }
 
-export function operationMessage(row: OperationRow): MessageInitShape<typeof OperationSchema> {
+export function operationMessage(row: ShownOperation): MessageInitShape<typeof OperationSchema> {
   return {
     operationId: row.id,
     sandboxId: row.sandboxId,
@@ -122,6 +122,7 @@ export function operationMessage(row: OperationRow): MessageInitShape<typeof Ope
     traceId: operationTraceId(row),
     snapshotId: row.snapshotId ?? "",
     hooks: (row.result.hooks ?? []).map(hookMessage),
+    childIds: row.childIds,
   };
 }
 

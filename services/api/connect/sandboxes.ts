@@ -91,13 +91,8 @@ export function sandboxMethods(api: Api) {
         metadata: Object.keys(request.metadata).length > 0 ? request.metadata : undefined,
         timeout_sec: request.timeoutSec,
       });
-      const { source, children, snapshot } = await forkSandbox(
-        api,
-        callerOf(context),
-        sandboxId,
-        input,
-        keyOf(request),
-      );
+      const started = await forkSandbox(api, callerOf(context), sandboxId, input, keyOf(request));
+      const { source, children, snapshot } = await started.done;
       return {
         source: sandboxMessage(source),
         children: children.map(sandboxMessage),

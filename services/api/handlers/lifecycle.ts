@@ -1,6 +1,6 @@
 import type { z } from "zod";
 import { getOperation, type HookOutcome } from "@torpor/db";
-import type { Fork, StartedOperation } from "@torpor/lifecycle";
+import type { StartedFork, StartedOperation } from "@torpor/lifecycle";
 import { toReclaimCaps } from "../inputs/reclaim.ts";
 import type { forkSandboxInput, pauseSandboxInput, resumeSandboxInput } from "../inputs/sandbox.ts";
 import type { Caller } from "../keys/caller.ts";
@@ -35,9 +35,9 @@ export async function pauseHooks(api: Api, { operation }: StartedOperation): Pro
 }
 
 /**
- * Makes sandboxes that go on where this one is, on its host; it goes on, too. All or none. The fork goes on when the
- * client leaves; a repeat with the same idempotency key gets its answer.
- * @throws TorporError `sandbox_not_found`, `conflict`, `no_capacity`, what a child failed with.
+ * Begins to make sandboxes that go on where this one is, on its host; it goes on, too. All or none. The fork goes on when
+ * the client leaves; a repeat with the same idempotency key gets its answer.
+ * @throws TorporError `sandbox_not_found`, `conflict`; `done` rejects with `no_capacity`, what a child failed with.
  */
 export async function forkSandbox(
   api: Api,
@@ -45,9 +45,9 @@ export async function forkSandbox(
   sandboxId: string,
   input: z.output<typeof forkSandboxInput>,
   options: BeginOptions = {},
-): Promise<Fork> {
+): Promise<StartedFork> {
   const { count, metadata, timeout_sec: timeoutSec } = input;
-  return await api.lifecycle.forkSandbox(caller.teamId, sandboxId, { count, metadata, timeoutSec }, options);
+  return await api.lifecycle.startFork(caller.teamId, sandboxId, { count, metadata, timeoutSec }, options);
 }
 
 /**

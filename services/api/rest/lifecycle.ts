@@ -11,6 +11,7 @@ import {
   pingSandbox,
   resumeSandbox,
 } from "../handlers/lifecycle.ts";
+import { shownOperation } from "../handlers/operations.ts";
 import { parseInput } from "../inputs/parse.ts";
 import {
   createSandboxInput,
@@ -82,8 +83,13 @@ const forkRoute = createRoute({
   description:
     "One checkpoint of it, and `count` sandboxes spawned from that on the same host: all or none. The source " +
     "goes on as it was. With an Idempotency-Key a repeat gets the same children.",
-  request: { params: sandboxPath, headers: idempotencyHeader, body: jsonBody(forkSandboxInput, false) },
-  responses: { 201: jsonAnswer(forkView, "All children run."), ...sandboxErrors },
+  request: {
+    params: sandboxPath,
+    query: waitQuery,
+    headers: idempotencyHeader,
+    body: jsonBody(forkSandboxInput, false),
+  },
+  responses: { 201: jsonAnswer(forkView, "All children run."), 202: accepted, ...sandboxErrors },
 });
 
 const pingRoute = createRoute({
@@ -142,7 +148,9 @@ export function addLifecycleRoutes(app: RestApp, api: Api): void {
   app.openapi(forkRoute, async (c) => {
     const { sandbox_id } = c.req.valid("param");
     const input = parseInput(forkSandboxInput, c.req.valid("json"));
-    const fork = await forkSandbox(api, c.get("caller"), sandbox_id, input, keyOf(c.req.valid("header")));
+    const started = await forkSandbox(api, c.get("caller"), sandbox_id, input, keyOf(c.req.valid("header")));
+    if (!c.req.valid("query").wait) return c.json(viewOperation(shownOperation(started.operation, started.fork)), 202);
+    const fork = await started.done;
     const children = fork.children.map(viewSandbox);
     const stopped_us = Number(fork.snapshot.sizes?.stoppedUs ?? 0n);
     return c.json({ source: viewSandbox(fork.source), children, stopped_us }, 201);
@@ -166,6 +174,6 @@ function keyOf(header: { "idempotency-key"?: string }): BeginOptions {
 
 /** The answer to a lifecycle call: the sandbox at rest, or the operation that is under way. */
 async function settle(started: StartedOperation, wait: boolean) {
-  if (!wait && started.operation) return { operation: viewOperation(started.operation) };
+  if (!wait && started.operation) return { operation: viewOperation(shownOperation(started.operation)) };
   return { sandbox: viewSandbox(await started.done) };
 }

@@ -1,6 +1,7 @@
 import { createRoute, z } from "@hono/zod-openapi";
 import type { StartedSnapshot } from "@torpor/lifecycle";
 import type { Api } from "../handlers/api.ts";
+import { shownOperation } from "../handlers/operations.ts";
 import {
   checkpointSandbox,
   collectSnapshots,
@@ -205,6 +206,6 @@ function addTakingRoutes(app: RestApp, api: Api): void {
 }
 
 async function settle(started: StartedSnapshot, wait: boolean, caller: Caller) {
-  if (!wait) return { operation: viewOperation(started.operation) };
+  if (!wait) return { operation: viewOperation(shownOperation(started.operation)) };
   return { snapshot: viewSnapshot(await started.done, caller) };
 }

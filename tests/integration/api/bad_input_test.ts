@@ -216,6 +216,9 @@ Deno.test("bad input of snapshots", async () => {
     fork({ metadata: { a: 1 } }, "metadata.a"),
     fork({ timeout_sec: -1 }, "timeout_sec"),
     fork({ children: 2 }, "children"),
+    fork({ wait: false }, "wait"),
+    ["POST", `/v1/sandboxes/${sandbox_id}/fork?wait=0`, json({}), 422, "invalid_argument", "wait"],
+    ["POST", `/v1/sandboxes/${UNKNOWN}/fork?wait=false`, json({}), 404, "sandbox_not_found"],
   ]);
   assertEquals(api.host.calls.length, calls, "nothing reached the host");
 });

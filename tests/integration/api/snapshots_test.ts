@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { insertApiKey } from "@torpor/db";
 import { TorporError } from "@torpor/errors";
-import { SandboxService, SnapshotService } from "@torpor/proto/torpor";
+import { OperationService, SandboxService, SnapshotService } from "@torpor/proto/torpor";
 import { newApiKey } from "../../../services/api/keys/api_key.ts";
 import { type Json, TestApi } from "./harness.ts";
 
@@ -190,6 +190,48 @@ Deno.test("a fork answers with its children; one that fails leaves none", async 
   const full = await api.call("POST", `/v1/sandboxes/${big}/fork`, { json: { count: 8 } });
   assertEquals([full.status, full.json.code], [503, "no_capacity"]);
   assertMatch(full.json.message, /^the host that holds the snapshot has no room: fake: /);
+});
+
+Deno.test("a fork with wait=false is one operation, until all its children run or none is left", async () => {
+  await using api = await TestApi.start();
+  const id = await api.createSandbox();
+  const begin = (headers = {}) =>
+    api.call("POST", `/v1/sandboxes/${id}/fork?wait=false`, { json: { count: 2 }, headers });
+  const operation = async (operation_id: string) => (await api.call("GET", `/v1/operations/${operation_id}`)).json;
+  const ended = async (operation_id: string) => {
+    for (;;) {
+      const now = await operation(operation_id);
+      if (now.state !== "running") return now;
+    }
+  };
+  const gate = Promise.withResolvers<void>();
+  api.host.faults.gate = gate.promise;
+  const accepted = await begin({ "idempotency-key": "k" });
+  const { operation_id, child_ids, kind, state, sandbox_id } = accepted.json;
+  assertEquals([accepted.status, kind, state, sandbox_id, child_ids.length], [202, "fork", "running", id, 2]);
+  assertEquals(await operation(operation_id), accepted.json);
+  assertEquals((await begin({ "idempotency-key": "k" })).json, accepted.json, "a repeat");
+  assertEquals((await begin()).json.code, "conflict", "one at a time");
+  gate.resolve();
+  const done = await ended(operation_id);
+  assertEquals([done.state, done.error, done.child_ids], ["succeeded", null, child_ids]);
+  for (const child of child_ids) assertEquals((await api.call("GET", `/v1/sandboxes/${child}`)).json.state, "running");
+  const journal = (await api.call("GET", `/v1/sandboxes/${id}/operations`)).json.operations;
+  assertEquals(journal.map((one: Json) => one.kind), ["fork", "create"]);
+  assertEquals(journal[0], done);
+  using operations = api.client(OperationService);
+  const message = (await operations.getOperation({ operationId: operation_id })).operation!;
+  assertEquals([message.kind, message.state, message.childIds], ["fork", "succeeded", child_ids]);
+  const answer = await api.call("POST", `/v1/sandboxes/${id}/fork`, {
+    json: { count: 2 },
+    headers: { "idempotency-key": "k" },
+  });
+  assertEquals(answer.json.children.map((child: Json) => child.sandbox_id), child_ids, "with wait, the same fork");
+
+  api.host.faults.errors.createSandbox = new TorporError("vm_start_failed", "no");
+  const failed = await ended((await begin()).json.operation_id);
+  assertEquals([failed.state, failed.error.code], ["failed", "vm_start_failed"]);
+  assertEquals((await api.call("GET", "/v1/snapshots")).json.snapshots, []);
 });
 
 Deno.test("platform snapshots are made and deleted by the administrator only, and used by every team", async () => {
