@@ -87,7 +87,7 @@ export async function startHostAgent(
         ...lifecycleHandlers(manager, hostId),
         ...execHandlers(manager),
         ...fileHandlers(manager),
-        ...snapshotHandlers(manager, context.kept),
+        ...snapshotHandlers(manager, context.kept, context.references),
         ...collectionHandlers(manager, context.layout, collector, host),
         ...laterHandlers(),
         terminate: async () => {

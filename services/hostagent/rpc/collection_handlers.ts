@@ -5,6 +5,7 @@ import type { SandboxManager } from "../sandbox/manager.ts";
 import type { Collector } from "../snapshot/collector.ts";
 import type { KnownDamage } from "../snapshot/damage.ts";
 import { inspectSnapshot } from "../snapshot/inspect.ts";
+import type { SnapshotReferences } from "../snapshot/references.ts";
 import type { Verifier } from "../snapshot/verifier.ts";
 import type { VerifiedFile } from "../snapshot/verify_data.ts";
 import type { Layout } from "../storage/layout.ts";
@@ -16,11 +17,10 @@ export function collectionHandlers(
   manager: SandboxManager,
   layout: Layout,
   collector: Collector,
-  verification: { verifier: Verifier; damage: KnownDamage },
+  { verifier, damage, references }: { verifier: Verifier; damage: KnownDamage; references: SnapshotReferences },
 ): Pick<ServiceImpl<typeof HostAgentService>, CollectionMethods> {
   return {
     async inspectSnapshot({ snapshotId, sandboxId, verify }) {
-      const { verifier, damage } = verification;
       const note = (verified: VerifiedFile[]) => verifier.note(verified);
       return await inspectSnapshot(layout, wantedSnapshot(manager, snapshotId, sandboxId), { verify, damage, note });
     },
@@ -30,6 +30,7 @@ export function collectionHandlers(
       return {
         collected: collected.map(({ bytes, ...data }) => ({ ...data, bytes: BigInt(bytes) })),
         bytes: BigInt(collected.reduce((sum, { bytes }) => sum + bytes, 0)),
+        damaged: references.damaged(),
       };
     },
   };

@@ -3,6 +3,7 @@ import { TorporError } from "@torpor/errors";
 import type { HostAgentService } from "@torpor/proto/hostagent";
 import type { SandboxManager } from "../sandbox/manager.ts";
 import type { KeptSnapshots } from "../snapshot/kept.ts";
+import type { SnapshotReferences } from "../snapshot/references.ts";
 import { keptSnapshot, snapshotInfo } from "./sandbox_info.ts";
 import { lifecycleCall, snapshotRequest } from "./validate.ts";
 
@@ -12,6 +13,7 @@ type SnapshotMethods = "createSnapshot" | "deleteSnapshot" | "listSnapshots";
 export function snapshotHandlers(
   manager: SandboxManager,
   kept: KeptSnapshots,
+  references: SnapshotReferences,
 ): Pick<ServiceImpl<typeof HostAgentService>, SnapshotMethods> {
   return {
     async createSnapshot(request) {
@@ -32,7 +34,7 @@ export function snapshotHandlers(
     },
 
     listSnapshots() {
-      return { snapshots: kept.list().map(keptSnapshot) };
+      return { snapshots: kept.list().map(keptSnapshot), damaged: references.damaged() };
     },
   };
 }

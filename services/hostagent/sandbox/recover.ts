@@ -3,6 +3,7 @@ import { isId } from "@torpor/ids";
 import { log } from "@torpor/telemetry";
 import { releaseDamaged, releaseSnapshots } from "../snapshot/release.ts";
 import { type FoundSnapshot, sweepSnapshots } from "../snapshot/sweep.ts";
+import type { TableReads } from "../snapshot/table_reads.ts";
 import { namesIn, readIfPresent, removeIfPresent } from "../storage/durable_file.ts";
 import { adoptVm } from "./adopt_vm.ts";
 import type { HostContext } from "./context.ts";
@@ -70,12 +71,16 @@ export async function recoverSandboxes(context: HostContext): Promise<Recovered>
   return { sandboxes, orphans: newest };
 }
 
-function noteDamaged({ references, kept }: HostContext, damaged: Set<string>, records: Iterable<ReadRecord>): void {
+function noteDamaged(
+  { references, kept }: HostContext,
+  damaged: Map<string, TableReads>,
+  records: Iterable<ReadRecord>,
+): void {
   const ofSandboxes = new Set<string | null>();
   for (const record of records) if (record && record !== "unreadable") ofSandboxes.add(record.snapshot_id);
-  for (const id of damaged) {
-    references.noteDamaged(id);
-    if (!ofSandboxes.has(id)) kept.addDamaged(id);
+  for (const [id, reads] of damaged) {
+    references.noteDamaged(id, reads);
+    if (ofSandboxes.has(id)) kept.leaveToSandbox(id);
   }
 }
 

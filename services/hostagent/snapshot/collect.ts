@@ -5,10 +5,18 @@ import { log } from "@torpor/telemetry";
 import { isPresent, namesIn, statIfPresent } from "../storage/durable_file.ts";
 import type { Layout } from "../storage/layout.ts";
 import { readManifest } from "./committed.ts";
-import { type References, referencesOf } from "./references.ts";
+import {
+  isDiskRead,
+  isMemoryRead,
+  isSpared,
+  type References,
+  referencesOf,
+  type SnapshotReferences,
+} from "./references.ts";
 import { releaseUnreferenced, unreadFiles } from "./release.ts";
 import type { SnapshotStore } from "./rewrite.ts";
 import { found, type FoundSnapshot } from "./sweep.ts";
+import { readsWithoutManifest } from "./table_reads.ts";
 
 /** Data that was given back, or would be. */
 export interface CollectedData {
@@ -21,16 +29,19 @@ export interface CollectedData {
  * Marks what the snapshots that stay need, and releases the rest. It may run beside any operation: what an operation is
  * making is staged or has a manifest, and what it reads is referred to.
  * @param dryRun tells what would go, and changes nothing.
- * @throws TorporError `snapshot_corrupt` while somebody's table cannot be read: what it needs is not known, so nothing goes.
+ * While somebody's table cannot be read, what it needs is not known: all data stays then, but not what only a snapshot
+ * itself would read.
  */
 export async function collectUnreferenced(store: SnapshotStore, dryRun: boolean): Promise<CollectedData[]> {
   const { layout, references } = store;
   // What is needed now stays in this round, even if it is replaced meanwhile by something committed after the listing.
   const before = [...references.roots()];
   const ids = (await namesIn(layout.snapshots)).filter(isId);
-  const unregistered = await unregisteredRoots(layout, ids, before);
-  const needed = referencesOf([...before, ...unregistered, ...references.roots()]);
-  if (!needed.complete) throw unknown("a table");
+  const unregistered = await unregisteredRoots(store, ids, before);
+  const needed = referencesOf([...before, ...unregistered, ...references.roots()], references.unreadable);
+  for (const { snapshotId, file, referencesKnown } of references.damaged()) {
+    log("error", "snapshot_damaged", { snapshot_id: snapshotId, file, references_known: referencesKnown });
+  }
   const collected: CollectedData[] = [];
   for (const snapshotId of ids) {
     if (needed.whole.has(snapshotId)) continue;
@@ -46,39 +57,51 @@ export async function collectUnreferenced(store: SnapshotStore, dryRun: boolean)
  * Snapshots that are committed, but that nobody has registered yet: their operation is between the two. One that is older
  * than what its sandbox has is a rest of a release that was interrupted.
  */
-async function unregisteredRoots(layout: Layout, ids: string[], roots: FoundSnapshot[]): Promise<FoundSnapshot[]> {
+async function unregisteredRoots(
+  { layout, references }: SnapshotStore,
+  ids: string[],
+  roots: FoundSnapshot[],
+): Promise<FoundSnapshot[]> {
   const whole = new Set(roots.map(({ manifest }) => manifest.snapshot_id));
   const newest = new Map<string, number>();
   for (const { manifest } of roots) {
     if (manifest.kind !== "generation") continue;
     newest.set(manifest.sandbox_id, Math.max(manifest.generation, newest.get(manifest.sandbox_id) ?? 0));
   }
+  const known = referencesOf(roots, references.unreadable);
   const result: FoundSnapshot[] = [];
   for (const id of ids) {
     if (whole.has(id) || !await isPresent(layout.snapshot(id).manifest)) continue;
-    const manifest = await readable(layout, id);
+    const manifest = await readable(layout, references, id);
     if (!manifest) continue;
     const replaced = manifest.kind === "generation" && manifest.generation <= (newest.get(manifest.sandbox_id) ?? 0);
-    if (!replaced) result.push(await found(layout, manifest));
+    if (!replaced || isSpared(manifest, known)) result.push(await found(layout, manifest));
   }
   return result;
 }
 
-/** Undefined when it has gone meanwhile. */
-async function readable(layout: Layout, snapshotId: string): Promise<Manifest | undefined> {
+/** Undefined when it has gone meanwhile, or cannot be read, which is noted. */
+async function readable(
+  layout: Layout,
+  references: SnapshotReferences,
+  snapshotId: string,
+): Promise<Manifest | undefined> {
+  if (references.unreadable.has(snapshotId)) return undefined;
   try {
     return await readManifest(layout, snapshotId);
   } catch (error) {
-    if (error instanceof TorporError && error.code === "snapshot_missing") return undefined;
+    if (!(error instanceof TorporError)) throw error;
+    if (error.code === "snapshot_missing") return undefined;
+    if (error.code !== "snapshot_corrupt") throw error;
     log("error", "snapshot_unreadable", { snapshot_id: snapshotId }, error);
-    throw unknown(`the manifest of ${snapshotId}`, error);
+    references.noteDamaged(snapshotId, await readsWithoutManifest(layout, snapshotId));
   }
 }
 
 /** Bytes on disk of what nothing reads; undefined when there is nothing of the kind. */
 async function unreadBytes(layout: Layout, snapshotId: string, needed: References): Promise<number | undefined> {
   const paths = layout.snapshot(snapshotId);
-  const isRead = needed.data.has(snapshotId) || needed.disks.has(snapshotId);
+  const isRead = isMemoryRead(needed, snapshotId) || isDiskRead(needed, snapshotId);
   const names = isRead ? unreadFiles(paths, snapshotId, needed) : await filesOf(paths.directory);
   if (isRead) names.push(paths.manifest);
   let bytes: number | undefined = isRead ? undefined : 0;
@@ -97,11 +120,4 @@ async function filesOf(directory: string): Promise<string[]> {
 async function freedBytes(path: string): Promise<number | undefined> {
   const status = await statIfPresent(path);
   return status && (status.nlink === 1 ? (status.blocks ?? 0) * 512 : 0);
-}
-
-function unknown(what: string, cause?: unknown): TorporError {
-  return new TorporError("snapshot_corrupt", `${what} cannot be read, so nothing is collected`, {
-    cause,
-    hint: "delete the sandbox or the snapshot that is damaged",
-  });
 }

@@ -55,7 +55,7 @@ export class Collector implements AsyncDisposable {
   /**
    * Collects now, after the collection that is under way.
    * @param dryRun tells what would go, and changes nothing.
-   * @throws TorporError `snapshot_corrupt` while a table cannot be read, `no_space`; NativeError, Deno.errors.
+   * @throws TorporError `snapshot_corrupt` when a table cannot be read any more, `no_space`; NativeError, Deno.errors.
    */
   async collect(dryRun = false): Promise<CollectedData[]> {
     const run = this.#last.then(() =>
@@ -101,6 +101,8 @@ export class Collector implements AsyncDisposable {
   }
 
   async #storeDifferences(): Promise<void> {
+    // Some damaged table may read a disk that would no longer be whole.
+    if (!this.#options.references.current().complete) return;
     // A resumed disk shares its blocks with the snapshot's there already.
     this.#reflinks ??= await hasReflinks(this.#options.layout.staging);
     if (this.#reflinks) return;

@@ -19,11 +19,14 @@ import type { FoundSnapshot } from "./sweep.ts";
 const RANGES_AT_ONCE = 1024;
 
 /**
- * What is worth being copied together now. Snapshots in use, and what they read, are left out.
+ * What is worth being copied together now. Snapshots in use or damaged, and what they read, are left out; while somebody's
+ * table cannot be read there is nothing, as what was copied could not go.
  * @throws TorporError `snapshot_corrupt`, `snapshot_missing` when the table of a snapshot at rest cannot be read.
  */
 export async function findCompactions(store: SnapshotStore, limits: CompactionLimits): Promise<CompactionGroup[]> {
+  if (!store.references.current().complete) return [];
   const roots = [...store.references.roots()];
+  const damaged = [...store.references.unreadable.values()];
   const atRest = new Map<string, FoundSnapshot>();
   for (const root of roots) {
     const { snapshot_id } = root.manifest;
@@ -34,7 +37,7 @@ export async function findCompactions(store: SnapshotStore, limits: CompactionLi
   for (const kind of ["memory", "disk"] as const) {
     const readers = await readersOf(store, kind, atRest.values());
     const untouchable = new Set(
-      busy.flatMap(({ sources, diskSources }) => (kind === "memory" ? sources : diskSources) ?? []),
+      [...busy, ...damaged].flatMap(({ sources, diskSources }) => (kind === "memory" ? sources : diskSources) ?? []),
     );
     if (kind === "disk") {
       // A whole disk is read by its own snapshot in full, which has no table that would say so.

@@ -11,8 +11,8 @@ export class KeptSnapshots {
   readonly #layout: Layout;
   readonly #references: SnapshotReferences;
   readonly #found = new Map<string, FoundSnapshot>();
-  /** Without a readable manifest, and no sandbox says that they are its own. */
-  readonly #damaged = new Set<string>();
+  /** Without a readable manifest, and a sandbox says that they are its own. */
+  readonly #ofSandboxes = new Set<string>();
   /** Ids of snapshots that are being made. */
   readonly #reserved = new Set<string>();
 
@@ -63,9 +63,9 @@ export class KeptSnapshots {
     this.#found.set(snapshot.manifest.snapshot_id, snapshot);
   }
 
-  /** Notes what may be a kept snapshot: it cannot be used, only deleted. */
-  addDamaged(snapshotId: string): void {
-    this.#damaged.add(snapshotId);
+  /** Notes a damaged snapshot that goes with its sandbox. Others may be kept ones: they can be deleted here. */
+  leaveToSandbox(snapshotId: string): void {
+    this.#ofSandboxes.add(snapshotId);
   }
 
   /**
@@ -93,9 +93,8 @@ export class KeptSnapshots {
   }
 
   async #deleteDamaged(snapshotId: string): Promise<void> {
-    if (!this.#damaged.has(snapshotId)) return;
+    if (this.#ofSandboxes.has(snapshotId)) return;
     await releaseDamaged(this.#layout, this.#references, snapshotId);
-    this.#damaged.delete(snapshotId);
   }
 }
 

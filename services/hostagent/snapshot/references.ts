@@ -1,4 +1,6 @@
+import type { Manifest } from "@torpor/snapshot";
 import type { FoundSnapshot } from "./sweep.ts";
+import type { TableReads } from "./table_reads.ts";
 
 /** What must stay on disk now. */
 export interface References {
@@ -8,8 +10,36 @@ export interface References {
   data: ReadonlySet<string>;
   /** Snapshots whose disk is read by the disk table of one that stays. */
   disks: ReadonlySet<string>;
-  /** False: somebody's table cannot be read, so what it needs is not known. */
+  /** Sandboxes whose newest generation has a damaged table: an older one may be all that is left of them. */
+  spared: ReadonlySet<string>;
+  /** False: somebody's table cannot be read, so what it needs is not known, and all data stays. */
   complete: boolean;
+}
+
+/** A snapshot that cannot be used, and may keep the data of others. */
+export interface DamagedSnapshot {
+  snapshotId: string;
+  /** What cannot be read; `memory.header` stands for either table. */
+  file: "manifest.json" | "memory.header";
+  /** Empty when nobody knows. */
+  sandboxId: string;
+  /** Whether it is known what its tables read. */
+  referencesKnown: boolean;
+}
+
+/** Whether the `memory.data` of a snapshot is read, or may be. */
+export function isMemoryRead({ complete, data }: References, snapshotId: string): boolean {
+  return !complete || data.has(snapshotId);
+}
+
+/** Whether the disk of a snapshot is read, or may be. */
+export function isDiskRead({ complete, disks }: References, snapshotId: string): boolean {
+  return !complete || disks.has(snapshotId);
+}
+
+/** Whether a replaced generation stays for whoever repairs its sandbox. */
+export function isSpared(manifest: Manifest | undefined, { spared }: References): boolean {
+  return manifest?.kind === "generation" && spared.has(manifest.sandbox_id);
 }
 
 /**
@@ -20,7 +50,7 @@ export interface References {
 export class SnapshotReferences {
   readonly #roots = new Set<() => Iterable<FoundSnapshot>>();
   readonly #users = new Set<() => Iterable<string>>();
-  readonly #damaged = new Set<string>();
+  readonly #damaged = new Map<string, TableReads>();
 
   /** Adds roots until the result is disposed. */
   watch(roots: () => Iterable<FoundSnapshot>): Disposable {
@@ -42,14 +72,35 @@ export class SnapshotReferences {
     return stack;
   }
 
-  /** Notes a snapshot whose manifest cannot be read: what it reads is not known, so nothing goes until it is forgotten. */
-  noteDamaged(snapshotId: string): void {
-    this.#damaged.add(snapshotId);
+  /** Notes a snapshot whose manifest cannot be read: it stays, with what its tables read, until it is forgotten. */
+  noteDamaged(snapshotId: string, reads: TableReads): void {
+    this.#damaged.set(snapshotId, reads);
   }
 
-  /** Whoever it belonged to does not want it any more. @returns whether it was noted. */
-  forgetDamaged(snapshotId: string): boolean {
-    return this.#damaged.delete(snapshotId);
+  /** Whoever it belonged to does not want it any more. @returns what was noted. */
+  forgetDamaged(snapshotId: string): TableReads | undefined {
+    const reads = this.#damaged.get(snapshotId);
+    this.#damaged.delete(snapshotId);
+    return reads;
+  }
+
+  /** Snapshots whose manifests cannot be read. */
+  get unreadable(): ReadonlyMap<string, TableReads> {
+    return this.#damaged;
+  }
+
+  /** Everything that cannot be used because its manifest or a table is damaged. */
+  damaged(): DamagedSnapshot[] {
+    const damaged = new Map<string, DamagedSnapshot>();
+    for (const [snapshotId, { sources }] of this.#damaged) {
+      const referencesKnown = sources !== undefined;
+      damaged.set(snapshotId, { snapshotId, file: "manifest.json", sandboxId: "", referencesKnown });
+    }
+    for (const { manifest: { snapshot_id: snapshotId, sandbox_id: sandboxId }, sources } of this.roots()) {
+      if (sources || damaged.has(snapshotId)) continue;
+      damaged.set(snapshotId, { snapshotId, file: "memory.header", sandboxId, referencesKnown: false });
+    }
+    return [...damaged.values()];
   }
 
   /** All roots; a snapshot that is one for several reasons comes several times. */
@@ -77,17 +128,26 @@ export class SnapshotReferences {
   }
 }
 
-/** What some roots need. @param damaged snapshots of which nothing else is known. */
-export function referencesOf(roots: Iterable<FoundSnapshot>, damaged: ReadonlySet<string> = new Set()): References {
-  const whole = new Set(damaged);
+/** What some roots need. @param unreadable snapshots without a manifest that can be read, and what they read. */
+export function referencesOf(
+  roots: Iterable<FoundSnapshot>,
+  unreadable: ReadonlyMap<string, TableReads>,
+): References {
+  const whole = new Set<string>();
   const data = new Set<string>();
   const disks = new Set<string>();
-  let complete = damaged.size === 0;
-  for (const { manifest, sources, diskSources } of roots) {
-    whole.add(manifest.snapshot_id);
+  const spared = new Set<string>();
+  let complete = true;
+  const need = (snapshotId: string, { sources, diskSources = [] }: TableReads) => {
+    whole.add(snapshotId);
     for (const source of sources ?? []) data.add(source);
-    for (const source of diskSources ?? []) disks.add(source);
+    for (const source of diskSources) disks.add(source);
     complete &&= sources !== undefined;
+  };
+  for (const [snapshotId, reads] of unreadable) need(snapshotId, reads);
+  for (const { manifest, ...reads } of roots) {
+    need(manifest.snapshot_id, reads);
+    if (!reads.sources && manifest.kind === "generation") spared.add(manifest.sandbox_id);
   }
-  return { whole, data, disks, complete };
+  return { whole, data, disks, spared, complete };
 }

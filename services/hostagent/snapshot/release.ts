@@ -3,7 +3,7 @@ import { formatOrigin, originOf, parseManifest } from "@torpor/snapshot";
 import { log } from "@torpor/telemetry";
 import { readIfPresent, removeIfPresent } from "../storage/durable_file.ts";
 import type { Layout, SnapshotPaths } from "../storage/layout.ts";
-import type { References, SnapshotReferences } from "./references.ts";
+import { isDiskRead, isMemoryRead, type References, type SnapshotReferences } from "./references.ts";
 import type { FoundSnapshot } from "./sweep.ts";
 
 /**
@@ -35,11 +35,13 @@ export async function releaseDamaged(
   references: SnapshotReferences,
   snapshotId: string,
 ): Promise<boolean> {
-  if (!references.forgetDamaged(snapshotId)) return false;
+  const reads = references.forgetDamaged(snapshotId);
+  if (!reads) return false;
+  const { sources = [], diskSources = [] } = reads;
   try {
-    await releaseUnreferenced(layout, [snapshotId], references.current());
+    await releaseUnreferenced(layout, new Set([snapshotId, ...sources, ...diskSources]), references.current());
   } catch (error) {
-    references.noteDamaged(snapshotId);
+    references.noteDamaged(snapshotId, reads);
     throw error;
   }
   return true;
@@ -60,22 +62,19 @@ export async function releaseUnreferenced(
 }
 
 /** The files of a snapshot without a manifest that nothing reads, by the references. */
-export function unreadFiles(paths: SnapshotPaths, snapshotId: string, { data, disks }: References): string[] {
+export function unreadFiles(paths: SnapshotPaths, snapshotId: string, references: References): string[] {
   const files = [paths.deletedManifest, paths.state, paths.memoryHeader, paths.workingSet, paths.diskHeader];
-  if (!data.has(snapshotId)) files.push(paths.memoryData);
-  if (!disks.has(snapshotId)) files.push(paths.disk, paths.diskSums, paths.diskData);
+  if (!isMemoryRead(references, snapshotId)) files.push(paths.memoryData);
+  if (!isDiskRead(references, snapshotId)) files.push(paths.disk, paths.diskSums, paths.diskData);
   return files;
 }
 
 /** The manifest goes first: what has none can never be taken for a sandbox's newest generation, whatever is left of it. */
 async function release(layout: Layout, snapshotId: string, references: References): Promise<void> {
   const paths = layout.snapshot(snapshotId);
-  const { data, disks, complete } = references;
-  const isRead = data.has(snapshotId) || disks.has(snapshotId);
+  const isRead = isMemoryRead(references, snapshotId) || isDiskRead(references, snapshotId);
   if (isRead) await keepOrigin(paths);
   await removeIfPresent(paths.manifest);
-  // Some damaged table may still read it.
-  if (!complete) return;
   if (!isRead) return await discard(layout, snapshotId);
   for (const path of unreadFiles(paths, snapshotId, references)) await removeIfPresent(path);
 }

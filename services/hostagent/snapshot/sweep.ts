@@ -4,17 +4,14 @@ import { log } from "@torpor/telemetry";
 import { namesIn, readIfPresent, removeIfPresent } from "../storage/durable_file.ts";
 import type { Layout } from "../storage/layout.ts";
 import { readDiskTable, readManifest, readParentManifest, readTable } from "./committed.ts";
-import { SnapshotReferences } from "./references.ts";
+import { isSpared, SnapshotReferences } from "./references.ts";
 import { releaseUnreferenced } from "./release.ts";
+import { readsWithoutManifest, type TableReads } from "./table_reads.ts";
 import type { VerifiedFile } from "./verify_data.ts";
 
 /** A committed snapshot and what it reads. */
-export interface FoundSnapshot {
+export interface FoundSnapshot extends TableReads {
   manifest: Manifest;
-  /** Snapshots that its table reads; undefined when the table is damaged. */
-  sources: string[] | undefined;
-  /** Snapshots whose disks its disk table reads; absent when its disk is whole. */
-  diskSources?: string[];
   /** What verifications have found of it, and of the data that it reads, damaged or missing. */
   damage?: readonly VerifiedFile[];
 }
@@ -32,8 +29,8 @@ export interface SweptSnapshots {
   kept: Map<string, FoundSnapshot>;
   /** What running VMs were resumed from, as far as it is still there, by its own id. */
   parents: Map<string, FoundSnapshot>;
-  /** Snapshots whose manifests cannot be read: nobody knows whose they are. */
-  damaged: Set<string>;
+  /** Snapshots whose manifests cannot be read: nobody knows whose they are. By id, with what their tables read. */
+  damaged: Map<string, TableReads>;
 }
 
 /**
@@ -57,26 +54,26 @@ export async function sweepSnapshots(layout: Layout, parentIds: Iterable<string>
       if (ids.includes(id)) swept.parents.set(id, await found(layout, await readParentManifest(layout, id)));
     } catch (error) {
       log("error", "snapshot_unreadable", { snapshot_id: id }, error);
-      damaged.add(id);
+      damaged.set(id, await readsWithoutManifest(layout, id));
     }
   }
-  await releaseUnneeded(layout, ids, swept);
+  await releaseUnneeded(layout, ids, swept, manifests);
   return swept;
 }
 
 async function readManifests(
   layout: Layout,
   ids: string[],
-): Promise<{ manifests: Map<string, Manifest>; damaged: Set<string> }> {
+): Promise<{ manifests: Map<string, Manifest>; damaged: Map<string, TableReads> }> {
   const manifests = new Map<string, Manifest>();
-  const damaged = new Set<string>();
+  const damaged = new Map<string, TableReads>();
   for (const id of ids) {
     if (await readIfPresent(layout.snapshot(id).manifest) === undefined) continue;
     try {
       manifests.set(id, await readManifest(layout, id));
     } catch (error) {
       log("error", "snapshot_unreadable", { snapshot_id: id }, error);
-      damaged.add(id);
+      damaged.set(id, await readsWithoutManifest(layout, id));
     }
   }
   return { manifests, damaged };
@@ -108,15 +105,15 @@ async function releaseUnneeded(
   layout: Layout,
   ids: string[],
   { newest, kept, parents, damaged }: SweptSnapshots,
+  manifests: Map<string, Manifest>,
 ): Promise<void> {
   const references = new SnapshotReferences();
   for (const roots of [newest, kept, parents]) references.watch(() => roots.values());
-  for (const id of damaged) references.noteDamaged(id);
+  for (const [id, reads] of damaged) references.noteDamaged(id, reads);
   const current = references.current();
-  // Somebody's table is not known, so neither is what it needs.
-  if (!current.complete) return;
+  const candidates = ids.filter((id) => !isSpared(manifests.get(id), current));
   try {
-    await releaseUnreferenced(layout, ids, current);
+    await releaseUnreferenced(layout, candidates, current);
   } catch (error) {
     log("warn", "snapshots_not_released", {}, error);
   }

@@ -56,7 +56,7 @@ Deno.test("a deleted snapshot stays whole while a VM runs that was resumed from 
   });
 });
 
-Deno.test("while a table cannot be read nothing is released: what it needs is not known", async () => {
+Deno.test("while the table of a newest generation cannot be read the one before stays", async () => {
   await withLayout(async (layout) => {
     await writeSnapshot(layout, { id: idOf("a"), sandboxId, generation: 1, sources: [idOf("a")] });
     await writeSnapshot(layout, { id: idOf("b"), sandboxId, generation: 2, sources: [idOf("b"), idOf("a")] });
