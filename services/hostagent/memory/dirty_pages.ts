@@ -12,7 +12,7 @@ import type { Layout } from "../storage/layout.ts";
 import { guestAddress } from "./guest_address.ts";
 import type { GuestMemory } from "./guest_memory.ts";
 import { orInto } from "./tracking/bitmap.ts";
-import { privateDirtyPages } from "./private_pages.ts";
+import { privateDirtyPages, PrivateMemory } from "./private_pages.ts";
 import { Sibling } from "./sibling.ts";
 import { openStored } from "./stored_memory.ts";
 import { removedSince } from "./tracking/removed_since.ts";
@@ -95,6 +95,7 @@ async function softDirtyCandidates(tracked: TrackedMemory): Promise<Uint8Array<A
 
 /** Where the VMM has mapped the guest's memory. */
 export async function addressOf({ memory, pager, vmmPid }: Omit<TrackedMemory, "parent">): Promise<bigint> {
+  if (memory instanceof PrivateMemory) return memory.address;
   // A pager that has not read the VMM's message yet says 0.
   return pager?.stats().baseHostVirtAddr || await guestAddress(vmmPid, memory);
 }

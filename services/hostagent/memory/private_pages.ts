@@ -1,8 +1,8 @@
 import { exportProcess, type ExportResult, type GuestRange, privatePages } from "@torpor/ffi";
 import { type ExtentTable, PAGE_BYTES } from "@torpor/snapshot";
-import { TorporError } from "@torpor/errors";
 import type { Vmm } from "../vmm/driver.ts";
 import { dataPages, differentPages } from "./different_pages.ts";
+import { mappedAddress } from "./guest_address.ts";
 import { GuestMemory } from "./guest_memory.ts";
 import { Sibling } from "./sibling.ts";
 import { andInto, countBits, orInto } from "./tracking/bitmap.ts";
@@ -41,24 +41,26 @@ export async function privateDirtyPages(
 
 /** The RAM of a sibling: a private mapping in its VMM. The memory file that the VMM was given stays empty. */
 export class PrivateMemory extends GuestMemory {
+  /** In the VMM. */
+  readonly address: bigint;
   readonly #vmmPid: number;
-  readonly #address: bigint;
 
   private constructor(memory: GuestMemory, vmmPid: number, address: bigint) {
     super(memory.handOver(), memory.sizeBytes);
     this.#vmmPid = vmmPid;
-    this.#address = address;
+    this.address = address;
   }
 
   /**
-   * The memory of a VMM that has loaded its device state; `memory`, the file that it was given, stays what it is for any
-   * but a sibling.
+   * The memory of a VMM that has mapped it; `memory`, the file that it was given, stays what it is for any but a sibling.
+   * @throws TorporError as {@linkcode mappedAddress}.
    */
-  static ofSibling(memory: GuestMemory, vmm: Vmm, pager: VmPager): GuestMemory {
+  static async ofSibling(memory: GuestMemory, vmm: Vmm, pager: VmPager): Promise<GuestMemory> {
     if (!(pager instanceof Sibling)) return memory;
-    const { baseHostVirtAddr: address } = pager.stats();
-    if (!address) throw new TorporError("internal", "the VMM has not mapped the base");
-    return new PrivateMemory(memory, vmm.process.pid, address);
+    const { pid } = vmm.process;
+    // Not from the pager's statistics: it may not have read the VMM's message yet, and a base that is filled needs no pager.
+    const address = await mappedAddress(pid, pager.base.memoryFd, memory.sizeBytes);
+    return new PrivateMemory(memory, pid, address);
   }
 
   /** Pages of this sandbox alone, those of the VMM itself included. */
@@ -69,7 +71,7 @@ export class PrivateMemory extends GuestMemory {
 
   /** @param pages what {@linkcode privateDirtyPages} has named: any other could wait for the pager. */
   override async exportPages(pages: Uint8Array<ArrayBuffer> | null, output: number): Promise<ExportResult> {
-    const range = { pid: this.#vmmPid, address: this.#address, sizeBytes: this.sizeBytes };
+    const range = { pid: this.#vmmPid, address: this.address, sizeBytes: this.sizeBytes };
     return await exportProcess(range, pages ?? new Uint8Array(Math.ceil(this.pagesTotal / 8)).fill(255), output);
   }
 }

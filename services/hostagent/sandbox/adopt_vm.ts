@@ -46,7 +46,8 @@ async function adopt(context: HostContext, sandbox: Sandbox, vm: VmRecord): Prom
   if (!await vmm.isRunning()) await vmm.startVcpus();
   const { tracking, marks_complete: marksComplete, accelerator } = vm;
   const parts = { vmm, pager, parent, tracking, marksComplete, accelerator, agentSocket: paths.agentSocket };
-  const adopted = new RunningVm({ ...parts, memory: pager ? PrivateMemory.ofSibling(memory, vmm, pager) : memory });
+  const own = pager ? await PrivateMemory.ofSibling(memory, vmm, pager) : memory;
+  const adopted = new RunningVm({ ...parts, memory: own });
   resources.move();
   skipCounted(adopted);
   return adopted;

@@ -111,7 +111,7 @@ async function restore(
   });
   const vm = new RunningVm({
     vmm,
-    memory: PrivateMemory.ofSibling(memory, vmm, pager),
+    memory: await PrivateMemory.ofSibling(memory, vmm, pager),
     pager,
     parent: snapshot,
     tracking: shared ? "private_pages" : context.tracking,
