@@ -100,3 +100,17 @@ Deno.test("Prometheus has units and kinds as suffixes", () => {
   assertEquals(prometheusSeries("torpor.reconciler.repairs"), ["torpor_reconciler_repairs_total"]);
   assertEquals(prometheusSeries("torpor.hosts"), ["torpor_hosts"]);
 });
+
+Deno.test("docs/metrics.md has a row for each metric, with its unit and attributes", async () => {
+  const text = await Deno.readTextFile(new URL("../../docs/metrics.md", import.meta.url));
+  const rows = text.split("\n").filter((line) => line.startsWith("| `torpor."));
+  const expected = Object.entries(INSTRUMENTS).map(([name, { unit, attributes }]) => {
+    const shown = unit.startsWith("{") ? "" : ` ${unit}`;
+    return `\`${name}\`${shown} | ${attributes.map((attribute) => `\`${attribute}\``).join(", ")}`.trim();
+  });
+  const documented = rows.map((row) => {
+    const [, metric, , attributes] = row.split("|").map((cell) => cell.trim());
+    return `${metric} | ${attributes}`.trim();
+  });
+  assertEquals(documented, expected);
+});
