@@ -13,7 +13,7 @@ import {
   referencesOf,
   type SnapshotReferences,
 } from "./references.ts";
-import { releaseUnreferenced, unreadFiles } from "./release.ts";
+import { releaseUnreferenced, removeDiscarded, unreadFiles } from "./release.ts";
 import type { SnapshotStore } from "./rewrite.ts";
 import { found, type FoundSnapshot } from "./sweep.ts";
 import { readsWithoutManifest } from "./table_reads.ts";
@@ -42,6 +42,7 @@ export async function collectUnreferenced(store: SnapshotStore, dryRun: boolean)
   for (const { snapshotId, file, referencesKnown } of references.damaged()) {
     log("error", "snapshot_damaged", { snapshot_id: snapshotId, file, references_known: referencesKnown });
   }
+  if (!dryRun) await removeDiscarded(layout);
   const collected: CollectedData[] = [];
   for (const snapshotId of ids) {
     if (needed.whole.has(snapshotId)) continue;

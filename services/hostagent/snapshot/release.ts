@@ -1,7 +1,7 @@
 import { newId } from "@torpor/ids";
 import { formatOrigin, originOf, parseManifest } from "@torpor/snapshot";
 import { log } from "@torpor/telemetry";
-import { readIfPresent, removeIfPresent } from "../storage/durable_file.ts";
+import { namesIn, readIfPresent, removeIfPresent } from "../storage/durable_file.ts";
 import type { Layout, SnapshotPaths } from "../storage/layout.ts";
 import { isDiskRead, isMemoryRead, type References, type SnapshotReferences } from "./references.ts";
 import type { FoundSnapshot } from "./sweep.ts";
@@ -63,7 +63,8 @@ export async function releaseUnreferenced(
 
 /** The files of a snapshot without a manifest that nothing reads, by the references. */
 export function unreadFiles(paths: SnapshotPaths, snapshotId: string, references: References): string[] {
-  const files = [paths.deletedManifest, paths.state, paths.memoryHeader, paths.workingSet, paths.diskHeader];
+  const { deletedManifest, state, memoryHeader, workingSet, newWorkingSet, diskHeader } = paths;
+  const files = [deletedManifest, state, memoryHeader, workingSet, newWorkingSet, diskHeader];
   if (!isMemoryRead(references, snapshotId)) files.push(paths.memoryData);
   if (!isDiskRead(references, snapshotId)) files.push(paths.disk, paths.diskSums, paths.diskData);
   return files;
@@ -79,9 +80,18 @@ async function release(layout: Layout, snapshotId: string, references: Reference
   for (const path of unreadFiles(paths, snapshotId, references)) await removeIfPresent(path);
 }
 
-/** By another name first: whoever looks finds the directory whole or not at all. The next start empties `staging`. */
+const DISCARDED = "discarded-";
+
+/** Removes what could not be removed when it was released. What still cannot be is left to the next time. */
+export async function removeDiscarded({ staging }: Layout): Promise<void> {
+  for (const name of (await namesIn(staging)).filter((name) => name.startsWith(DISCARDED))) {
+    await removeIfPresent(`${staging}/${name}`).catch((error) => log("warn", "discarded_not_removed", { name }, error));
+  }
+}
+
+/** By another name first: whoever looks finds the directory whole or not at all. */
 async function discard(layout: Layout, snapshotId: string): Promise<void> {
-  const discarded = `${layout.staging}/discarded-${newId()}`;
+  const discarded = `${layout.staging}/${DISCARDED}${newId()}`;
   try {
     await Deno.mkdir(layout.staging, { recursive: true, mode: 0o700 });
     await Deno.rename(layout.snapshot(snapshotId).directory, discarded);

@@ -1,5 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { namesIn } from "../storage/durable_file.ts";
+import { collectUnreferenced } from "./collect.ts";
+import { SnapshotReferences } from "./references.ts";
 import { sweepSnapshots } from "./sweep.ts";
 import { idOf, withLayout, writeSnapshot } from "./testing/write_snapshot.ts";
 
@@ -75,5 +77,34 @@ Deno.test("a manifest that cannot be read keeps its files and everybody else's",
     await sweepSnapshots(layout);
     assertEquals(await namesIn(layout.snapshots), [idOf("a"), idOf("b")]);
     assertEquals((await namesIn(layout.snapshot(idOf("a")).directory)).length, 5);
+  });
+});
+
+Deno.test("a sweep removes every leftover of an agent that was killed, and a collection what was released", async () => {
+  await withLayout(async (layout) => {
+    await writeSnapshot(layout, { id: idOf("a"), sandboxId, generation: 1, sources: [idOf("a")] });
+    await writeSnapshot(layout, { id: idOf("b"), sandboxId, generation: 2, sources: [idOf("b"), idOf("a")] });
+    // A release that was cut short, and one that had nothing left to do but the directory.
+    await Deno.remove(layout.snapshot(idOf("a")).manifest);
+    await Deno.writeTextFile(layout.snapshot(idOf("a")).newWorkingSet, "");
+    await Deno.mkdir(layout.snapshot(idOf("e")).directory);
+    const leave = async () => {
+      for (const name of [`discarded-${idOf("x")}`, `exchange-probe-${idOf("x")}`, idOf("y")]) {
+        await Deno.mkdir(`${layout.staging}/${name}`, { recursive: true });
+        await Deno.writeTextFile(`${layout.staging}/${name}/memory.data`, "x");
+      }
+      for (const end of ["disk", "sums"]) await Deno.writeTextFile(`${layout.staging}/${idOf("z")}.${end}`, "x");
+    };
+    await leave();
+    const { newest } = await sweepSnapshots(layout);
+    assertEquals(await namesIn(layout.staging), []);
+    assertEquals(await namesIn(layout.snapshots), [idOf("a"), idOf("b")]);
+    assertEquals(await namesIn(layout.snapshot(idOf("a")).directory), ["memory.data"]);
+    // Beside a running agent the rest may be somebody's.
+    await leave();
+    const references = new SnapshotReferences();
+    using _held = references.watch(() => newest.values());
+    await collectUnreferenced({ layout, references }, false);
+    assertEquals((await namesIn(layout.staging)).length, 4);
   });
 });

@@ -9,10 +9,15 @@ import { sealDisk } from "./seal_disk.ts";
 import { type VerificationState, writeVerificationState } from "./verification_state.ts";
 import { type VerifiedFile, verifyOwnData } from "./verify_data.ts";
 
-/** After a change: a resume that follows a pause at once does not compete with it, and the disk is still in memory. */
-const SEAL_DELAY_MS = 5000;
-/** After a start, which has enough to do. */
-const START_DELAY_MS = 60_000;
+/** What is read in the background waits so long, ms. */
+export interface VerifierDelays {
+  /** After a change: a resume that follows a pause at once does not compete with it, and the disk is still in memory. */
+  sealMs: number;
+  /** After a start, which has enough to do, and between two passes at least. */
+  passMs: number;
+}
+
+const DELAYS: VerifierDelays = { sealMs: 5000, passMs: 60_000 };
 
 /** What a verifier works with. */
 export interface VerifierOptions {
@@ -25,6 +30,7 @@ export interface VerifierOptions {
   intervalMs: number;
   /** Of all that is read in the background. */
   bytesPerSecond: number;
+  delays?: VerifierDelays;
 }
 
 /**
@@ -36,6 +42,7 @@ export class Verifier implements AsyncDisposable {
   readonly #state: VerificationState;
   readonly #stop = new AbortController();
   readonly #reading: Reading;
+  readonly #delays: VerifierDelays;
   readonly #running = new Set<Promise<unknown>>();
   /** Snapshots whose disks need no checksums any more. */
   #sealed = new Set<string>();
@@ -49,6 +56,7 @@ export class Verifier implements AsyncDisposable {
   constructor(options: VerifierOptions) {
     this.#options = options;
     this.#state = { ...options.state };
+    this.#delays = options.delays ?? DELAYS;
     this.#reading = { pace: new Pace(options.bytesPerSecond), signal: this.#stop.signal };
   }
 
@@ -58,8 +66,7 @@ export class Verifier implements AsyncDisposable {
     this.soon();
     if (!this.#started) return;
     const { cursor, beganAtMs } = this.#state;
-    const dueInMs = cursor === null ? beganAtMs + this.#options.intervalMs - Date.now() : 0;
-    this.#arm(Math.max(dueInMs, START_DELAY_MS));
+    this.#arm(cursor === null ? beganAtMs + this.#options.intervalMs - Date.now() : 0);
   }
 
   /** Something has changed: new disks get their checksums soon. */
@@ -70,7 +77,7 @@ export class Verifier implements AsyncDisposable {
     this.#sealTimer = setTimeout(() => {
       this.#sealTimer = undefined;
       this.#inBackground("disk_checksums_failed", () => this.sealDisks());
-    }, SEAL_DELAY_MS);
+    }, this.#delays.sealMs);
   }
 
   /** Gives the disks of all snapshots that somebody needs checksums, where they have none. */
@@ -156,18 +163,17 @@ export class Verifier implements AsyncDisposable {
     await save;
   }
 
-  #arm(delayMs: number): void {
+  #arm(dueInMs: number): void {
     if (this.#stop.signal.aborted) return;
     this.#passTimer = setTimeout(() => {
       this.#inBackground("verification_failed", async () => {
         try {
           await this.verifyAll();
         } finally {
-          const { beganAtMs } = this.#state;
-          this.#arm(Math.max(beganAtMs + this.#options.intervalMs - Date.now(), START_DELAY_MS));
+          this.#arm(this.#state.beganAtMs + this.#options.intervalMs - Date.now());
         }
       });
-    }, delayMs);
+    }, Math.max(dueInMs, this.#delays.passMs));
   }
 
   #inBackground(event: string, work: () => Promise<unknown>): void {

@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertGreater, assertRejects } from "@std/assert";
 import { newId } from "@torpor/ids";
-import { removeIfPresent } from "../storage/durable_file.ts";
+import { eventually } from "@torpor/testing/hostagent";
+import { isPresent, removeIfPresent } from "../storage/durable_file.ts";
 import type { Layout } from "../storage/layout.ts";
 import { KnownDamage } from "./damage.ts";
 import { Pace } from "./pace.ts";
@@ -116,6 +117,32 @@ Deno.test("what was found is known to the next agent, and a pass that was cut sh
     assertEquals((await next.verifyAll()).map(({ snapshotId }) => snapshotId).filter((id) => id === idOf(first)), []);
     assertEquals((await readVerificationState(layout)).cursor, null);
     assertEquals((await next.verifyAll()).length, 2);
+  });
+});
+
+Deno.test("in the background new disks get their checksums after a change, and pass follows pass", async () => {
+  await withRig(async ({ layout, references, first, second }) => {
+    const state = await readVerificationState(layout);
+    const damage = new KnownDamage();
+    const delays = { sealMs: 1, passMs: 1 };
+    const rest = { state, damage, intervalMs: 20, bytesPerSecond: Infinity };
+    await flipBit(layout.snapshot(idOf(first)).memoryData);
+    const began = Date.now();
+    {
+      await using verifier = new Verifier({ layout, references, ...rest, intervalMs: 3_600_000, delays });
+      verifier.start();
+      const sealed = () => isPresent(layout.snapshot(idOf(second)).diskSums);
+      await eventually(async () => await sealed() || undefined, "checksums of a disk");
+      await eventually(() => Promise.resolve(isDamaged(first) || undefined), "the first pass");
+    }
+    await using verifier = new Verifier({ layout, references, ...rest, delays });
+    verifier.start();
+    const passes = new Set<number>();
+    await eventually(async () => {
+      passes.add((await readVerificationState(layout)).beganAtMs);
+      return passes.size > 3 || undefined;
+    }, "some passes");
+    assert([...passes].every((each) => each === 0 || each >= began));
   });
 });
 

@@ -29,6 +29,8 @@ export interface SnapshotPaths {
   memoryData: string;
   /** Pages to fetch ahead at a resume; may be missing. */
   workingSet: string;
+  /** One that is being written, or that an agent has left that was killed. */
+  newWorkingSet: string;
   /** The whole disk; absent when it is stored as a difference. */
   disk: string;
   /** Checksums of the whole disk; missing until somebody has read it. */
@@ -128,6 +130,7 @@ function snapshotPaths(directory: string): SnapshotPaths {
     memoryHeader: join(directory, "memory.header"),
     memoryData: join(directory, "memory.data"),
     workingSet: join(directory, "working-set"),
+    newWorkingSet: join(directory, "working-set.new"),
     disk: join(directory, "disk.raw"),
     diskSums: join(directory, "disk.sums"),
     diskHeader: join(directory, "disk.header"),
