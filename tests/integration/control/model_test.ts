@@ -37,7 +37,12 @@ const action = fc.oneof(
     weight: 4,
     arbitrary: fc.record({ do: fc.constant("snapshot" as const), sandbox, name: fc.constantFrom("a", "b") }),
   },
-  { weight: 2, arbitrary: fc.record({ do: fc.constantFrom("spawn" as const, "delete snapshot" as const) }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      do: fc.constantFrom("spawn" as const, "delete snapshot" as const, "snapshots expire" as const),
+    }),
+  },
   {
     weight: 2,
     arbitrary: fc.record({ do: fc.constant("fork" as const), sandbox, count: fc.integer({ min: 1, max: 3 }) }),
@@ -115,6 +120,8 @@ class Run {
         return await tolerate(this.#spawn());
       case "delete snapshot":
         return await this.#deleteSnapshot();
+      case "snapshots expire":
+        return void await plane.database.sql`update snapshots set expires_at = now() where kind <> 'fork'`;
       case "reconcile":
         return void await this.pass();
       case "host vanishes":
@@ -262,10 +269,12 @@ class Run {
     const [sums] = await database.sql`
       select (select count(*) from sandboxes where state = 'running') as running, reserved_vcpus,
         (select coalesce(sum(vcpus), 0)::int8 from reservations) as summed_vcpus, reserved_memory_mb,
-        (select coalesce(sum(memory_mb), 0)::int8 from reservations) as summed_memory_mb
+        (select coalesce(sum(memory_mb), 0)::int8 from reservations) as summed_memory_mb, stored_disk_mb,
+        (select coalesce(sum(stored_mb(snapshots)), 0)::int8 from snapshots) as summed_stored_mb
       from hosts`;
     assertEquals(sums!.reservedVcpus, sums!.summedVcpus);
     assertEquals(sums!.reservedMemoryMb, sums!.summedMemoryMb);
+    assertEquals(sums!.storedDiskMb, sums!.summedStoredMb);
     assertEquals(sums!.reservedVcpus, sums!.running);
   }
 
