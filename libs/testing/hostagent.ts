@@ -19,6 +19,8 @@ export interface TestHostAgentOptions {
   spareVmm?: boolean;
   /** Default true. */
   sharedBase?: boolean;
+  /** Default 0: snapshots are only verified when asked. */
+  verifyIntervalMs?: number;
   overrides?: HostOverrides;
 }
 
@@ -55,6 +57,7 @@ export async function startTestHostAgent(options: TestHostAgentOptions = {}): Pr
     heartbeatIntervalMs: 200,
     spareVmm: options.spareVmm ?? false,
     sharedBase: options.sharedBase,
+    verifyIntervalMs: options.verifyIntervalMs,
     prefetch: true,
   }, options.overrides);
   const client = openTestClient(formatAddress(agent.address));
