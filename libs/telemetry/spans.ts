@@ -20,6 +20,16 @@ export const COMPONENT_ATTRIBUTE = "torpor.component";
 
 const tracer = trace.getTracer("torpor");
 
+/** Sees the work of a process go by: each span when it begins, and when its work has succeeded, before anybody knows. */
+export type SpanObserver = (name: string, phase: "begin" | "end", attributes: Attributes) => void;
+
+let observer: SpanObserver | undefined;
+
+/** Has `observe` called for each span of this process from now on. Tests end processes there: every step is a span. */
+export function observeSpans(observe: SpanObserver): void {
+  observer = observe;
+}
+
 /**
  * Runs `work` inside a span. The span ends when the promise settles; an error becomes its status and the attribute
  * `error.code`, and is thrown on.
@@ -31,7 +41,10 @@ export async function withSpan<T>(
 ): Promise<T> {
   return await tracer.startActiveSpan(name, { attributes }, async (span) => {
     try {
-      return await work(span);
+      observer?.(name, "begin", attributes);
+      const result = await work(span);
+      observer?.(name, "end", attributes);
+      return result;
     } catch (thrown) {
       recordError(span, thrown);
       throw thrown;

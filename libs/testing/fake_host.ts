@@ -137,6 +137,11 @@ export class FakeHost implements AsyncDisposable {
     this.#changes = new ChangeLog();
   }
 
+  /** As after a restart of the agent: sandboxes stay, what it remembers of operations does not. */
+  restart(): void {
+    for (const [id, { state }] of this.#operations) if (state !== "running") this.#operations.delete(id);
+  }
+
   /** Stops to listen; sandboxes stay. */
   async vanish(): Promise<void> {
     const service = this.#service;
@@ -220,6 +225,11 @@ export class FakeHost implements AsyncDisposable {
     sandbox.generation += 1;
     sandbox.snapshot = snapshotOf(sandbox);
     return sandbox.snapshot;
+  }
+
+  /** As {@linkcode pause}, by itself. */
+  pauseIfRunning(sandboxId: string): void {
+    if (this.sandboxes.get(sandboxId)?.status === "running") this.pause(sandboxId);
   }
 
   /** A checkpoint of a running sandbox, or the newest generation of a paused one. */

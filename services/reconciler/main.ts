@@ -11,7 +11,7 @@ await runService(() => {
     DATABASE_URL: z.string(),
     TORPOR_SCHEDULER_URL: z.string().default(() => `unix:${run()}/scheduler.sock`),
     TORPOR_RECONCILE_INTERVAL_MS: z.coerce.number().int().min(100).max(600_000).default(5_000),
-    TORPOR_RECONCILE_GRACE_MS: z.coerce.number().int().min(0).max(600_000).default(10_000),
+    TORPOR_RECONCILE_GRACE_MS: z.coerce.number().int().min(0).max(600_000).default(5_000),
     TORPOR_HOST_GRACE_MS: z.coerce.number().int().min(0).max(600_000).default(30_000),
     TORPOR_FAILED_RETENTION: durationSec(60, 315_360_000).default(86_400),
   });

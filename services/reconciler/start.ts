@@ -21,7 +21,7 @@ export interface ReconcilerConfig {
   hostGraceMs: number;
   /** How long failed snapshots are shown before they are deleted, ms. Default 24 h. */
   failedRetentionMs?: number;
-  /** See LifecycleOptions; for tests. */
+  /** See LifecycleOptions; default: graceMs. */
   unknownGraceMs?: number;
 }
 
@@ -32,7 +32,7 @@ export async function startReconciler(config: ReconcilerConfig): Promise<Running
   const scheduler = stack.use(openClient(SchedulerService, { address: config.schedulerUrl, token: config.token }));
   const hosts = stack.use(new HostClients(config.token));
   const host = (address: string) => hosts.at(address);
-  const { unknownGraceMs, failedRetentionMs = 86_400_000 } = config;
+  const { unknownGraceMs = config.graceMs, failedRetentionMs = 86_400_000 } = config;
   const lifecycle = stack.use(new Lifecycle({ database, scheduler, hosts: host, unknownGraceMs }));
   const loop = stack.use(new ReconcileLoop({ ...config, failedRetentionMs, database, lifecycle, host }));
   stack.use(observeCensus(database, () => loop.leads));

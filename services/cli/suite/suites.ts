@@ -3,6 +3,7 @@ import { REPOSITORY } from "../deployment/repository.ts";
 import { readTextIfThere } from "../deployment/files.ts";
 import { runLines } from "../tool/run_tool.ts";
 import { readCSummary } from "./c_summary.ts";
+import { crashTests } from "./crash_tests.ts";
 import { readJunit } from "./junit.ts";
 import { kvmLane } from "./kvm_lane.ts";
 import { addOutcomes, NOTHING, type Outcome, single } from "./outcome.ts";
@@ -21,7 +22,7 @@ export interface SuiteContext {
 }
 
 /** What a test prints for whoever reads the run: how many chains were checked, and with which seeds. */
-const FACT = /^(guest_)?(chains_|chain_seeds)/;
+const FACT = /^((guest_)?(chains_|chain_seeds)|model_seed)/;
 
 /** What host agents in the tests' own process log. */
 const LOG_LINE = /^\{"time":/;
@@ -34,7 +35,7 @@ export interface Suite {
 
 /**
  * All suites, cheap ones first, or those that the filters choose: a filter is a suite's name or part of a test file's
- * path. The KVM lane takes too long to be one of all: it has to be named.
+ * path. The KVM lane and all crash cases take too long to be of all: they have to be named.
  */
 export async function chooseSuites(filters: readonly string[]): Promise<Suite[]> {
   const files = await Promise.all(TEST_KINDS.map(async (kind) => [kind, await testFiles(kind)] as const));
@@ -52,7 +53,7 @@ export async function chooseSuites(filters: readonly string[]): Promise<Suite[]>
     files.map(([name, all]) => ({ name, run: (context) => denoTests(name, all.filter(chosen), context) }));
   const usual = [...fixed, ...denoSuites(() => true)];
   if (filters.length === 0) return usual;
-  const all = [...usual, { name: "kvm", run: kvmLane }];
+  const all = [...usual, { name: "kvm", run: kvmLane }, { name: "crash", run: crashTests }];
   const named = all.filter(({ name }) => filters.includes(name));
   const parts = filters.filter((filter) => !all.some(({ name }) => name === filter));
   if (parts.length === 0) return named;
@@ -84,7 +85,7 @@ async function denoTests(name: string, files: readonly string[], context: SuiteC
   if (files.length === 0) return NOTHING;
   const report = join(context.directory, `${name}.xml`);
   // With --quiet, what a test prints is not shown: facts would be lost.
-  const quiet = name === "property" ? [] : ["--quiet"];
+  const quiet = name === "property" || name === "faults" ? [] : ["--quiet"];
   const options = [...quiet, "--allow-all", "--no-check", `--junit-path=${report}`];
   const lines: string[] = [];
   const { success } = await run([Deno.execPath(), "test", ...options, ...files], context, (line) => {
