@@ -78,6 +78,22 @@ Deno.test("one that is held, or whose host does not confirm, is left for a later
   assertEquals(plane.host.kept.size, 0);
 });
 
+Deno.test("on a host that is away: its name is free at once, its data goes when the host is back", async () => {
+  await using plane = await ControlPlane.start();
+  await using reconciler = await plane.startReconciler();
+  const { id } = await plane.create();
+  const snapshot = await take(plane, id, "s", { expiresInSec: 60 });
+  await plane.lifecycle.pauseSandbox(TEAM, id);
+  await anHourLater(plane, snapshot.id);
+  await plane.host.vanish();
+  await plane.silenceHost();
+  assertEquals((await reconciler.pass()).sort(), ["host_lost >", "snapshot_expired ready>deleting"]);
+  assertEquals(await reconciler.pass(), []);
+  await plane.host.comeBack();
+  assertEquals((await reconciler.pass()).sort(), ["host_returned >", "snapshot_delete_repeated deleting>deleted"]);
+  assertEquals(plane.host.kept.size, 0);
+});
+
 Deno.test("a snapshot that is still being taken when its time is over is deleted when it is ready", async () => {
   await using plane = await ControlPlane.start();
   await using reconciler = await plane.startReconciler();
