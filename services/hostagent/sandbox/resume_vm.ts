@@ -19,6 +19,7 @@ import type { Vmm } from "../vmm/driver.ts";
 import { chooseBase, type ChosenBase } from "./choose_base.ts";
 import { type HostContext, step } from "./context.ts";
 import { greetGuest, newIdentity } from "./greet_guest.ts";
+import { PagerTie } from "./pager_tie.ts";
 import type { SandboxRecord } from "./record.ts";
 import { RunningVm } from "./running_vm.ts";
 
@@ -54,25 +55,37 @@ export async function resumeVm(
     () => verifySnapshot(context.layout, snapshotId, context.damage),
   );
   context.driver.requireCompatible(snapshot.manifest.vmm);
-  const vm = await restore(context, record, snapshot, deadline);
+  using tie = new PagerTie();
+  const vm = await tie.explain(restore(context, record, snapshot, tie, deadline));
   try {
     await onStarted(vm);
-    await step(context, id, "resume.start_vcpus", () => vm.vmm.startVcpus());
-    vm.startedAtMs = Date.now();
-    const clockBehindMs = await step(context, id, "resume.guest_hello", async (span) => {
-      // What goes on from a kept snapshot is not who was there when it was taken.
-      const identity = snapshot.manifest.kind === "kept" ? newIdentity(id) : undefined;
-      const behindMs = await greetGuest(vm, deadline, { identity });
-      span.setAttribute("torpor.clock_behind_ms", behindMs);
-      return behindMs;
-    });
-    reportPager("pager.first_faults", vm);
-    countPager(vm, "resume");
-    return { vm, clockBehindMs };
+    return await tie.explain(startGuest(context, id, vm, snapshot.manifest, deadline));
   } catch (error) {
     await vm[Symbol.asyncDispose]();
     throw error;
   }
+}
+
+/** Starts a restored VM's vCPUs and waits until its guest knows who and when it is. */
+async function startGuest(
+  context: HostContext,
+  id: string,
+  vm: RunningVm,
+  { kind }: Manifest,
+  signal: AbortSignal,
+): Promise<ResumedVm> {
+  await step(context, id, "resume.start_vcpus", () => vm.vmm.startVcpus());
+  vm.startedAtMs = Date.now();
+  const clockBehindMs = await step(context, id, "resume.guest_hello", async (span) => {
+    // What goes on from a kept snapshot is not who was there when it was taken.
+    const identity = kind === "kept" ? newIdentity(id) : undefined;
+    const behindMs = await greetGuest(vm, signal, { identity });
+    span.setAttribute("torpor.clock_behind_ms", behindMs);
+    return behindMs;
+  });
+  reportPager("pager.first_faults", vm);
+  countPager(vm, "resume");
+  return { vm, clockBehindMs };
 }
 
 /** Builds the stopped VM: memory, pager, disk and VMM at the same time, then the device state. */
@@ -80,6 +93,7 @@ async function restore(
   context: HostContext,
   record: SandboxRecord,
   snapshot: VerifiedSnapshot,
+  tie: PagerTie,
   signal: AbortSignal,
 ): Promise<RunningVm> {
   const id = record.sandbox_id;
@@ -103,6 +117,10 @@ async function restore(
   if (started.status === "rejected") throw started.reason;
   const { vmm, pager } = started.value;
   const shared = pager instanceof Sibling;
+  if (!shared) {
+    tie.knot(vmm, pager);
+    resources.defer(() => tie[Symbol.dispose]());
+  }
   if (shared) await putDifference(context, id, vmm, pager, snapshot);
   await step(context, id, "resume.load_device_state", async () => {
     if (!shared) await startMarks(context.tracking, vmm.process.pid);

@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { TorporError } from "@torpor/errors";
 import { eventually, processesWith, startTestHostAgent, type TestHostAgent } from "@torpor/testing/hostagent";
+import { sandboxProcesses } from "../../crash/matrix/sandbox_processes.ts";
 
 async function codeOf(call: Promise<unknown>): Promise<string> {
   return (await assertRejects(() => call, TorporError)).code;
@@ -87,6 +88,30 @@ Deno.test("a resume that fails at any step leaves the sandbox paused and nothing
     });
   }
   failAt = "";
+  await host.client.resumeSandbox({ sandboxId: id });
+  assertEquals(await host.run(id, "cat /dev/shm/mark"), "kept");
+});
+
+Deno.test("a pager that is killed while its guest is resumed fails the resume, and no deadline has to", async () => {
+  let killAt = "";
+  await using host = await startTestHostAgent({
+    overrides: {
+      onStep: (step) => {
+        if (step !== killAt) return;
+        const [pager] = sandboxProcesses(host.layout.home).filter(({ kind }) => kind === "pager");
+        Deno.kill(pager!.pid, "SIGKILL");
+      },
+    },
+  });
+  const id = await host.create();
+  await host.run(id, "echo kept > /dev/shm/mark");
+  await host.client.pauseSandbox({ sandboxId: id });
+  for (killAt of ["resume.load_device_state", "resume.start_vcpus", "resume.guest_hello"]) {
+    assertEquals(await codeOf(host.client.resumeSandbox({ sandboxId: id })), "pager_failed");
+    assertEquals((await infoOf(host, id)).status, "paused");
+    assertEquals(await processesWith(host.layout.home), []);
+  }
+  killAt = "";
   await host.client.resumeSandbox({ sandboxId: id });
   assertEquals(await host.run(id, "cat /dev/shm/mark"), "kept");
 });
