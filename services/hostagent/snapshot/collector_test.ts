@@ -6,10 +6,12 @@ import type { Layout } from "../storage/layout.ts";
 import { Collector } from "./collector.ts";
 import type { CompactionLimits } from "./compaction_choice.ts";
 import { readDiskTable, readTable } from "./committed.ts";
+import { KnownDamage } from "./damage.ts";
 import { SnapshotReferences } from "./references.ts";
 import type { FoundSnapshot } from "./sweep.ts";
 import { hold, readSnapshot, SnapshotHistory } from "./testing/history.ts";
 import { idOf, withLayout, writeSnapshot } from "./testing/write_snapshot.ts";
+import { Verifier } from "./verifier.ts";
 import { verifyData } from "./verify_data.ts";
 
 const EAGER: CompactionLimits = { liveShare: 0.6, minSavedBytes: 4096, maxSources: 6 };
@@ -202,6 +204,37 @@ Deno.test("what nothing refers to goes, and what is committed but not registered
     assertEquals((await collector.collect()).map(({ bytes }) => bytes > 0), [true, true, true]);
     assertEquals(await namesIn(layout.snapshots), [idOf("a"), idOf("c"), idOf("m"), idOf("n")]);
     assertEquals(await namesIn(layout.snapshot(idOf("m")).directory), ["memory.data"]);
+  });
+});
+
+Deno.test("a verification beside compactions, new differences and releases takes nothing for damaged", async () => {
+  await withRig(14, async (rig) => {
+    const { layout, references, history, roots, collector } = rig;
+    const state = { beganAtMs: 0, cursor: null, damaged: [] };
+    const rest = { state, damage: new KnownDamage(), intervalMs: 0, bytesPerSecond: Infinity };
+    await using verifier = new Verifier({ layout, references, ...rest });
+    let collecting = true;
+    const [passes] = await Promise.all([
+      (async () => {
+        let passes = 0;
+        for (; collecting; passes++) assertEquals(await verifier.verifyAll(), []);
+        return passes;
+      })(),
+      (async () => {
+        for (let round = 0; round < 4; round++) {
+          await chain(rig, 5);
+          const base = roots.at(-1)!;
+          const kept = { kind: "kept" as const, memoryPages: 10, diskPages: 20 };
+          roots.push(await history.commit({ sandboxId: base.manifest.sandbox_id, ...kept }, base));
+          roots.push(await history.commit({ sandboxId: newId(), memoryPages: 10, diskPages: 20 }, roots.at(-1)));
+          await collector.collect();
+          roots.splice(0, 2);
+        }
+        collecting = false;
+      })(),
+    ]);
+    assertGreater(passes, 4);
+    await assertBytes(rig, roots);
   });
 });
 

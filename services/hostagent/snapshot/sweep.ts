@@ -1,3 +1,4 @@
+import { TorporError } from "@torpor/errors";
 import { isId } from "@torpor/ids";
 import type { Manifest } from "@torpor/snapshot";
 import { log } from "@torpor/telemetry";
@@ -12,13 +13,15 @@ import type { VerifiedFile } from "./verify_data.ts";
 /** A committed snapshot and what it reads. */
 export interface FoundSnapshot extends TableReads {
   manifest: Manifest;
+  /** A table is damaged or missing. Without this, `sources` are unknown because it could not be read for another reason. */
+  tableDamaged?: boolean;
   /** What verifications have found of it, and of the data that it reads, damaged or missing. */
   damage?: readonly VerifiedFile[];
 }
 
 /** Whether a snapshot is known to be damaged: nobody must be told that it can be used. */
-export function isDamaged({ sources, damage = [] }: FoundSnapshot): boolean {
-  return sources === undefined || damage.length > 0;
+export function isDamaged({ tableDamaged = false, damage = [] }: FoundSnapshot): boolean {
+  return tableDamaged || damage.length > 0;
 }
 
 /** What a sweep found. */
@@ -97,7 +100,8 @@ export async function found(layout: Layout, manifest: Manifest): Promise<FoundSn
     return disk ? { manifest, sources, diskSources: disk.sources } : { manifest, sources };
   } catch (error) {
     log("error", "snapshot_unreadable", { snapshot_id: manifest.snapshot_id }, error);
-    return { manifest, sources: undefined };
+    const codes = ["snapshot_corrupt", "snapshot_missing"];
+    return { manifest, sources: undefined, tableDamaged: error instanceof TorporError && codes.includes(error.code) };
   }
 }
 

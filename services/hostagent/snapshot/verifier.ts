@@ -95,7 +95,7 @@ export class Verifier implements AsyncDisposable {
 
   /**
    * Reads everything once, or what a pass that was cut short has left.
-   * @returns what is not good. @throws NativeError, Deno.errors; the signal's reason when the verifier is disposed.
+   * @returns what is not good. @throws Deno.errors when the state cannot be written; the signal's reason when the verifier is disposed.
    */
   async verifyAll(): Promise<VerifiedFile[]> {
     const run = this.#last.then(() => withSpan("snapshots.verify", {}, (span) => this.#pass(span)));
@@ -122,8 +122,7 @@ export class Verifier implements AsyncDisposable {
     const bad: VerifiedFile[] = [];
     let [files, bytes] = [0, 0];
     for (const id of ids.filter((id) => id > state.cursor!)) {
-      await sealDisk(layout, id, this.#reading);
-      const verified = await verifyOwnData(layout, id, this.#reading);
+      const verified = await this.#verifyOne(id);
       state.cursor = id;
       await this.note(verified);
       await this.#save(false);
@@ -140,6 +139,22 @@ export class Verifier implements AsyncDisposable {
       log("error", "snapshot_data_damaged", { snapshot_id: snapshotId, file, verdict });
     }
     return bad;
+  }
+
+  /** A snapshot that cannot be read for a reason that is no damage does not keep the others from being read. */
+  async #verifyOne(snapshotId: string): Promise<VerifiedFile[]> {
+    const { layout, references } = this.#options;
+    try {
+      await sealDisk(layout, snapshotId, this.#reading);
+      const verified = await verifyOwnData(layout, snapshotId, this.#reading);
+      // What nobody holds is given back at any time, in any order.
+      const isHeld = [...references.roots()].some(({ manifest }) => manifest.snapshot_id === snapshotId);
+      return isHeld ? verified : verified.filter(({ verdict }) => verdict !== "missing");
+    } catch (error) {
+      this.#stop.signal.throwIfAborted();
+      log("error", "snapshot_not_verified", { snapshot_id: snapshotId }, error);
+      return [];
+    }
   }
 
   /** Everybody who holds a snapshot sees what is known of it. */

@@ -9,7 +9,7 @@ import {
   parseManifest,
   parseOrigin,
 } from "@torpor/snapshot";
-import { isPresent, readIfPresent, statIfPresent } from "../storage/durable_file.ts";
+import { isPresent, statIfPresent } from "../storage/durable_file.ts";
 import type { Layout, SnapshotPaths } from "../storage/layout.ts";
 import { checksumOf, diskSumsOf, sameSums } from "./checksums.ts";
 import { type Reading, UNPACED } from "./pace.ts";
@@ -147,13 +147,13 @@ interface Known {
 /** From the manifest, or from what is known of data whose manifest is gone. A damaged source says nothing. */
 async function knownOf(layout: Layout, snapshotId: string): Promise<Known> {
   const paths = layout.snapshot(snapshotId);
-  const text = await readIfPresent(paths.manifest) ?? await readIfPresent(paths.deletedManifest);
+  const text = await textOf(paths.manifest) ?? await textOf(paths.deletedManifest);
   if (text !== undefined) {
     const manifest = unlessCorrupt(() => parseManifest(text));
     if (manifest?.snapshot_id !== snapshotId) return {};
     return { manifest, memory: manifest.files.memory_data, disk: manifest.files.disk.difference?.data };
   }
-  const rest = await readIfPresent(paths.origin);
+  const rest = await textOf(paths.origin);
   const origin = rest === undefined ? undefined : unlessCorrupt(() => parseOrigin(rest));
   return { memory: origin?.memory_data ?? undefined, disk: origin?.disk_data ?? undefined };
 }
@@ -195,9 +195,8 @@ async function verifyDisk(layout: Layout, snapshotId: string, reading: Reading):
 
 /** The checksums of a whole disk; undefined when there are none that can be used. */
 export async function readSums(path: string): Promise<ReturnType<typeof decodeDiskSums> | undefined> {
-  if (!await isPresent(path)) return undefined;
-  const bytes = await Deno.readFile(path);
-  return unlessCorrupt(() => decodeDiskSums(bytes));
+  const bytes = await bytesOf(path);
+  return bytes && unlessCorrupt(() => decodeDiskSums(bytes));
 }
 
 async function verdictOf(
@@ -225,10 +224,25 @@ async function unchecked(snapshotId: string, file: SnapshotFile, path: string): 
  * @returns undefined when there is none, or it is damaged.
  */
 export async function tableIn(path: string, kind: ExtentKind): Promise<ExtentTable | undefined> {
-  if (!await isPresent(path)) return undefined;
-  const bytes = await Deno.readFile(path);
-  const table = unlessCorrupt(() => decodeHeader(bytes));
+  const bytes = await bytesOf(path);
+  const table = bytes && unlessCorrupt(() => decodeHeader(bytes));
   return table?.kind === kind ? table : undefined;
+}
+
+/** Undefined when there is no such file; of one that the medium has lost nothing. */
+async function bytesOf(path: string): Promise<Uint8Array | undefined> {
+  try {
+    return await Deno.readFile(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    if (error instanceof Error && "code" in error && error.code === "EIO") return new Uint8Array();
+    throw error;
+  }
+}
+
+async function textOf(path: string): Promise<string | undefined> {
+  const bytes = await bytesOf(path);
+  return bytes && new TextDecoder().decode(bytes);
 }
 
 /** What `read` returns, or undefined when it throws `snapshot_corrupt`. */
