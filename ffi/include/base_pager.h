@@ -3,6 +3,7 @@
 #pragma once
 
 #include "pager.h"
+#include "pager_control.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -29,7 +30,7 @@ struct torpor_sibling {
     struct torpor_watch on_socket, on_vmm, on_faults;
 };
 
-// Beside enum torpor_pager_exit: the other process is gone, and there is somebody to serve.
+// Beside enum torpor_pager_exit: the other process is gone.
 #define TORPOR_BASE_ALONE 100
 
 
@@ -43,6 +44,7 @@ struct torpor_base {
     uint64_t *filled; // bitmap: pages of the base that have their content
     int control;      // the agent's messages, read by the keeper
     int partner;      // socket between keeper and server
+    struct torpor_control *operators; // the control socket, served by the keeper; inherited by the server that becomes one
     int signals;
     int epoll; // the server's
     int idle_ms;
@@ -87,8 +89,10 @@ void torpor_base_free_left(struct torpor_base *base);
 
 void torpor_partner_tell_join(struct torpor_base *base, const struct torpor_sibling *sibling);
 void torpor_partner_tell_leave(struct torpor_base *base, uint64_t id);
+// Returns false when the server does not read its messages.
+bool torpor_partner_tell_prefetch(struct torpor_base *base, uint64_t first_page, uint64_t count);
 // The server reads one message of the keeper. Returns false when the keeper is gone.
-bool torpor_partner_take_join(struct torpor_base *base);
+bool torpor_partner_take_message(struct torpor_base *base);
 // The keeper reads all messages of the server.
 void torpor_partner_take_leaves(struct torpor_base *base);
 

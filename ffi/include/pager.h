@@ -4,6 +4,7 @@
 #include "extent_header.h"
 #include "handshake.h"
 #include "pager_stats.h"
+#include "prefetch_queue.h"
 #include "working_set.h"
 
 #include <stdbool.h>
@@ -21,6 +22,7 @@ struct torpor_pager {
     uint64_t extent_hint;
     struct torpor_working_set prefetch;
     uint32_t prefetch_next; // index of the first page not looked at yet
+    struct torpor_prefetch_queue queue; // fetched after that
     unsigned char *buffer;     // fault_around_bytes, page aligned
     const unsigned char *zero; // fault_around_bytes of zeros
     uint64_t *seen;            // bitmap: pages already in the fault order

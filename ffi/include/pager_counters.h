@@ -19,10 +19,11 @@ static inline void add(_Atomic uint64_t *counter, uint64_t amount) {
     atomic_fetch_add_explicit(counter, amount, memory_order_relaxed);
 }
 
-// A fault that was read at `read_ns` has been answered now.
-static inline void count_answer(struct torpor_pager_stats *stats, uint64_t read_ns) {
+// A fault that was read at `read_ns` has been answered now, with data or `zero`.
+static inline void count_answer(struct torpor_pager_stats *stats, bool zero, uint64_t read_ns) {
     const uint64_t now = now_ns(), elapsed = now - read_ns;
     const unsigned bucket = elapsed ? 63u - (unsigned)__builtin_clzll(elapsed) : 0;
+    add(&stats->zero_faults, zero);
     add(&stats->faults, 1);
     add(&stats->latency[bucket < TORPOR_PAGER_LATENCY_BUCKETS ? bucket : TORPOR_PAGER_LATENCY_BUCKETS - 1], 1);
     if (!stats->first_fault_ns)

@@ -62,7 +62,8 @@ struct torpor_pager_stats {
     _Atomic uint64_t latency[TORPOR_PAGER_LATENCY_BUCKETS];        // [k]: faults served in [2^k, 2^(k+1)) ns
     _Atomic uint64_t prefetched_pages;                             // installed before anybody asked for them
     _Atomic uint64_t prefetch_end_ns;                              // CLOCK_MONOTONIC, 0 = not yet, or nothing to prefetch
-    uint64_t reserved[6];
+    _Atomic uint64_t zero_faults;                                  // of the faults, those that were answered with zeros
+    uint64_t reserved[5];
 };
 _Static_assert(offsetof(struct torpor_pager_stats, order_offset) == 32, "ffi/pager_stats.ts reads this offset");
 _Static_assert(offsetof(struct torpor_pager_stats, removed_offset) == 40, "ffi/pager_stats.ts reads this offset");
@@ -71,6 +72,7 @@ _Static_assert(offsetof(struct torpor_pager_stats, faults) == 96, "ffi/pager_sta
 _Static_assert(offsetof(struct torpor_pager_stats, bytes_read) == 184, "ffi/pager_stats.ts reads this offset");
 _Static_assert(offsetof(struct torpor_pager_stats, latency) == 704, "ffi/pager_stats.ts reads this offset");
 _Static_assert(offsetof(struct torpor_pager_stats, prefetched_pages) == 1024, "ffi/pager_stats.ts reads this offset");
+_Static_assert(offsetof(struct torpor_pager_stats, zero_faults) == 1040, "ffi/pager_stats.ts reads this offset");
 _Static_assert(sizeof(struct torpor_pager_stats) == 1088, "ffi/pager_stats.ts reads this size");
 
 // Bytes of the memfd for a guest of `memory_bytes` (a multiple of the page size). It is sparse: only what is written takes memory.

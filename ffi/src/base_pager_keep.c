@@ -55,17 +55,19 @@ static int take_message(struct torpor_base *base) {
 
 // Returns 0 when the server has ended, or an exit status; *stopping when it was asked to.
 static int keep_until_end(struct torpor_base *base, int server_pidfd, bool *stopping) {
-    struct pollfd events[] = {{.fd = server_pidfd, .events = POLLIN},
-                              {.fd = base->control, .events = POLLIN},
-                              {.fd = base->partner, .events = POLLIN},
-                              {.fd = base->signals, .events = POLLIN}};
+    struct pollfd events[4 + TORPOR_CONTROL_POLLFDS] = {{.fd = server_pidfd, .events = POLLIN},
+                                                        {.fd = base->control, .events = POLLIN},
+                                                        {.fd = base->partner, .events = POLLIN},
+                                                        {.fd = base->signals, .events = POLLIN}};
     int error = 0;
     while (!events[0].revents && !error) {
-        if (poll(events, sizeof events / sizeof *events, -1) < 0) {
+        const int timeout_ms = torpor_control_watch(base->operators, events + 4);
+        if (poll(events, sizeof events / sizeof *events, timeout_ms) < 0) {
             if (errno != EINTR)
                 return torpor_pager_fail(&base->reader, TORPOR_PAGER_USAGE, "poll", errno);
             continue;
         }
+        torpor_control_step(base->operators, events + 4);
         if (events[2].revents)
             torpor_partner_take_leaves(base);
         if (events[2].revents & POLLHUP)
@@ -92,7 +94,7 @@ static int after_end(struct torpor_base *base, const siginfo_t *end, uint64_t li
     if (quick_deaths > MAX_QUICK_DEATHS)
         return torpor_pager_fail(&base->reader, TORPOR_PAGER_USERFAULTFD, "what serves is killed again and again", 0);
     dprintf(STDERR_FILENO, "torpor-base-pager: the server was killed (signal %d); another one takes its place\n", end->si_status);
-    return base->sibling_count ? TORPOR_BASE_ALONE : TORPOR_PAGER_OK;
+    return TORPOR_BASE_ALONE;
 }
 
 int torpor_base_keep(struct torpor_base *base, int server) {

@@ -3,6 +3,7 @@
 //
 //   torpor-base-pager --control-fd N --base-fd N --header-fd N --stats-fd N --userfaultfd-device-fd N [--source-fd N]...
 //                     [--fault-around-bytes 65536] [--prefetch-fd N] [--idle-ms 60000] [--name TEXT]
+//                     [--control-socket PATH]
 //   torpor-base-pager --self-test --userfaultfd-device-fd N
 //
 //   --control-fd             messages of the agent (include/base_control.h). Its other end stays open here, too, as a descriptor that
@@ -13,6 +14,7 @@
 //   --stats-fd               statistics memfd (include/pager_stats.h) of all siblings together
 //   --prefetch-fd            working set (include/working_set.h): put into the base while no fault waits
 //   --idle-ms                ends when there was no sibling for so long
+//   --control-socket         path of a socket to be made, for questions of an operator (include/pager_control.h)
 //   --name                   any text: by it a later agent finds the process that is left when the other one was killed
 //   --self-test              status 0 when this kernel can do all that is needed, else 1 and the reason
 //
@@ -46,6 +48,7 @@ struct arguments {
     uint64_t fault_around_bytes;
     uint64_t idle_ms;
     bool self_test;
+    const char *control_socket;
 };
 
 static bool parse_option(int option, struct arguments *arguments) {
@@ -70,6 +73,8 @@ static bool parse_option(int option, struct arguments *arguments) {
         return torpor_parse_number(optarg, &arguments->idle_ms) && arguments->idle_ms <= MAX_IDLE_MS;
     case 'n':
         return true;
+    case 'o':
+        return (arguments->control_socket = optarg);
     case 't':
         return arguments->self_test = true;
     }
@@ -87,6 +92,7 @@ static const char *parse_arguments(int argc, char **argv, struct arguments *argu
                                             {"fault-around-bytes", required_argument, NULL, 'a'},
                                             {"idle-ms", required_argument, NULL, 'i'},
                                             {"name", required_argument, NULL, 'n'},
+                                            {"control-socket", required_argument, NULL, 'o'},
                                             {"self-test", no_argument, NULL, 't'},
                                             {0}};
     int option;
@@ -125,6 +131,21 @@ static int prepare_memory(struct torpor_base *base, int stats_fd) {
     return 0;
 }
 
+static bool tell_prefetch(void *context, uint64_t first, uint64_t count) {
+    return torpor_partner_tell_prefetch(context, first, count);
+}
+
+// Faults are served whether or not anybody can ask about them.
+static void open_control(struct torpor_base *base, const char *path) {
+    base->operators->stats = base->reader.stats;
+    base->operators->siblings = &base->sibling_count;
+    base->operators->prefetch = tell_prefetch;
+    base->operators->context = base;
+    const int error = torpor_control_open(base->operators, path);
+    if (error)
+        dprintf(STDERR_FILENO, "torpor-base-pager: no control socket: %s\n", strerrorname_np(-error));
+}
+
 static int prepare(struct torpor_base *base, const struct arguments *arguments) {
     struct torpor_pager *reader = &base->reader;
     int status = torpor_pager_read_header(reader, arguments->header_fd, arguments->source_count);
@@ -136,6 +157,8 @@ static int prepare(struct torpor_base *base, const struct arguments *arguments) 
         status = torpor_base_open(base);
     if (!status && !base->sealed && arguments->prefetch_fd >= 0)
         torpor_working_set_read(arguments->prefetch_fd, reader->header.size_bytes, &reader->prefetch);
+    if (!status && arguments->control_socket)
+        open_control(base, arguments->control_socket);
     return status;
 }
 
@@ -156,7 +179,7 @@ static int self_test(int userfaultfd_device) {
 }
 
 int main(int argc, char **argv) {
-    struct arguments arguments = {-1, -1, -1, -1, -1, -1, NULL, 0, TORPOR_DEFAULT_FAULT_AROUND, DEFAULT_IDLE_MS, false};
+    struct arguments arguments = {-1, -1, -1, -1, -1, -1, NULL, 0, TORPOR_DEFAULT_FAULT_AROUND, DEFAULT_IDLE_MS, false, NULL};
     arguments.source_fds = calloc((size_t)argc, sizeof *arguments.source_fds);
     const char *wrong = arguments.source_fds ? parse_arguments(argc, argv, &arguments) : "memory for the arguments";
     if (wrong) {
@@ -166,10 +189,13 @@ int main(int argc, char **argv) {
     if (arguments.self_test)
         return self_test(arguments.userfaultfd_device_fd);
     raise_descriptor_limit();
-    struct torpor_base base = {.reader = {.sources = arguments.source_fds,
+    static struct torpor_control operators = {.listener = -1};
+    struct torpor_base base = {.operators = &operators,
+                               .reader = {.sources = arguments.source_fds,
                                           .uffd = -1,
                                           .socket = -1,
                                           .vmm_pidfd = -1,
+                                          .queue.wake = -1,
                                           .fault_around_bytes = arguments.fault_around_bytes},
                                .base_fd = arguments.base_fd,
                                .userfaultfd_device = arguments.userfaultfd_device_fd,

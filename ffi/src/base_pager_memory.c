@@ -111,19 +111,27 @@ int torpor_base_fill(struct torpor_base *base, uint64_t offset, uint64_t *pages)
     return error;
 }
 
+static bool has_working_set(const struct torpor_base *base) {
+    return base->reader.prefetch_next < base->reader.prefetch.count;
+}
+
+// A page that is looked at costs no time that a fault would notice; one that is read does.
+#define PAGES_PER_LOOK 256
+
 bool torpor_base_prefetch(struct torpor_base *base, int *status) {
     struct torpor_pager *reader = &base->reader;
     *status = 0;
-    while (!base->sealed && reader->prefetch_next < reader->prefetch.count) {
-        const uint64_t offset = reader->prefetch.pages[reader->prefetch_next++] * TORPOR_PAGE_SIZE;
-        if (!is_missing(base, offset))
+    bool waits = true;
+    for (int looked = 0; looked < PAGES_PER_LOOK && (waits = has_working_set(base) || prefetch_waits(&reader->queue)); looked++) {
+        const uint64_t page = has_working_set(base) ? reader->prefetch.pages[reader->prefetch_next++] : prefetch_take(&reader->queue);
+        if (base->sealed || !is_missing(base, page * TORPOR_PAGE_SIZE))
             continue;
         uint64_t pages;
-        *status = torpor_base_fill(base, offset, &pages);
+        *status = torpor_base_fill(base, page * TORPOR_PAGE_SIZE, &pages);
         add(&reader->stats->prefetched_pages, pages);
         return true;
     }
-    if (reader->prefetch.count && !reader->stats->prefetch_end_ns)
+    if (!waits && reader->prefetch.count && !reader->stats->prefetch_end_ns)
         reader->stats->prefetch_end_ns = now_ns();
-    return false;
+    return waits;
 }

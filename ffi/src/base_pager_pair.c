@@ -106,9 +106,16 @@ int torpor_base_run(struct torpor_base *base) {
         close(sockets[server ? 1 : 0]);
         if (server)
             prctl(PR_SET_NAME, "torpor-keeper");
-        const int status = server ? torpor_base_keep(base, server) : serve(base, successor);
+        else
+            torpor_control_drop_clients(base->operators);
+        int status = server ? torpor_base_keep(base, server) : serve(base, successor);
         close_descriptor(&base->partner);
+        const bool last = server || status == TORPOR_BASE_ALONE; // nobody else is there to clean up
+        if (status == TORPOR_BASE_ALONE && !base->sibling_count)
+            status = TORPOR_PAGER_OK;
         if (status != TORPOR_BASE_ALONE) {
+            if (last)
+                torpor_control_close(base->operators);
             if (!server || base->reader.failure) // else the server has said how it ended
                 torpor_base_report_end(&base->reader, status);
             return status;

@@ -95,7 +95,7 @@ static int serve_data(struct torpor_base *base, struct torpor_sibling *sibling, 
 static void count(struct torpor_pager_stats *stats, bool zero, uint64_t pages, uint64_t read_ns) {
     add(zero ? &stats->zero_pages_served : &stats->data_pages_served, pages);
     add(&stats->fault_around_pages, pages ? pages - 1 : 0);
-    count_answer(stats, read_ns);
+    count_answer(stats, zero, read_ns);
 }
 
 static int serve_fault(struct torpor_base *base, struct torpor_sibling *sibling, uint64_t offset, bool write, uint64_t read_ns) {
@@ -152,10 +152,7 @@ static int take_ready(struct torpor_base *base, const struct epoll_event *ready,
         return 0;
     switch (watch->kind) {
     case TORPOR_WATCH_PARTNER:
-        if (torpor_partner_take_join(base))
-            return 0;
-        *stop = !base->sibling_count;
-        return *stop ? 0 : TORPOR_BASE_ALONE;
+        return torpor_partner_take_message(base) ? 0 : TORPOR_BASE_ALONE;
     case TORPOR_WATCH_SIGNALS:
         *stop = true;
         return 0;
@@ -175,7 +172,7 @@ static int take_ready(struct torpor_base *base, const struct epoll_event *ready,
 
 // How long to wait for events, milliseconds: not at all while there is something to fetch ahead.
 static int wait_ms(struct torpor_base *base, uint64_t idle_since_ns) {
-    if (base->reader.prefetch_next < base->reader.prefetch.count)
+    if (base->reader.prefetch_next < base->reader.prefetch.count || prefetch_waits(&base->reader.queue))
         return 0;
     if (base->sibling_count)
         return -1;

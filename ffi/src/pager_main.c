@@ -1,7 +1,7 @@
 // torpor-pager: serves the page faults of one resumed sandbox from the extents of its snapshot.
 //
 //   torpor-pager --handshake-fd N --header-fd N --stats-fd N [--source-fd N]... [--vmm-pidfd N]
-//                [--fault-around-bytes 65536] [--tracking] [--prefetch-fd N]
+//                [--fault-around-bytes 65536] [--tracking] [--prefetch-fd N] [--control-socket PATH]
 //
 //   --handshake-fd        connected unix socket: one message of the VMM (include/handshake.h) with the userfaultfd
 //   --header-fd           extent header; source k of the header is the k-th --source-fd
@@ -9,6 +9,7 @@
 //   --vmm-pidfd           ends when this process ends; without it, when the other end of the handshake socket closes
 //   --fault-around-bytes  power of two, 4096 … 2097152
 //   --prefetch-fd         working set (include/working_set.h): installed while no fault waits
+//   --control-socket      path of a socket to be made, for questions of an operator (include/pager_control.h)
 //   --tracking            the VMM armed write protection, but its message cannot say so
 //
 // Exit status: enum torpor_pager_exit. Nothing here depends on the agent being alive.
@@ -16,6 +17,7 @@
 #include "kernel_compat.h"
 #include "pager.h"
 #include "pager_arguments.h"
+#include "pager_control.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -41,6 +43,7 @@ struct arguments {
     uint32_t source_count;
     uint64_t fault_around_bytes;
     bool tracking;
+    const char *control_socket;
 };
 
 static const char *parse_arguments(int argc, char **argv, struct arguments *arguments) {
@@ -49,7 +52,7 @@ static const char *parse_arguments(int argc, char **argv, struct arguments *argu
         {"stats-fd", required_argument, NULL, 's'},     {"source-fd", required_argument, NULL, 'f'},
         {"vmm-pidfd", required_argument, NULL, 'p'},    {"fault-around-bytes", required_argument, NULL, 'a'},
         {"tracking", no_argument, NULL, 't'},           {"prefetch-fd", required_argument, NULL, 'w'},
-        {0}};
+        {"control-socket", required_argument, NULL, 'c'}, {0}};
     int option;
     while ((option = getopt_long(argc, argv, "", options, NULL)) >= 0) {
         bool valid = false;
@@ -67,6 +70,8 @@ static const char *parse_arguments(int argc, char **argv, struct arguments *argu
             valid = torpor_parse_number(optarg, &arguments->fault_around_bytes);
         else if (option == 'w')
             valid = torpor_parse_descriptor(optarg, &arguments->prefetch_fd);
+        else if (option == 'c')
+            valid = (arguments->control_socket = optarg);
         else if (option == 't')
             valid = arguments->tracking = true;
         if (!valid)
@@ -100,6 +105,22 @@ static int prepare_memory(struct torpor_pager *pager, int stats_fd) {
     atomic_store(&pager->stats->error, 0);
     atomic_store(&pager->stats->error_number, 0);
     return 0;
+}
+
+static bool queue_prefetch(void *context, uint64_t first, uint64_t count) {
+    return prefetch_put(context, first, count);
+}
+
+// Faults are served whether or not anybody can ask about them.
+static void open_control(struct torpor_pager *pager, struct torpor_control *control, const char *path) {
+    control->stats = pager->stats;
+    control->prefetch = queue_prefetch;
+    control->context = &pager->queue;
+    int error = torpor_control_open(control, path);
+    if (!error && (error = -torpor_control_start_thread(control)))
+        torpor_control_close(control);
+    if (error)
+        dprintf(STDERR_FILENO, "torpor-pager: no control socket: %s\n", strerrorname_np(-error));
 }
 
 // Returns 0, or an exit status; *gone when there will be no handshake.
@@ -147,7 +168,7 @@ static int receive_handshake(struct torpor_pager *pager, bool tracking, bool *go
     return 0;
 }
 
-static int run(struct torpor_pager *pager, const struct arguments *arguments) {
+static int run(struct torpor_pager *pager, const struct arguments *arguments, struct torpor_control *control) {
     bool gone = false;
     int status = torpor_pager_read_header(pager, arguments->header_fd, arguments->source_count);
     if (!status)
@@ -156,6 +177,8 @@ static int run(struct torpor_pager *pager, const struct arguments *arguments) {
         status = prepare_memory(pager, arguments->stats_fd);
     if (!status && arguments->prefetch_fd >= 0)
         torpor_working_set_read(arguments->prefetch_fd, pager->header.size_bytes, &pager->prefetch);
+    if (!status && arguments->control_socket)
+        open_control(pager, control, arguments->control_socket);
     if (!status)
         status = receive_handshake(pager, arguments->tracking, &gone);
     return status || gone ? status : torpor_pager_serve(pager);
@@ -173,7 +196,7 @@ static void report_end(struct torpor_pager *pager, int status) {
 }
 
 int main(int argc, char **argv) {
-    struct arguments arguments = {-1, -1, -1, -1, -1, NULL, 0, TORPOR_DEFAULT_FAULT_AROUND, false};
+    struct arguments arguments = {-1, -1, -1, -1, -1, NULL, 0, TORPOR_DEFAULT_FAULT_AROUND, false, NULL};
     arguments.source_fds = calloc((size_t)argc, sizeof *arguments.source_fds);
     const char *wrong = arguments.source_fds ? parse_arguments(argc, argv, &arguments) : "memory for the arguments";
     if (wrong) {
@@ -188,12 +211,15 @@ int main(int argc, char **argv) {
                                  .socket = arguments.handshake_fd,
                                  .vmm_pidfd = arguments.vmm_pidfd,
                                  .signals = torpor_pager_open_signals(),
+                                 .queue.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
                                  .fault_around_bytes = arguments.fault_around_bytes};
-    if (pager.signals < 0) {
-        dprintf(STDERR_FILENO, "torpor-pager: signalfd: %s\n", strerrorname_np(errno));
+    static struct torpor_control control = {.listener = -1};
+    if (pager.signals < 0 || pager.queue.wake < 0) {
+        dprintf(STDERR_FILENO, "torpor-pager: signalfd, eventfd: %s\n", strerrorname_np(errno));
         return TORPOR_PAGER_USAGE;
     }
-    const int status = run(&pager, &arguments);
+    const int status = run(&pager, &arguments, &control);
+    torpor_control_close(&control);
     report_end(&pager, status);
     return status;
 }

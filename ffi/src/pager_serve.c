@@ -173,7 +173,7 @@ static void count_fault(struct torpor_pager *pager, const struct span *span, uin
     const uint64_t page = offset / TORPOR_PAGE_SIZE;
     add(span->zero ? &stats->zero_pages_served : &stats->data_pages_served, installed);
     add(&stats->fault_around_pages, installed ? installed - 1 : 0);
-    count_answer(stats, read_ns);
+    count_answer(stats, span->zero, read_ns);
     note_order(stats, pager->seen, page, read_ns);
 }
 
@@ -227,18 +227,33 @@ static const struct torpor_region *region_at(const struct torpor_pager *pager, u
     return NULL;
 }
 
-static bool prefetching(const struct torpor_pager *pager) {
+static bool has_working_set(const struct torpor_pager *pager) {
     return pager->prefetch_next < pager->prefetch.count;
 }
 
-// Installs the next part of the working set: one window, so that a fault waits for one window at most.
+static bool prefetching(const struct torpor_pager *pager) {
+    return has_working_set(pager) || prefetch_waits(&pager->queue);
+}
+
+// Looks at the next page. Returns its region when it is to be installed: a page of the working set as it is, one that was asked for only
+// when it has bytes.
+static const struct torpor_region *next_page(struct torpor_pager *pager, uint64_t *offset, bool asked) {
+    *offset = TORPOR_PAGE_SIZE * (asked ? prefetch_take(&pager->queue) : pager->prefetch.pages[pager->prefetch_next++]);
+    if (get_bit(pager->present, *offset / TORPOR_PAGE_SIZE) || (asked && is_zero(pager, *offset)))
+        return NULL;
+    return region_at(pager, *offset);
+}
+
+#define PAGES_PER_LOOK 256
+
+// Installs one window of what is to be fetched ahead, so that a fault waits for one window at most.
 static enum outcome prefetch_once(struct torpor_pager *pager) {
     uint64_t offset = 0;
     const struct torpor_region *region = NULL;
-    for (; !region && prefetching(pager); pager->prefetch_next++) {
-        offset = (uint64_t)pager->prefetch.pages[pager->prefetch_next] * TORPOR_PAGE_SIZE;
-        if (!get_bit(pager->present, offset / TORPOR_PAGE_SIZE))
-            region = region_at(pager, offset);
+    bool asked = false;
+    for (int looked = 0; !region && looked < PAGES_PER_LOOK && prefetching(pager); looked++) {
+        asked = !has_working_set(pager);
+        region = next_page(pager, &offset, asked);
     }
     enum outcome outcome = DONE;
     if (region) {
@@ -247,11 +262,14 @@ static enum outcome prefetch_once(struct torpor_pager *pager) {
         outcome = load(pager, region, &span, &installed);
         add(&pager->stats->prefetched_pages, installed);
         if (outcome == AGAIN) { // a REMOVE waits to be read: the page is looked at again after that
-            pager->prefetch_next--;
+            if (asked)
+                pager->queue.next--;
+            else
+                pager->prefetch_next--;
             outcome = DONE;
         }
     }
-    if (!prefetching(pager))
+    if (!asked && !has_working_set(pager))
         atomic_store(&pager->stats->prefetch_end_ns, now_ns());
     return outcome;
 }
@@ -267,13 +285,17 @@ static enum outcome serve_once(struct torpor_pager *pager) {
     struct pollfd events[] = {{.fd = pager->uffd, .events = POLLIN},
                               {.fd = pager->signals, .events = POLLIN},
                               {.fd = pager->vmm_pidfd, .events = POLLIN},
-                              {.fd = pager->vmm_pidfd < 0 ? pager->socket : -1, .events = POLLIN}};
+                              {.fd = pager->vmm_pidfd < 0 ? pager->socket : -1, .events = POLLIN},
+                              {.fd = pager->queue.wake, .events = POLLIN}};
+    eventfd_t puts;
     if (poll(events, sizeof events / sizeof *events, prefetching(pager) ? 0 : -1) < 0)
         return errno == EINTR ? DONE : fail(pager, TORPOR_PAGER_USERFAULTFD, "poll", errno);
     if (events[1].revents || events[2].revents || (events[3].revents && socket_ended(pager->socket)))
         return GONE;
     if (events[0].revents & (POLLERR | POLLNVAL))
         return fail(pager, TORPOR_PAGER_USERFAULTFD, "userfaultfd is unusable", 0);
+    if (events[4].revents)
+        (void)eventfd_read(pager->queue.wake, &puts);
     if (!events[0].revents)
         return prefetching(pager) ? prefetch_once(pager) : DONE;
     const enum outcome outcome = read_events(pager);

@@ -29,7 +29,7 @@ struct base_rig start_base(struct snapshot snapshot, const struct base_options *
 }
 
 void start_base_pager(struct base_rig *base, const struct base_options *options) {
-    const char *arguments[24 + 2 * MAX_TEST_SOURCES] = {"torpor-base-pager", "--control-fd", "3", "--base-fd", "5", "--header-fd", "6",
+    const char *arguments[26 + 2 * MAX_TEST_SOURCES] = {"torpor-base-pager", "--control-fd", "3", "--base-fd", "5", "--header-fd", "6",
                                                         "--stats-fd", "7", "--userfaultfd-device-fd", "8"};
     const int device = torpor_open_userfaultfd_device();
     CHECK(device >= 0);
@@ -46,6 +46,10 @@ void start_base_pager(struct base_rig *base, const struct base_options *options)
     if (options->fault_around) {
         arguments[argument++] = "--fault-around-bytes";
         arguments[argument++] = options->fault_around;
+    }
+    if (options->control_socket) {
+        arguments[argument++] = "--control-socket";
+        arguments[argument++] = options->control_socket;
     }
     arguments[argument++] = "--idle-ms";
     arguments[argument++] = options->idle_ms ? options->idle_ms : "3000";

@@ -19,6 +19,7 @@ struct base_options {
     const char *fault_around; // NULL: the default
     const char *idle_ms;      // NULL: 3000, so that what a failed test leaves behind ends
     int prefetch_fd;          // 0: none
+    const char *control_socket; // NULL: none
 };
 
 // Makes base, statistics and control socket, and starts the pager.

@@ -79,7 +79,7 @@ struct rig start_vmm(struct snapshot snapshot, const struct rig_options *options
 }
 
 void start_pager(struct rig *rig, const struct rig_options *options, int socket, int vmm_pidfd) {
-    const char *arguments[18 + 2 * MAX_TEST_SOURCES] = {"torpor-pager", "--handshake-fd", "3", "--header-fd", "4", "--stats-fd", "5"};
+    const char *arguments[20 + 2 * MAX_TEST_SOURCES] = {"torpor-pager", "--handshake-fd", "3", "--header-fd", "4", "--stats-fd", "5"};
     int32_t descriptors[2 * (9 + MAX_TEST_SOURCES)] = {2, 2, 3, socket, 4, rig->snapshot.header_fd, 5, rig->stats_fd};
     static char numbers[MAX_TEST_SOURCES][16];
     int count = 4, argument = 7;
@@ -98,6 +98,10 @@ void start_pager(struct rig *rig, const struct rig_options *options, int socket,
         descriptors[2 * count++ + 1] = options->working_set;
         arguments[argument++] = "--prefetch-fd";
         arguments[argument++] = "7";
+    }
+    if (options->control_socket) {
+        arguments[argument++] = "--control-socket";
+        arguments[argument++] = options->control_socket;
     }
     for (uint32_t k = 0; k < rig->snapshot.source_count; k++) {
         snprintf(numbers[k], sizeof numbers[k], "%u", 10 + k);

@@ -28,6 +28,7 @@ struct rig_options {
     int user;                 // of the VMM; 0: root
     int base_fd;              // a base to map instead of the memfd; 0: none
     int working_set;          // descriptor of the file; 0: none
+    const char *control_socket; // NULL: none
 };
 
 // Makes memory, statistics and sockets and starts the VMM; the handshake waits in the socket.
