@@ -8,21 +8,22 @@ import {
   Authority,
   ControlCredentials,
   createAuthority,
-  createRequest,
+  createKey,
   formatHostToken,
   newHostSecret,
   openStoredAuthority,
   parseHostToken,
   readRequest,
   renewalDelayMs,
+  requestFor,
   validityOf,
 } from "./mod.ts";
 
 Deno.test("an issued certificate carries the peer's name, the requested key and the life", async () => {
   const authority = await Authority.open(await createAuthority());
   const id = newId();
-  const { request } = await createRequest();
-  const pem = await authority.issue(hostPeer(id), (await readRequest(request)).publicKey, 60_000);
+  const { publicKey } = await readRequest(await requestFor(await createKey()));
+  const pem = await authority.issue(hostPeer(id), publicKey, 60_000);
   const certificate = new X509Certificate(pem);
   assertEquals(certificate.subjectAltName, `DNS:${id}.host.torpor.internal`);
   assertEquals(certificate.ca, false);
@@ -33,12 +34,12 @@ Deno.test("an issued certificate carries the peer's name, the requested key and 
 });
 
 Deno.test("a request that is not signed with its own key is refused", async () => {
-  const [one, other] = [await createRequest(), await createRequest()];
+  const [one, other] = [await requestFor(await createKey()), await requestFor(await createKey())];
   const bytes = (pem: string) => Uint8Array.fromBase64(pem.replace(/-----[^-]+-----|\s/g, ""));
-  const forged = bytes(one.request);
+  const forged = bytes(one);
   // The public key is the last 65 bytes before the attributes; both requests have one layout.
   const at = forged.findIndex((_, i) => forged[i] === 0x03 && forged[i + 1] === 0x42 && forged[i + 2] === 0x00);
-  forged.set(bytes(other.request).subarray(at + 3, at + 68), at + 3);
+  forged.set(bytes(other).subarray(at + 3, at + 68), at + 3);
   const pem = `-----BEGIN CERTIFICATE REQUEST-----\n${forged.toBase64()}\n-----END CERTIFICATE REQUEST-----`;
   for (const text of [pem, "", "nonsense"]) {
     const error = await assertRejects(() => readRequest(text), TorporError);

@@ -1,7 +1,7 @@
 import { Credentials } from "@torpor/rpc";
 import { log } from "@torpor/telemetry";
 import type { Authority } from "./authority.ts";
-import { createRequest, readRequest } from "./request.ts";
+import { createKey, readRequest, requestFor } from "./request.ts";
 import { renewalDelayMs } from "./validity.ts";
 
 /** How long certificates live when nothing else is configured, ms. */
@@ -26,8 +26,8 @@ export class ControlCredentials extends Credentials implements Disposable {
   /** @param peer one of CONTROL_PEERS. @param lifeMs of a certificate, ms. */
   static async open(authority: Authority, peer: string, lifeMs: number): Promise<ControlCredentials> {
     const issue = async () => {
-      const { key, request } = await createRequest();
-      const { publicKey } = await readRequest(request);
+      const key = await createKey();
+      const { publicKey } = await readRequest(await requestFor(key));
       return { key, certificate: await authority.issue(peer, publicKey, lifeMs), authority: authority.certificate };
     };
     return new ControlCredentials(await issue(), issue);

@@ -1,20 +1,30 @@
+import { createPrivateKey, createPublicKey } from "node:crypto";
 import { TorporError } from "@torpor/errors";
 import { KEY_ALGORITHM, SIGNATURE_ALGORITHM, x509 } from "./x509.ts";
 
-/** A new key and the request for a certificate for it. Both PEM. */
-export interface CertificateRequest {
-  /** PKCS #8. It stays where it was made. */
-  key: string;
-  /** PKCS #10, signed with the key. It names nobody: who asks is decided by who issues. */
-  request: string;
+/** Makes a key: PKCS #8, PEM. It stays where it was made. */
+export async function createKey(): Promise<string> {
+  const { privateKey } = await crypto.subtle.generateKey(KEY_ALGORITHM, true, ["sign", "verify"]);
+  return x509.PemConverter.encode(await crypto.subtle.exportKey("pkcs8", privateKey), "PRIVATE KEY");
 }
 
-/** Makes a key and a request for a certificate. */
-export async function createRequest(): Promise<CertificateRequest> {
-  const keys = await crypto.subtle.generateKey(KEY_ALGORITHM, true, ["sign", "verify"]);
+/**
+ * A request for a certificate for a key, signed with it: PKCS #10, PEM. It names nobody, as who asks is decided by who
+ * issues.
+ * @param key from {@linkcode createKey}.
+ */
+export async function requestFor(key: string): Promise<string> {
+  const secret = createPrivateKey(key);
+  const [pkcs8, spki] = [
+    secret.export({ type: "pkcs8", format: "der" }),
+    createPublicKey(secret).export({ type: "spki", format: "der" }),
+  ];
+  const keys = {
+    privateKey: await crypto.subtle.importKey("pkcs8", new Uint8Array(pkcs8), KEY_ALGORITHM, false, ["sign"]),
+    publicKey: await crypto.subtle.importKey("spki", new Uint8Array(spki), KEY_ALGORITHM, true, ["verify"]),
+  };
   const request = await x509.Pkcs10CertificateRequestGenerator.create({ keys, signingAlgorithm: SIGNATURE_ALGORITHM });
-  const key = await crypto.subtle.exportKey("pkcs8", keys.privateKey);
-  return { key: x509.PemConverter.encode(key, "PRIVATE KEY"), request: request.toString("pem") };
+  return request.toString("pem");
 }
 
 /** A request for a certificate that was checked. */

@@ -15,15 +15,15 @@ import {
   TLS_CALLER,
   type TlsCaller,
 } from "@torpor/rpc";
-import { Authority, createAuthority, createRequest, readRequest } from "./mod.ts";
+import { Authority, createAuthority, createKey, readRequest, requestFor } from "./mod.ts";
 
 const HOST_ID = newId();
 const LISTEN: Address = { transport: "tls", hostname: "127.0.0.1", port: 0, peer: "" };
 const ours = await Authority.open(await createAuthority());
 
 async function credentialsOf(peer: string, authority = ours, lifeMs = 60_000): Promise<Credentials> {
-  const { key, request } = await createRequest();
-  const { publicKey } = await readRequest(request);
+  const key = await createKey();
+  const { publicKey } = await readRequest(await requestFor(key));
   return new Credentials({
     key,
     certificate: await authority.issue(peer, publicKey, lifeMs),

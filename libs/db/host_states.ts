@@ -48,6 +48,15 @@ export async function hostContents(sql: Queryable, id: string): Promise<HostCont
   return rows[0]!;
 }
 
+/** How many sandboxes of a host run, or are about to, or are being paused. */
+export async function countActiveSandboxes(sql: Queryable, hostId: string): Promise<number> {
+  const rows = await named("count_active_sandboxes", () =>
+    sql<{ count: number }[]>`
+    select count(*)::int as count from sandboxes where host_id = ${hostId}
+      and state in ('starting', 'running', 'pausing', 'resuming', 'snapshotting')`);
+  return rows[0]!.count;
+}
+
 /** Takes a host out for good: it gets no sandboxes, and is refused when it reports. */
 export async function setHostRemoved(sql: Queryable, id: string): Promise<void> {
   await named("set_host_removed", () =>

@@ -16,10 +16,19 @@ export interface PlacementRequest {
   requiredCapabilities: string[];
   /** When not empty, only these hosts. */
   eligibleHostIds: string[];
+  /** Only hosts that have all of these labels. */
+  hostLabels: Record<string, string>;
 }
 
-/** How many times its capacity a host may have reserved, and how long an unbound reservation holds. */
+/** Which of the hosts that have room is taken: the one with the most free memory, or the one with the least. */
+export const PLACEMENT_STRATEGIES = ["spread", "pack"] as const;
+
+/** One of {@linkcode PLACEMENT_STRATEGIES}. */
+export type PlacementStrategy = typeof PLACEMENT_STRATEGIES[number];
+
+/** How hosts are chosen, how many times its capacity one may have reserved, and how long an unbound reservation holds. */
 export interface PlacementPolicy {
+  strategy: PlacementStrategy;
   vcpuOvercommit: number;
   memoryOvercommit: number;
   diskOvercommit: number;
@@ -36,7 +45,7 @@ export async function lockReservation(sql: Queryable, sandboxId: string): Promis
 }
 
 /**
- * Locks the ready host with the most free memory that has room for the request.
+ * Locks the ready host that the policy's strategy prefers of those that have room for the request.
  * A host that another placement holds is passed over while there are others; when there are none it is waited for, and
  * PostgreSQL then checks the room again on the row as it has become: this is what makes over-commit impossible.
  * @param held what the sandbox already holds; it counts as free on that host.
@@ -58,7 +67,7 @@ export async function lockBestHost(
 
 function candidates(
   sql: Queryable,
-  { resources, requiredCapabilities, eligibleHostIds }: PlacementRequest,
+  { resources, requiredCapabilities, eligibleHostIds, hostLabels }: PlacementRequest,
   policy: PlacementPolicy,
   held: ReservationRow | undefined,
   lock: "skip locked" | "wait",
@@ -70,6 +79,7 @@ function candidates(
     where not draining and unreachable_since is null
       and last_heartbeat_at > clock_timestamp() - ${HOST_READY_MS}::float8 * interval '1 millisecond'
       and capabilities @> ${requiredCapabilities}::text[]
+      ${Object.keys(hostLabels).length > 0 ? sql`and labels @> ${sql.json(hostLabels)}` : sql``}
       ${eligibleHostIds.length > 0 ? sql`and id = any(${eligibleHostIds}::text[])` : sql``}
       and reserved_vcpus - ${own("vcpus")} + ${resources.vcpus}::int8 <= vcpus * ${policy.vcpuOvercommit}::float8
       and reserved_memory_mb - ${own("memoryMb")} + ${resources.memoryMb}::int8
@@ -78,7 +88,12 @@ function candidates(
       and (${resources.diskMb}::int8 <= ${own("diskMb")}
         or reserved_disk_mb - ${own("diskMb")} + ${resources.diskMb}::int8
           <= (disk_mb - stored_disk_mb) * ${policy.diskOvercommit}::float8)
-    order by memory_mb - reserved_memory_mb desc, id -- The index hosts_most_free: the scan ends at the first that fits.
+    -- The index hosts_most_free, forwards or backwards: the scan ends at the first that fits.
+    order by ${
+    policy.strategy === "pack"
+      ? sql`memory_mb - reserved_memory_mb, id desc`
+      : sql`memory_mb - reserved_memory_mb desc, id`
+  }
     limit 1
     for update ${lock === "wait" ? sql`` : sql`skip locked`}`;
 }

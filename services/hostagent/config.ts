@@ -16,6 +16,12 @@ export interface HostAgentConfig {
   /** Address that the control plane uses. Default: the one it listens on. */
   hostAddress?: string;
   internalToken?: string;
+  /** One-time token by which the host gets its first certificate; needed with `https:` addresses. */
+  hostToken?: string;
+  /** What the host is called; by default its host name. */
+  hostName?: string;
+  /** What placements can ask for. */
+  hostLabels?: Record<string, string>;
   /** Absent: the host registers nowhere. */
   schedulerUrl?: string;
   heartbeatIntervalMs: number;
@@ -48,6 +54,9 @@ export function readHostAgentConfig(): HostAgentConfig {
     TORPOR_LISTEN: z.string().optional(),
     TORPOR_HOST_ADDRESS: z.string().optional(),
     TORPOR_INTERNAL_TOKEN: z.string().optional(),
+    TORPOR_HOST_TOKEN: z.string().optional(),
+    TORPOR_HOST_NAME: z.string().optional(),
+    TORPOR_HOST_LABELS: z.string().default("").transform(readLabels),
     TORPOR_SCHEDULER_URL: z.string().optional(),
     TORPOR_LIB_DIR: z.string().optional(),
     TORPOR_HEARTBEAT_INTERVAL_MS: z.coerce.number().int().min(100).max(60_000).default(2000),
@@ -73,6 +82,9 @@ export function readHostAgentConfig(): HostAgentConfig {
     listen: formatAddress(parseAddress(listen)),
     hostAddress: env.TORPOR_HOST_ADDRESS,
     internalToken: env.TORPOR_INTERNAL_TOKEN,
+    hostToken: env.TORPOR_HOST_TOKEN || undefined,
+    hostName: env.TORPOR_HOST_NAME || undefined,
+    hostLabels: env.TORPOR_HOST_LABELS,
     schedulerUrl: env.TORPOR_SCHEDULER_URL,
     heartbeatIntervalMs: env.TORPOR_HEARTBEAT_INTERVAL_MS,
     accelerator: env.TORPOR_ACCEL,
@@ -90,6 +102,14 @@ export function readHostAgentConfig(): HostAgentConfig {
     sharedBase: env.TORPOR_SHARED_BASE === "on",
     spareVmm: env.TORPOR_SPARE_VMM === "on",
   };
+}
+
+/** `name=value,name=value`. */
+function readLabels(text: string, context: z.RefinementCtx): Record<string, string> {
+  const entries = text.split(",").filter((entry) => entry !== "").map((entry) => entry.split("="));
+  const odd = entries.some(([name, value, ...more]) => !name || value === undefined || more.length > 0);
+  if (odd) context.addIssue({ code: "custom", message: "must be name=value,name=value" });
+  return Object.fromEntries(odd ? [] : entries);
 }
 
 function reclaimCap() {

@@ -1,15 +1,17 @@
 import type { ConnectRouter } from "@connectrpc/connect";
 import { nativeFiles, openLibrary } from "@torpor/ffi";
 import { HostAgentService } from "@torpor/proto/hostagent";
-import { type Address, formatAddress, parseAddress, serve } from "@torpor/rpc";
+import { TorporError } from "@torpor/errors";
+import { type Address, formatAddress, isControlPeer, parseAddress, serve, type TlsCaller } from "@torpor/rpc";
 import { log } from "@torpor/telemetry";
 import type { HostAgentConfig } from "./config.ts";
 import { execHandlers } from "./exec/mod.ts";
 import { dataRoutes, fileHandlers } from "./files/mod.ts";
 import { hostCapabilities } from "./host/capabilities.ts";
+import { HostCredentials } from "./host/host_credentials.ts";
 import { hostIdentity } from "./host/identity.ts";
 import { machineCapacity } from "./host/machine.ts";
-import { Registration } from "./host/registration.ts";
+import { type HostFacts, Registration } from "./host/registration.ts";
 import { collectionHandlers } from "./rpc/collection_handlers.ts";
 import { laterHandlers } from "./rpc/later_handlers.ts";
 import { lifecycleHandlers } from "./rpc/lifecycle_handlers.ts";
@@ -68,8 +70,10 @@ export async function startHostAgent(
     spares: config.spareVmm ? new SparePool(host) : undefined,
   };
   const hostId = await hostIdentity(context.layout);
-  const { sandboxes, orphans } = await recoverSandboxes(context);
   await using resources = new AsyncDisposableStack();
+  const credentials = await openCredentials(config, context, hostId);
+  if (credentials) resources.use(credentials);
+  const { sandboxes, orphans } = await recoverSandboxes(context);
   resources.use(host.bases);
   if (context.spares) resources.use(context.spares);
   const manager = new SandboxManager(context, sandboxes, orphans);
@@ -81,6 +85,7 @@ export async function startHostAgent(
   const service = await serve({
     listen: parseAddress(config.listen),
     token: config.internalToken,
+    tls: credentials && { credentials, admit },
     http,
     routes: (router: ConnectRouter) =>
       router.service(HostAgentService, {
@@ -102,7 +107,9 @@ export async function startHostAgent(
   // Disposed before the service: closing the guests' channels ends the streams that the listener would wait for.
   resources.use(manager);
   if (config.schedulerUrl) {
-    resources.use(await register(config, context, hostId, manager, service.address, config.schedulerUrl));
+    const address = config.hostAddress ?? formatAddress(service.address);
+    const options = { ...config, schedulerUrl: config.schedulerUrl, token: config.internalToken, credentials };
+    resources.use(new Registration(await hostFacts(config, context, hostId, manager, address), options));
   }
   const stack = resources.move();
   return {
@@ -169,19 +176,42 @@ async function openHost(
   };
 }
 
-async function register(
+/** Over TLS only the control plane calls a host. */
+function admit({ peer }: TlsCaller): void {
+  if (isControlPeer(peer)) return;
+  if (peer === "") throw new TorporError("unauthenticated", "no valid certificate was shown");
+  throw new TorporError("permission_denied", `${peer} may not call a host`);
+}
+
+async function openCredentials(
+  { listen, schedulerUrl, hostToken }: HostAgentConfig,
+  { layout }: HostContext,
+  hostId: string,
+): Promise<HostCredentials | undefined> {
+  const isTls = (address: string | undefined) => address?.startsWith("https:") === true;
+  if (!isTls(listen) && !isTls(schedulerUrl)) return undefined;
+  if (schedulerUrl && isTls(listen) && isTls(schedulerUrl)) {
+    return await HostCredentials.open({ hostId, schedulerUrl, token: hostToken, path: layout.certificate });
+  }
+  throw new TorporError("config_invalid", "a host speaks TLS with everybody or with nobody", {
+    field: "TORPOR_LISTEN",
+    hint: "TORPOR_LISTEN and TORPOR_SCHEDULER_URL must both be https: addresses, or neither",
+  });
+}
+
+async function hostFacts(
   config: HostAgentConfig,
   context: HostContext,
   hostId: string,
   manager: SandboxManager,
-  address: Address,
-  schedulerUrl: string,
-): Promise<Registration> {
-  const facts = {
+  address: string,
+): Promise<HostFacts> {
+  return {
     hostId,
-    name: Deno.hostname(),
-    address: config.hostAddress ?? formatAddress(address),
+    name: config.hostName ?? Deno.hostname(),
+    address,
     capabilities: await hostCapabilities(context),
+    labels: config.hostLabels ?? {},
     agentVersion: AGENT_VERSION,
     capacity: () => machineCapacity(context.layout.home),
     counts: () => ({
@@ -189,6 +219,4 @@ async function register(
       paused: manager.list().filter(({ status }) => status === "paused").length,
     }),
   };
-  const { internalToken: token, heartbeatIntervalMs } = config;
-  return new Registration(facts, { schedulerUrl, token, heartbeatIntervalMs });
 }

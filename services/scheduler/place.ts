@@ -84,6 +84,7 @@ function readRequest(message: PlaceRequest): PlacementRequest {
     resources: requireCapacity(message.resources, "resources"),
     requiredCapabilities: message.requiredCapabilities,
     eligibleHostIds: message.eligibleHostIds.map((id) => requireId(id, "eligible_host_ids")),
+    hostLabels: message.hostLabels,
   };
 }
 

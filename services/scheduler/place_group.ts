@@ -67,7 +67,7 @@ function sumOf({ sandboxIds, resources, requiredCapabilities, eligibleHostIds }:
     memoryMb: resources.memoryMb * BigInt(count),
     diskMb: resources.diskMb * BigInt(count),
   };
-  return { resources: sum, requiredCapabilities, eligibleHostIds };
+  return { resources: sum, requiredCapabilities, eligibleHostIds, hostLabels: {} };
 }
 
 function readRequest(message: PlaceGroupRequest): Group {
@@ -85,6 +85,7 @@ function readRequest(message: PlaceGroupRequest): Group {
     resources: requireCapacity(message.resources, "resources"),
     requiredCapabilities: message.requiredCapabilities,
     eligibleHostIds: message.eligibleHostIds.map((id) => requireId(id, "eligible_host_ids")),
+    hostLabels: {},
     holdMs: message.holdMs,
   };
 }

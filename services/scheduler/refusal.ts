@@ -48,13 +48,16 @@ function join(reasons: string[]): string {
   return reasons.slice(0, MAX_REASONS).join("; ") + more;
 }
 
-function refusal(host: HostRow, policy: PlacementPolicy, { resources, requiredCapabilities }: Demand): string {
+function refusal(host: HostRow, policy: PlacementPolicy, demand: Demand): string {
+  const { resources, requiredCapabilities, hostLabels } = demand;
   const state = hostState(host);
   if (state === "unreachable") return `not heard for ${Math.round(host.silentMs / 1000)} s`;
   if (state === "draining") return "is being drained";
   if (state !== "ready") return `is ${state}`;
   const missing = requiredCapabilities.filter((name) => !host.capabilities.includes(name));
   if (missing.length > 0) return `lacks ${missing.join(", ")}`;
+  const other = Object.entries(hostLabels).filter(([name, value]) => host.labels[name] !== value);
+  if (other.length > 0) return `has not the label ${other.map(([name, value]) => `${name}=${value}`).join(", ")}`;
   return room(host, policy, resources);
 }
 

@@ -34,6 +34,7 @@ export async function serveHttps(
 ): Promise<HttpsServer> {
   /** The TCP connections beneath the TLS ones, by the other end. */
   const connections = new Map<string, Socket>();
+  const underWay = new Set<Promise<void>>();
   const server = createServer({
     ...contextOf(credentials.current),
     requestCert: true,
@@ -43,7 +44,9 @@ export async function serveHttps(
     requestTimeout: 0,
   }, (incoming, outgoing) => {
     const exchange = { incoming, outgoing, beneath: connections.get(endOf(incoming.socket)) };
-    void answer(exchange, tlsCaller(incoming.socket as TLSSocket, credentials.current.authority), handler);
+    const answering = answer(exchange, tlsCaller(incoming.socket as TLSSocket, credentials.current.authority), handler)
+      .finally(() => underWay.delete(answering));
+    underWay.add(answering);
   });
   server.on("connection", (socket: Socket) => {
     const end = endOf(socket);
@@ -60,7 +63,10 @@ export async function serveHttps(
       replaced[Symbol.dispose]();
       const closed = once(server, "close");
       server.close();
-      server.closeIdleConnections();
+      while (underWay.size > 0) await Promise.all(underWay);
+      // Connections that their clients keep. closeIdleConnections misses some of them.
+      for (const socket of connections.values()) socket.destroy();
+      server.closeAllConnections();
       await closed;
     },
   };

@@ -11,9 +11,11 @@ export interface TlsCaller {
   peer: string;
   /** The peer of a certificate of this deployment that is out of date; "" for everybody else. */
   expiredPeer: string;
+  /** For how long it was out of date when the connection began, ms; else 0. */
+  expiredForMs: number;
 }
 
-const NOBODY: TlsCaller = { peer: "", expiredPeer: "" };
+const NOBODY: TlsCaller = { peer: "", expiredPeer: "", expiredForMs: 0 };
 
 /** A connection's caller stays who it is. */
 const known = new WeakMap<TLSSocket, TlsCaller>();
@@ -33,7 +35,8 @@ function readCaller(socket: TLSSocket, authority: string): TlsCaller {
   if (socket.authorized) return { ...NOBODY, peer };
   // Out of date is no question for the TLS library, which says only that the certificate is not valid.
   const ours = certificate.verify(new X509Certificate(authority).publicKey);
-  return ours && Date.parse(certificate.validTo) < Date.now() ? { ...NOBODY, expiredPeer: peer } : NOBODY;
+  const expiredForMs = Date.now() - Date.parse(certificate.validTo);
+  return ours && expiredForMs > 0 ? { peer: "", expiredPeer: peer, expiredForMs } : NOBODY;
 }
 
 function peerOf({ subjectAltName }: X509Certificate): string {

@@ -1,5 +1,5 @@
 import { TorporError } from "@torpor/errors";
-import { openClient, type ServiceClient } from "@torpor/rpc";
+import { type Credentials, openClient, type ServiceClient } from "@torpor/rpc";
 import { SchedulerService } from "@torpor/proto/scheduler";
 import { log, untraced } from "@torpor/telemetry";
 import { delay } from "./delay.ts";
@@ -16,6 +16,7 @@ export interface HostFacts {
   /** How the control plane reaches this agent. */
   address: string;
   capabilities: string[];
+  labels: Record<string, string>;
   agentVersion: string;
   capacity(): Promise<MachineCapacity>;
   /** Sandboxes here now. */
@@ -26,6 +27,8 @@ export interface HostFacts {
 export interface RegistrationOptions {
   schedulerUrl: string;
   token?: string;
+  /** Needed when the scheduler's address is `https:`. */
+  credentials?: Credentials;
   /** The scheduler may ask for another interval. */
   heartbeatIntervalMs: number;
 }
@@ -47,6 +50,7 @@ export class Registration implements AsyncDisposable {
     this.#client = openClient(SchedulerService, {
       address: options.schedulerUrl,
       token: options.token,
+      credentials: options.credentials,
       timeoutMs: CALL_TIMEOUT_MS,
     });
     this.#running = untraced(() => this.#run());
@@ -84,9 +88,9 @@ export class Registration implements AsyncDisposable {
   }
 
   async #register(signal: AbortSignal): Promise<void> {
-    const { hostId, name, address, capabilities, agentVersion } = this.#facts;
+    const { hostId, name, address, capabilities, labels, agentVersion } = this.#facts;
     const capacity = await this.#capacity();
-    const request = { hostId, name, address, capacity, capabilities, agentVersion };
+    const request = { hostId, name, address, capacity, capabilities, labels, agentVersion };
     const { heartbeatIntervalMs } = await this.#client.registerHost(request, { signal });
     if (heartbeatIntervalMs > 0) this.#intervalMs = Math.min(this.#intervalMs, heartbeatIntervalMs);
   }

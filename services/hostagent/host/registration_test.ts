@@ -9,6 +9,7 @@ const facts = {
   name: "test",
   address: "unix:/run/agent.sock",
   capabilities: ["accelerator:tcg"],
+  labels: { zone: "a" },
   agentVersion: "1",
   capacity: () => Promise.resolve({ vcpus: 2, memoryMb: 1024, diskMb: 2048 }),
   counts: () => ({ running: 1, paused: 2 }),
@@ -28,6 +29,7 @@ Deno.test("a host registers, retries, beats, and registers again when it has bee
           registrations++;
           if (registrations === 1) throw new TorporError("unavailable", "not yet");
           assertEquals([request.hostId, request.capacity?.memoryMb], [facts.hostId, 1024n]);
+          assertEquals(request.labels, facts.labels);
           return { heartbeatIntervalMs: 10 };
         },
         heartbeat: (request) => {

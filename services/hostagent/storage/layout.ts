@@ -48,6 +48,8 @@ export class Layout {
   readonly cache: string;
   readonly images: string;
   readonly hostId: string;
+  /** The host's certificate and key, where hosts speak TLS. */
+  readonly certificate: string;
   readonly sandboxes: string;
   readonly snapshots: string;
   readonly staging: string;
@@ -67,6 +69,7 @@ export class Layout {
     this.images = join(paths.images, "images.json");
     this.accelerator = join(paths.cache, "accelerator.json");
     this.hostId = join(home, "host-id");
+    this.certificate = join(home, "host-certificate.json");
     this.verification = join(home, "verification.json");
     this.sandboxes = join(home, "sandboxes");
     this.snapshots = join(home, "snapshots");
