@@ -58,7 +58,7 @@ const action = fc.oneof(
   { weight: 3, arbitrary: fc.record({ do: kind("call arrives again"), host, call: fc.nat({ max: 1_000 }) }) },
   { weight: 1, arbitrary: fc.record({ do: kind("vm dies", "agent pauses"), sandbox }) },
   { weight: 2, arbitrary: fc.record({ do: kind("service dies"), verb: kind(...verbs()), sandbox }) },
-  { weight: 2, arbitrary: fc.record({ do: kind("reconcile") }) },
+  { weight: 2, arbitrary: fc.record({ do: kind("reconcile", "snapshots expire") }) },
   { weight: 2, arbitrary: fc.record({ do: kind("host vanishes", "host falls silent", "agent restarts"), host }) },
   { weight: 1, arbitrary: fc.record({ do: kind("host comes back"), host }) },
 );

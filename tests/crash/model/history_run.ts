@@ -41,6 +41,8 @@ export class HistoryRun {
         return await tolerate(this.#spawn(plane.lifecycles[action.by]!));
       case "delete snapshot":
         return await this.#deleteSnapshot(plane.lifecycles[action.by]!);
+      case "snapshots expire":
+        return void await plane.database.sql`update snapshots set expires_at = now() where kind <> 'fork'`;
       case "reconcile":
         return void await plane.pass();
       case "agent restarts":
@@ -218,11 +220,14 @@ export class HistoryRun {
       select id, reserved_vcpus, reserved_memory_mb,
         (select count(*) from sandboxes where state = 'running' and host_id = hosts.id) as running,
         (select coalesce(sum(vcpus), 0)::int8 from reservations where host_id = hosts.id) as summed_vcpus,
-        (select coalesce(sum(memory_mb), 0)::int8 from reservations where host_id = hosts.id) as summed_memory_mb
+        (select coalesce(sum(memory_mb), 0)::int8 from reservations where host_id = hosts.id) as summed_memory_mb,
+        stored_disk_mb,
+        (select coalesce(sum(stored_mb(snapshots)), 0)::int8 from snapshots where host_id = hosts.id) as summed_stored_mb
       from hosts`;
     for (const host of sums) {
       assertEquals(host.reservedVcpus, host.summedVcpus);
       assertEquals(host.reservedMemoryMb, host.summedMemoryMb);
+      assertEquals(host.storedDiskMb, host.summedStoredMb);
       assertEquals(host.reservedVcpus, host.running);
     }
   }
