@@ -1,6 +1,6 @@
 /** The chains of chains_test.ts find what they are there to find: each kind of damage makes one of a few chains fail. */
 import { assertGreater, assertStringIncludes } from "@std/assert";
-import { fsync, openFile, pwrite, scanDirty } from "@torpor/ffi";
+import { fsync, openFile, pread, presentPages, privatePages, pwrite, scanDirty } from "@torpor/ffi";
 import {
   crc32c,
   decodeHeader,
@@ -11,6 +11,10 @@ import {
   parseManifest,
   ZERO_SOURCE,
 } from "@torpor/snapshot";
+import { dataPages } from "../../services/hostagent/memory/different_pages.ts";
+import { mappedAddress } from "../../services/hostagent/memory/guest_address.ts";
+import { Sibling } from "../../services/hostagent/memory/sibling.ts";
+import { andInto } from "../../services/hostagent/memory/tracking/bitmap.ts";
 import type { TrackingMethod } from "../../services/hostagent/memory/tracking/method.ts";
 import { compile } from "./harness/build.ts";
 import type { PropertyHost, Sabotage } from "./harness/property_host.ts";
@@ -22,9 +26,40 @@ const REMOVED_OFFSET_AT = 40;
 const CHAINS = 12;
 const FIRST_SEED = 1;
 
-const damages: Record<string, { tracking?: TrackingMethod; sabotage: Sabotage }> = {
+interface Damage {
+  tracking?: TrackingMethod;
+  sharedBase?: boolean;
+  sabotage: Sabotage;
+}
+
+const damages: Record<string, Damage> = {
+  "a page of the base that is wrong": {
+    sharedBase: true,
+    async sabotage(host, step, sandboxId) {
+      const pager = step === "pause.stop" ? host.manager.get(sandboxId).vm?.pager : undefined;
+      if (!(pager instanceof Sibling)) return;
+      const { base } = pager;
+      const pages = await presentPages(base.memoryFd, base.memoryBytes);
+      andInto(pages, dataPages(base.table));
+      const address = await mappedAddress(base.process.pid, base.memoryFd, base.memoryBytes);
+      await flipInProcess(base.process.pid, address, pages);
+    },
+  },
+  "a page put over the base that is wrong": {
+    sharedBase: true,
+    async sabotage(host, step, sandboxId) {
+      if (step !== "resume.load_device_state") return;
+      const { pid } = host.driver.vms.get(sandboxId)!.process;
+      const memory = await mappedBase(pid);
+      if (!memory) return;
+      // It has loaded nothing yet: what is its own was put there.
+      const { own } = await privatePages({ pid, ...memory });
+      await flipInProcess(pid, memory.address, own);
+    },
+  },
   "written pages that a scan before the pause has taken": {
     tracking: "pagemap_scan",
+    sharedBase: false,
     async sabotage(host, step, sandboxId) {
       const { vmm, pager, memory } = host.manager.get(sandboxId).vm ?? {};
       if (step !== "pause.dirty_scan" || !pager) return;
@@ -33,6 +68,7 @@ const damages: Record<string, { tracking?: TrackingMethod; sabotage: Sabotage }>
     },
   },
   "pages given back that nobody noted": {
+    sharedBase: false,
     async sabotage(host, step, sandboxId) {
       const pager = host.manager.get(sandboxId).vm?.pager;
       if (step !== "pause.dirty_scan" || !pager) return;
@@ -51,7 +87,9 @@ const damages: Record<string, { tracking?: TrackingMethod; sabotage: Sabotage }>
   "a bit of a stored disk that has flipped": {
     async sabotage(host, step, sandboxId) {
       const paths = newestPaths(host, step, sandboxId);
-      if (paths) await flipBit(paths.disk);
+      if (!paths) return;
+      const isWhole = await Deno.stat(paths.disk).then(() => true, () => false);
+      await flipBit(isWhole ? paths.disk : paths.diskData);
     },
   },
   "zeros that a table does not tell": {
@@ -62,13 +100,13 @@ const damages: Record<string, { tracking?: TrackingMethod; sabotage: Sabotage }>
   },
 };
 
-for (const [what, { tracking, sabotage }] of Object.entries(damages)) {
+for (const [what, { tracking, sharedBase, sabotage }] of Object.entries(damages)) {
   Deno.test(`chains notice ${what}`, async () => {
     const directory = await Deno.makeTempDir();
     try {
       const program = await compile("user_vmm.c", directory);
       const chains = { program, first: FIRST_SEED, count: CHAINS, maxWrong: 1 };
-      const { wrong } = await runChains({ ...chains, tracking, sabotage });
+      const { wrong } = await runChains({ ...chains, tracking, sharedBase, sabotage });
       assertGreater(wrong.length, 0);
       for (const report of wrong) assertStringIncludes(report, "WrongBytes");
     } finally {
@@ -84,6 +122,28 @@ function newestPaths(host: PropertyHost, step: string, sandboxId: string): Paths
   if (step !== "resume.verify") return undefined;
   const id = host.manager.list().find((sandbox) => sandbox.id === sandboxId)?.record.snapshot_id;
   return id ? host.layout.snapshot(id) : undefined;
+}
+
+/** Where a sibling's VMM has mapped its base; undefined for another VMM. */
+async function mappedBase(pid: number): Promise<{ address: bigint; sizeBytes: number } | undefined> {
+  const line = (await Deno.readTextFile(`/proc/${pid}/maps`)).split("\n").find((text) =>
+    text.includes("memfd:torpor-base-")
+  );
+  if (!line) return undefined;
+  const [start, end] = line.split(" ", 1)[0]!.split("-").map((text) => BigInt(`0x${text}`)) as [bigint, bigint];
+  return { address: start, sizeBytes: Number(end - start) };
+}
+
+/** Flips a bit in the last of some pages of a process's memory. */
+async function flipInProcess(pid: number, address: bigint, pages: Uint8Array): Promise<void> {
+  const byte = pages.findLastIndex((bits) => bits !== 0);
+  if (byte < 0) return;
+  const page = byte * 8 + 31 - Math.clz32(pages[byte]!);
+  using memory = openFile(`/proc/${pid}/mem`, { read: true, write: true });
+  const at = Number(address) + page * 4096 + 100;
+  const bytes = new Uint8Array(1);
+  await pread(memory.fd, bytes, at);
+  await pwrite(memory.fd, Uint8Array.of(bytes[0]! ^ 1), at);
 }
 
 async function flipBit(path: string): Promise<void> {

@@ -23,6 +23,8 @@ interface ChainSnapshot {
 
 const MAX_SANDBOXES = 4;
 const MAX_SNAPSHOTS = 3;
+/** How often a chain begins with sandboxes that are spawned from one snapshot: by chance they come late, and live short. */
+const SIBLINGS_CHANCE = 0.5;
 /** An injected failure must leave a running VM whose next pause or checkpoint is right. */
 const PAUSE_STEPS = ["stop", "device_state", "dirty_scan", "export_memory", "disk", "commit"] as const;
 const CHECKPOINT_STEPS = [
@@ -53,6 +55,7 @@ export class Chain {
   /** @throws WrongBytes; whatever an operation fails with that must not fail. */
   async run(): Promise<void> {
     await this.#create();
+    if (this.#random.chance(SIBLINGS_CHANCE)) await this.#siblings();
     for (let left = this.#random.between(3, 12); left > 0; left--) await this.#step();
     await this.#finish();
   }
@@ -87,6 +90,11 @@ export class Chain {
     const sandbox = { id: await this.#host.create(memoryMb), paused: undefined };
     this.#sandboxes.push(sandbox);
     await this.#guest(sandbox);
+  }
+
+  async #siblings(): Promise<void> {
+    await this.#keep(this.#sandboxes[0]!);
+    for (let left = 2; left > 0; left--) await this.#spawn(this.#snapshots[0]!);
   }
 
   async #guest(sandbox: ChainSandbox): Promise<void> {

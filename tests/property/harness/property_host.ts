@@ -19,6 +19,8 @@ export interface PropertyHostOptions {
   /** The compiled user_vmm. */
   program: string;
   tracking: TrackingMethod;
+  /** Sandboxes that are spawned share what they do not write; default true. */
+  sharedBase?: boolean;
   /** Damages something at the begin of each step, to see that the chain notices. */
   sabotage?: Sabotage;
   /** The data directory is a small file system of its own, which a test can fill. */
@@ -113,6 +115,7 @@ export class PropertyHost implements AsyncDisposable {
       heartbeatIntervalMs: 60_000,
       spareVmm: false,
       prefetch: true,
+      sharedBase: this.#options.sharedBase,
     };
     this.#agent = await startHostAgent(config, {
       driver: this.driver,

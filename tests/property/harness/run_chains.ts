@@ -18,6 +18,8 @@ export interface ChainsOptions {
   steps?: boolean;
   /** How written pages are found; by default the seed decides. */
   tracking?: TrackingMethod;
+  /** Whether siblings share a base; by default the seed decides. */
+  sharedBase?: boolean;
   sabotage?: Sabotage;
   /** Ends after so many failures. */
   maxWrong?: number;
@@ -25,6 +27,9 @@ export interface ChainsOptions {
 
 /** How often each way to find written pages is taken; a kernel without soft-dirty marks compares instead. */
 const TRACKING: Record<TrackingMethod, number> = { pagemap_scan: 7, soft_dirty: 1, compare: 2 };
+
+/** How often siblings share a base. */
+const SHARED_BASE_CHANCE = 0.7;
 
 /** More failures than these only repeat the first ones. */
 const DEFAULT_MAX_WRONG = 5;
@@ -63,7 +68,9 @@ async function runChain(seed: number, options: ChainsOptions): Promise<string | 
   const random = new Random(seed);
   const chosen = random.weighted(TRACKING);
   const tracking = options.tracking ?? (chosen === "soft_dirty" && !softDirtySupported() ? "compare" : chosen);
-  await using host = await PropertyHost.start({ program, tracking, sabotage });
+  const shares = random.chance(SHARED_BASE_CHANCE);
+  const sharedBase = options.sharedBase ?? shares;
+  await using host = await PropertyHost.start({ program, tracking, sharedBase, sabotage });
   const chain = new Chain(host, random);
   try {
     await chain.run();

@@ -28,6 +28,7 @@ const USERFAULTFD_DEVICE_FD = 4;
 const PAGER_SOCKET_FD = 5;
 const WINDOW_FD = 6;
 const CONTROL_FD = 7;
+const BASE_FD = 8;
 const SIGKILL = 9;
 
 /** Starts user_vmm instead of QEMU: everything around it is what a host agent has. */
@@ -43,7 +44,7 @@ export class UserDriver implements VmmDriver {
   readonly capabilities: VmmCapabilities = {
     lazyRestore: true,
     diffSnapshots: true,
-    sharedBase: false,
+    sharedBase: true,
     liveCheckpoint: true,
     balloon: true,
     vsock: false,
@@ -75,10 +76,12 @@ export class UserDriver implements VmmDriver {
       ...shimEnvironment(config),
       TORPOR_SHIM_SOCKET_FD: String(PAGER_SOCKET_FD),
       TORPOR_SHIM_TRACK: link.tracking ? "1" : "0",
+      ...(link.baseFd === undefined ? {} : { TORPOR_SHIM_BASE_FD: String(BASE_FD) }),
     };
     const descriptors = [
       { childFd: USERFAULTFD_DEVICE_FD, fd: link.userfaultfdDeviceFd },
       { childFd: PAGER_SOCKET_FD, fd: link.socketFd },
+      ...(link.baseFd === undefined ? [] : [{ childFd: BASE_FD, fd: link.baseFd }]),
     ];
     return await this.#start(config, copyImage(image), environment, descriptors);
   }
@@ -113,7 +116,18 @@ export class UserDriver implements VmmDriver {
     ]);
     theirControl.close();
     const commandLineMark = this.commandLineMark(config.paths);
-    const vmm = new UserVmm({ process, control, window, diskPath: config.paths.disk, guest, commandLineMark, image });
+    const privateMemory = environment.TORPOR_SHIM_BASE_FD !== undefined;
+    const parts = {
+      process,
+      control,
+      window,
+      diskPath: config.paths.disk,
+      guest,
+      commandLineMark,
+      image,
+      privateMemory,
+    };
+    const vmm = new UserVmm(parts);
     try {
       // Like a monitor's first answer: it has mapped its memory by then.
       await vmm.stopVcpus();

@@ -47,6 +47,8 @@ export interface UserVmmParts {
   commandLineMark: string;
   /** What the guest is expected to be when its vCPUs start. */
   image: GuestImage;
+  /** Guest memory is a private mapping of a base. */
+  privateMemory: boolean;
 }
 
 /**
@@ -64,6 +66,7 @@ export class UserVmm implements Vmm {
   readonly #window: Descriptor;
   readonly #disk: Descriptor;
   readonly #guest: SilentGuest;
+  readonly #privateMemory: boolean;
   #writer: Range = { offset: 0, length: 0 };
   #running = false;
   /** The process was ended: nothing can be asked any more. */
@@ -77,6 +80,7 @@ export class UserVmm implements Vmm {
     this.#control = parts.control;
     this.#window = parts.window;
     this.#guest = parts.guest;
+    this.#privateMemory = parts.privateMemory;
     // Opened when the VMM starts, as QEMU does: before a resume has filled it.
     this.#disk = openFile(parts.diskPath, { read: true, write: true });
   }
@@ -102,12 +106,17 @@ export class UserVmm implements Vmm {
   }
 
   /**
-   * Gives whole pages back to the host. QEMU makes the hole first and tells the pager then; what the pager fetches ahead
-   * between the two is back as it was, so for each page the guest's memory is asked which of the two it holds.
+   * Gives whole pages back to the host. Private memory is zero afterwards. Otherwise QEMU makes the hole first and tells the
+   * pager then; what the pager fetches ahead between the two is back as it was, so for each page the guest's memory is asked
+   * which of the two it holds.
    * @returns what is neither zero nor as it was, or undefined.
    */
   async balloon(range: Range): Promise<string | undefined> {
     await this.#command("balloon", range);
+    if (this.#privateMemory) {
+      this.image.memory.fill(0, range.offset, range.offset + range.length);
+      return await this.compare(range, "device");
+    }
     using memory = this.process.duplicateDescriptor(VMM_MEMORY_FD);
     const now = new Uint8Array(range.length);
     preadSync(memory.fd, now, range.offset);
