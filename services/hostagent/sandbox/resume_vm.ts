@@ -1,6 +1,7 @@
 import { scaledTimeoutMs } from "@torpor/config";
 import { type Descriptor, openFile, openUserfaultfdDevice, socketPair } from "@torpor/ffi";
 import type { Manifest } from "@torpor/snapshot";
+import type { Manifest } from "@torpor/snapshot";
 import { startMarks } from "../memory/dirty_pages.ts";
 import { GuestMemory } from "../memory/guest_memory.ts";
 import { Pager } from "../memory/pager.ts";
