@@ -25,6 +25,8 @@ export const PACKAGES: readonly Package[] = [
 /** What the tests need besides. */
 export const TEST_PACKAGES: readonly Package[] = [
   { name: "stress-ng", use: "verifies the memory of a guest in a test" },
+  { name: "xfsprogs", use: "makes a file system with reflinks in a test" },
+  { name: "btrfs-progs", use: "makes a file system with reflinks in a test" },
 ];
 
 /** The packages of {@linkcode PACKAGES} that are not installed. */

@@ -1,6 +1,5 @@
-import { copySparse, openFile } from "@torpor/ffi";
-import { removeIfPresent } from "../storage/durable_file.ts";
 import type { HostContext } from "../sandbox/context.ts";
+import { hasReflinks } from "../storage/reflink.ts";
 
 /** What this host offers, as the scheduler and the operator see it. */
 export async function hostCapabilities(context: HostContext): Promise<string[]> {
@@ -10,17 +9,4 @@ export async function hostCapabilities(context: HostContext): Promise<string[]> 
     ...(context.bases?.enabled ? ["shared_base"] : []),
     ...(await hasReflinks(context.layout.staging) ? ["reflink"] : []),
   ];
-}
-
-/** Whether the data directory's file system can share blocks between files: then a resume copies no disk bytes. */
-export async function hasReflinks(directory: string): Promise<boolean> {
-  const paths = ["a", "b"].map((name) => `${directory}/reflink-probe-${name}`) as [string, string];
-  try {
-    await Deno.writeFile(paths[0], new Uint8Array(4096).fill(1));
-    using from = openFile(paths[0], { read: true });
-    using to = openFile(paths[1], { read: true, write: true, create: true, truncate: true });
-    return (await copySparse({ from: from.fd, to: to.fd, sizeBytes: 4096 })).method === "reflink";
-  } finally {
-    for (const path of paths) await removeIfPresent(path);
-  }
 }

@@ -1,15 +1,19 @@
+import type { Span } from "@opentelemetry/api";
 import { type Descriptor, fsync, openFile } from "@torpor/ffi";
 import { log, measure } from "@torpor/telemetry";
 import { type MemorySaver, Precopy } from "../memory/precopy.ts";
 import { StoppedCopy } from "../memory/stopped_copy.ts";
 import { StagedSnapshot } from "../snapshot/staging.ts";
 import type { FoundSnapshot } from "../snapshot/sweep.ts";
+import { syncPath } from "../storage/durable_file.ts";
 import { createEmptyDisk } from "../storage/disk.ts";
+import { hasReflinks } from "../storage/reflink.ts";
+import { ReflinkCopy } from "../storage/reflink_copy.ts";
 import type { DiskCopy } from "../vmm/driver.ts";
 import { commitSnapshot, type StoredMemory } from "./commit_snapshot.ts";
 import { type HostContext, step } from "./context.ts";
 import { freezeGuest, thawGuest } from "./guest_hooks.ts";
-import { goOn, scan } from "./pause_vm.ts";
+import { goOn, keepGoing, scan } from "./pause_vm.ts";
 import type { SandboxRecord } from "./record.ts";
 import type { ParentSnapshot, RunningVm } from "./running_vm.ts";
 
@@ -57,6 +61,22 @@ export async function checkpointVm(
   request: CheckpointRequest,
   signal: AbortSignal,
 ): Promise<Checkpoint> {
+  try {
+    return await takeCheckpoint(context, record, vm, request, signal);
+  } catch (error) {
+    // A VMM whose own write found the disk full has stopped. Nothing is left of the checkpoint by now: there is room.
+    if (!vm.ended) await keepGoing(context, record.sandbox_id, vm);
+    throw error;
+  }
+}
+
+async function takeCheckpoint(
+  context: HostContext,
+  record: SandboxRecord,
+  vm: RunningVm,
+  request: CheckpointRequest,
+  signal: AbortSignal,
+): Promise<Checkpoint> {
   const { parent } = vm;
   await using staged = await StagedSnapshot.create(context.layout, request.snapshotId);
   const { paths } = staged;
@@ -71,7 +91,11 @@ export async function checkpointVm(
   }
   using saver = await memorySaver(context, vm, data.fd);
   const run: Run = { context, record, vm, staged, files: { state, data, disk }, saver };
-  const stopped = await atOneMoment(run, signal);
+  const stopped = await atOneMoment(run, signal).catch(async (error) => {
+    // QEMU closes what it was sent only while its guest runs: a full disk gets its room back before that.
+    await Deno.truncate(paths.disk);
+    throw error;
+  });
   signal.throwIfAborted();
   const taken = await step(
     context,
@@ -116,12 +140,15 @@ interface Stopped {
 
 /** Copies while the guest runs, then stops it for what must be of one moment. The guest runs afterwards. */
 async function atOneMoment(run: Run, signal: AbortSignal): Promise<Stopped> {
-  const { context, record: { sandbox_id: id }, vm, files, saver } = run;
-  await using copy = await step(context, id, "checkpoint.copy_disk", () => copyDisk(vm, files.disk.fd, signal));
+  const { context, record: { sandbox_id: id }, vm, saver } = run;
+  await using copy = await step(context, id, "checkpoint.copy_disk", (span) => copyDisk(run, signal, span));
   await step(context, id, "checkpoint.copy_memory", async (span) => {
     await context.copySlots.with(() => saver.run(signal));
     span.setAttribute("torpor.pages.rounds", saver.rounds.map(String));
   });
+  // The VMM flushes its disks when it stops: little is left for that then, also on a slow disk.
+  await step(context, id, "checkpoint.sync_disk", () => syncPath(context.layout.sandbox(id).disk));
+  await vm.vmm.prepareDeviceState();
   signal.throwIfAborted();
   try {
     await freezeGuest(context, id, vm, signal);
@@ -139,10 +166,24 @@ async function atOneMoment(run: Run, signal: AbortSignal): Promise<Stopped> {
   }
 }
 
-/** Begins to copy the disk and returns when the copy is in step with it. */
-async function copyDisk(vm: RunningVm, fd: number, signal: AbortSignal): Promise<DiskCopy> {
+/**
+ * Begins to copy the disk and returns when the copy is in step with it. By shared blocks where the file system can: nothing
+ * is written twice then.
+ */
+async function copyDisk(
+  { context: { layout }, record, vm, staged, files }: Run,
+  signal: AbortSignal,
+  span: Span,
+): Promise<DiskCopy> {
+  const output = files.disk.fd;
+  const reflink = await hasReflinks(staged.paths.directory);
+  span.setAttribute("torpor.disk.copy", reflink ? "reflink" : "mirror");
   await using starting = new AsyncDisposableStack();
-  const copy = starting.use(await vm.vmm.copyDisk(fd));
+  const copy = starting.use(
+    reflink
+      ? new ReflinkCopy(layout.sandbox(record.sandbox_id).disk, output, record.disk_size_mb * 2 ** 20)
+      : await vm.vmm.copyDisk(output),
+  );
   await abortable(copy.inStep, signal);
   starting.move();
   return copy;

@@ -38,6 +38,15 @@ export async function pauseVm(
   }
 }
 
+/** Lets the VM go on if it stands still. Never throws. */
+export async function keepGoing(context: HostContext, id: string, vm: RunningVm): Promise<void> {
+  const running = await vm.vmm.isRunning().catch((error) => {
+    log("warn", "vm_status_unknown", { sandbox_id: id }, error);
+    return false;
+  });
+  if (!running) await goOn(context, id, vm);
+}
+
 /** Lets the VM go on after a failed pause or a checkpoint. One that cannot is ended: it would stand still for ever. */
 export async function goOn(context: HostContext, id: string, vm: RunningVm): Promise<void> {
   try {

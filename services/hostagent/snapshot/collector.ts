@@ -2,7 +2,7 @@ import { constants } from "node:os";
 import { exchange, NativeError } from "@torpor/ffi";
 import { newId } from "@torpor/ids";
 import { count, log, withSpan } from "@torpor/telemetry";
-import { hasReflinks } from "../host/capabilities.ts";
+import { hasReflinks } from "../storage/reflink.ts";
 import { removeIfPresent } from "../storage/durable_file.ts";
 import type { Layout } from "../storage/layout.ts";
 import { type CollectedData, collectUnreferenced } from "./collect.ts";

@@ -56,7 +56,7 @@ export interface DiskCopy extends AsyncDisposable {
   /**
    * Ends the copy when it is in step: the file is the disk of this moment, not synced. The vCPUs must be stopped, and the
    * device state not saved yet.
-   * @throws TorporError `vm_gone`, `deadline_exceeded`, `internal` when the copy has failed.
+   * @throws TorporError `vm_gone`, `deadline_exceeded`, `no_space`, `internal` when the copy has failed; NativeError.
    */
   finish(): Promise<void>;
 }
@@ -76,6 +76,8 @@ export interface Vmm extends AsyncDisposable {
   stopVcpus(): Promise<void>;
   /** Whether vCPUs run. @throws TorporError `vm_gone`, `deadline_exceeded`. */
   isRunning(): Promise<boolean>;
+  /** Does what can be done for `saveDeviceState` before the vCPUs stop. @throws as that. */
+  prepareDeviceState(): Promise<void>;
   /**
    * Writes the state of the devices, without RAM, to a descriptor that the caller keeps. The vCPUs must be stopped. The VMM
    * may write to guest RAM meanwhile, so RAM is saved afterwards.

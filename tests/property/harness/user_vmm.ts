@@ -181,6 +181,8 @@ export class UserVmm implements Vmm {
     return this.#running;
   }
 
+  async prepareDeviceState(): Promise<void> {}
+
   async saveDeviceState(fd: number): Promise<void> {
     // As a VMM that flushes its queues: memory changes while the devices are saved.
     await this.write(DEVICE_PAGE * PAGE, crypto.getRandomValues(new Uint8Array(256)), "device");

@@ -74,6 +74,10 @@ export class QemuVmm implements Vmm {
     return status.running;
   }
 
+  async prepareDeviceState(): Promise<void> {
+    await this.#prepareMigration();
+  }
+
   async saveDeviceState(fd: number): Promise<void> {
     await this.#prepareMigration();
     await this.#qmp.execute("getfd", { fdname: STATE_FD_NAME }, { descriptor: fd });
@@ -92,8 +96,6 @@ export class QemuVmm implements Vmm {
   }
 
   async copyDisk(fd: number): Promise<DiskCopy> {
-    // The device state will be saved while the vCPUs stand still: what can be done for that before is done now.
-    await this.#prepareMigration();
     return await QemuDiskCopy.start(this.#qmp, fd);
   }
 
