@@ -54,6 +54,8 @@ export interface PagerStats {
   readonly prefetchedPages: number;
   /** When all of the working set was there; 0n before that, and without one. */
   readonly prefetchEndNs: bigint;
+  /** Of the faults, those that were answered with zeros. */
+  readonly zeroFaults: number;
 }
 
 /** Bytes of the memfd to create for a guest of `memoryBytes`; it is sparse. */
@@ -104,6 +106,7 @@ export function readPagerStats(fd: number): PagerStats {
     latency: Array.from({ length: LATENCY_BUCKETS }, (_, k) => number(704 + 8 * k)),
     prefetchedPages: number(1024),
     prefetchEndNs: u64(1032),
+    zeroFaults: number(1040),
   };
 }
 

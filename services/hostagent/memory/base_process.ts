@@ -68,6 +68,8 @@ export interface BaseProcessOptions {
   logPath: string;
   /** Stands on the command lines of its processes, and of no other: see {@linkcode findBaseProcess}. */
   mark: string;
+  /** Where it is to listen for questions about itself. */
+  controlSocket: string;
   /** A working set, borrowed. */
   prefetchFd?: number;
 }
@@ -108,6 +110,7 @@ function spawnBasePager(
       ...["--header-fd", String(numbers.header), "--stats-fd", String(numbers.stats)],
       ...["--userfaultfd-device-fd", String(numbers.device), "--idle-ms", String(IDLE_MS)],
       ...["--fault-around-bytes", String(FAULT_AROUND_BYTES), "--name", options.mark],
+      ...["--control-socket", options.controlSocket],
       ...prefetch.flatMap(({ childFd }) => ["--prefetch-fd", String(childFd)]),
       ...sources.flatMap(({ childFd }) => ["--source-fd", String(childFd)]),
     ],

@@ -38,6 +38,8 @@ export interface PagerSource {
   /** A working set to fetch ahead. */
   prefetchFd?: number;
   logPath: string;
+  /** Where it is to listen for questions about itself. */
+  controlSocket: string;
   nativeDirectory: string;
 }
 
@@ -120,7 +122,7 @@ function spawnPager(source: PagerSource, statsFd: number, vmmPidfd?: number): Pr
     argv: [
       path,
       ...["--handshake-fd", String(HANDSHAKE_FD), "--header-fd", String(HEADER_FD), "--stats-fd", String(STATS_FD)],
-      ...["--fault-around-bytes", String(FAULT_AROUND_BYTES)],
+      ...["--fault-around-bytes", String(FAULT_AROUND_BYTES), "--control-socket", source.controlSocket],
       ...(source.prefetchFd === undefined ? [] : ["--prefetch-fd", String(PREFETCH_FD)]),
       ...(vmmPidfd === undefined ? [] : ["--vmm-pidfd", String(VMM_PIDFD_FD)]),
       ...sources.flatMap(({ childFd }) => ["--source-fd", String(childFd)]),

@@ -15,6 +15,7 @@ export function reportPager(name: string, vm: RunningVm): void {
     durationMs: Math.max(Number(stats.lastFaultNs - stats.firstFaultNs) / 1e6, 0),
     attributes: {
       "torpor.faults": stats.faults,
+      "torpor.faults.zero": stats.zeroFaults,
       "torpor.pages.data_served": stats.dataPagesServed,
       "torpor.pages.zero_served": stats.zeroPagesServed,
       "torpor.pages.prefetched": stats.prefetchedPages,

@@ -11,10 +11,15 @@ import {
   readFaultOrder,
   readPagerStats,
 } from "@torpor/ffi";
-import { newId } from "@torpor/ids";
 import { decodeHeader, type ExtentTable } from "@torpor/snapshot";
 import type { BaseRecord } from "../sandbox/record.ts";
-import { BASE_PAGER_FDS, BaseFiles, type BaseProcess, startBaseProcess } from "./base_process.ts";
+import {
+  BASE_PAGER_FDS,
+  BaseFiles,
+  type BaseProcess,
+  type BaseProcessOptions,
+  startBaseProcess,
+} from "./base_process.ts";
 import { findBaseProcess } from "./find_base_process.ts";
 
 /** A pager answers at once; one that is busy reads a slow disk. */
@@ -30,8 +35,6 @@ export interface BaseSource {
   sourcePaths: string[];
   /** A working set to fetch ahead. */
   workingSetPath?: string;
-  logPath: string;
-  nativeDirectory: string;
 }
 
 interface BaseParts extends BaseProcess {
@@ -39,6 +42,7 @@ interface BaseParts extends BaseProcess {
   memoryBytes: number;
   mark: string | undefined;
   successor: boolean;
+  table: ExtentTable;
   files: BaseFiles;
 }
 
@@ -69,7 +73,7 @@ export class SharedBase {
     this.process = parts.process;
     this.mark = parts.mark;
     this.successor = parts.successor;
-    this.table = decodeHeader(Deno.readFileSync(`/proc/self/fd/${parts.files.header.fd}`));
+    this.table = parts.table;
     this.#files = parts.files;
     this.#control = parts.control;
     this.process.exited.then(() => {
@@ -79,8 +83,8 @@ export class SharedBase {
   }
 
   /** @throws NativeError. */
-  static start(source: BaseSource): SharedBase {
-    const { snapshotId, memoryBytes, nativeDirectory, logPath } = source;
+  static start(source: BaseSource, options: BaseProcessOptions): SharedBase {
+    const { snapshotId, memoryBytes } = source;
     using opened = new DisposableStack();
     const read = (path: string) => opened.use(openFile(path, { read: true }));
     const files = new BaseFiles(
@@ -89,11 +93,11 @@ export class SharedBase {
       source.sourcePaths.map(read),
       opened.use(memfdCreate(`torpor-base-pager-${snapshotId}`, pagerStatsSize(memoryBytes))),
     );
+    const table = tableOf(files);
     using prefetch = source.workingSetPath ? openFile(source.workingSetPath, { read: true }) : undefined;
-    const mark = newId();
-    const started = startBaseProcess(files, { nativeDirectory, logPath, mark, prefetchFd: prefetch?.fd });
+    const started = startBaseProcess(files, { ...options, prefetchFd: prefetch?.fd });
     opened.move();
-    return new SharedBase({ snapshotId, memoryBytes, mark, successor: false, files, ...started });
+    return new SharedBase({ snapshotId, memoryBytes, table, mark: options.mark, successor: false, files, ...started });
   }
 
   /** Finds the base of an earlier agent again; undefined when both of its processes have ended. @throws NativeError. */
@@ -104,28 +108,37 @@ export class SharedBase {
     if (!process) return undefined;
     using opened = new DisposableStack();
     const control = opened.use(process.duplicateDescriptor(BASE_PAGER_FDS.agentControl));
-    const files = BaseFiles.of(process, source_count);
+    const files = opened.use(BaseFiles.of(process, source_count));
+    const table = tableOf(files);
     opened.move();
-    return new SharedBase({ snapshotId, memoryBytes, mark, successor, files, process, control });
+    return new SharedBase({ snapshotId, memoryBytes, table, mark, successor, files, process, control });
   }
 
   /** The same base with another process, after its own was killed: the one that is left serves on. @throws NativeError. */
   survivor(): SharedBase | undefined {
-    const { snapshotId, memoryBytes, mark, successor } = this;
+    const { snapshotId, memoryBytes, table, mark, successor } = this;
     const process = mark === undefined ? undefined : findBaseProcess(mark);
     if (!process) return undefined;
     const files = this.#files.dup();
-    return new SharedBase({ snapshotId, memoryBytes, mark, successor, files, process, control: this.#control.dup() });
+    return new SharedBase({
+      snapshotId,
+      memoryBytes,
+      table,
+      mark,
+      successor,
+      files,
+      process,
+      control: this.#control.dup(),
+    });
   }
 
   /** Starts processes in the place of those that were killed. @throws NativeError. */
-  succeed(options: { nativeDirectory: string; logPath: string }): SharedBase {
-    const { snapshotId, memoryBytes } = this;
-    const mark = newId();
+  succeed(options: BaseProcessOptions): SharedBase {
+    const { snapshotId, memoryBytes, table } = this;
     const files = this.#files.dup();
     try {
-      const started = startBaseProcess(files, { ...options, mark });
-      return new SharedBase({ snapshotId, memoryBytes, mark, successor: true, files, ...started });
+      const started = startBaseProcess(files, options);
+      return new SharedBase({ snapshotId, memoryBytes, table, mark: options.mark, successor: true, files, ...started });
     } catch (error) {
       files[Symbol.dispose]();
       throw error;
@@ -226,4 +239,9 @@ export class SharedBase {
     this.#files[Symbol.dispose]();
     this.#control.close();
   }
+}
+
+/** What the header says. @throws TorporError `snapshot_corrupt`. */
+function tableOf({ header }: BaseFiles): ExtentTable {
+  return decodeHeader(Deno.readFileSync(`/proc/self/fd/${header.fd}`));
 }

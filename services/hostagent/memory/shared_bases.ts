@@ -1,8 +1,10 @@
 import { memfdCreate, NativeError, pagerStatsSize, type Process } from "@torpor/ffi";
+import { newId } from "@torpor/ids";
 import { log } from "@torpor/telemetry";
 import type { PagerRecord } from "../sandbox/record.ts";
 import { removeIfPresent } from "../storage/durable_file.ts";
 import type { Layout } from "../storage/layout.ts";
+import type { BaseProcessOptions } from "./base_process.ts";
 import { findMemoryFile } from "./find_base_process.ts";
 import { handOver } from "./hand_over.ts";
 import { type BaseSource, SharedBase } from "./shared_base.ts";
@@ -32,7 +34,7 @@ export class SharedBases implements AsyncDisposable {
    * @throws NativeError.
    */
   async join(
-    source: Omit<BaseSource, "nativeDirectory" | "logPath">,
+    source: BaseSource,
     socketFd: number,
   ): Promise<Sibling> {
     const base = this.#open.get(source.snapshotId) ?? await this.#start(source);
@@ -105,12 +107,12 @@ export class SharedBases implements AsyncDisposable {
     await Promise.all(this.#cleanups);
   }
 
-  async #start(source: Omit<BaseSource, "nativeDirectory" | "logPath">): Promise<SharedBase> {
+  async #start(source: BaseSource): Promise<SharedBase> {
     await Deno.mkdir(this.#layout.bases, { recursive: true, mode: 0o700 });
     // Another sibling may have started it meanwhile.
     const there = this.#open.get(source.snapshotId);
     if (there) return there;
-    const base = SharedBase.start({ ...source, ...this.#options(source.snapshotId) });
+    const base = SharedBase.start(source, this.#options(source.snapshotId));
     this.#remember(base);
     log("info", "shared_base_started", { snapshot_id: source.snapshotId, pid: base.process.pid });
     return base;
@@ -137,6 +139,7 @@ export class SharedBases implements AsyncDisposable {
     const there = this.#successors.get(dead);
     if (there) return there;
     const survivor = dead.survivor();
+    if (!survivor && dead.mark) this.#remove(this.#layout.baseSocket(dead.mark));
     const base = survivor ?? dead.succeed(this.#options(dead.snapshotId));
     const attributes = { snapshot_id: dead.snapshotId, pid: base.process.pid, shared: survivor !== undefined };
     log("warn", "shared_base_succeeded", attributes);
@@ -145,8 +148,14 @@ export class SharedBases implements AsyncDisposable {
     return base;
   }
 
-  #options(snapshotId: string): { nativeDirectory: string; logPath: string } {
-    return { nativeDirectory: this.#nativeDirectory, logPath: this.#layout.baseLog(snapshotId) };
+  #options(snapshotId: string): BaseProcessOptions {
+    const mark = newId();
+    return {
+      nativeDirectory: this.#nativeDirectory,
+      logPath: this.#layout.baseLog(snapshotId),
+      controlSocket: this.#layout.baseSocket(mark),
+      mark,
+    };
   }
 
   #remember(base: SharedBase): void {
@@ -154,13 +163,14 @@ export class SharedBases implements AsyncDisposable {
     if (!base.successor && !this.#open.has(base.snapshotId)) this.#open.set(base.snapshotId, base);
     base.process.exited.then((exit) => {
       this.#forget(base);
-      // One that gave up has said why.
-      if (exit.code) return;
-      const cleanup = removeIfPresent(this.#layout.baseLog(base.snapshotId)).finally(() =>
-        this.#cleanups.delete(cleanup)
-      );
-      this.#cleanups.add(cleanup);
+      // One that gave up has said why, and what is left of one that was killed may go on saying.
+      if (!exit.code && exit.signal === null) this.#remove(this.#layout.baseLog(base.snapshotId));
     });
+  }
+
+  #remove(path: string): void {
+    const cleanup = removeIfPresent(path).finally(() => this.#cleanups.delete(cleanup));
+    this.#cleanups.add(cleanup);
   }
 
   #forget(base: SharedBase): void {

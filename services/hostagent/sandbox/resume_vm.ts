@@ -1,7 +1,6 @@
 import { scaledTimeoutMs } from "@torpor/config";
 import { type Descriptor, openFile, openUserfaultfdDevice, socketPair } from "@torpor/ffi";
 import type { Manifest } from "@torpor/snapshot";
-import type { Manifest } from "@torpor/snapshot";
 import { startMarks } from "../memory/dirty_pages.ts";
 import { GuestMemory } from "../memory/guest_memory.ts";
 import { Pager } from "../memory/pager.ts";
@@ -291,6 +290,7 @@ async function startPager(
       sourceFds: table.sources.map((source) => read(layout.snapshot(source).memoryData)),
       prefetchFd: workingSet === undefined ? undefined : read(workingSet),
       logPath: layout.sandbox(id).pagerLog,
+      controlSocket: layout.sandbox(id).pagerSocket,
       nativeDirectory,
     }));
     socket.close();

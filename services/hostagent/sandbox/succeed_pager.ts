@@ -45,6 +45,7 @@ function successor(
     headerFd: read(layout.snapshot(parent.manifest.snapshot_id).memoryHeader),
     sourceFds: parent.table.sources.map((source) => read(layout.snapshot(source).memoryData)),
     logPath: layout.sandbox(sandboxId).pagerLog,
+    controlSocket: layout.sandbox(sandboxId).pagerSocket,
     nativeDirectory,
   });
 }

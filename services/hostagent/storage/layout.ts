@@ -16,6 +16,8 @@ export interface SandboxPaths {
   consoleLog: string;
   vmmLog: string;
   pagerLog: string;
+  /** Answers questions about the pager: ffi/README.md. */
+  pagerSocket: string;
 }
 
 /** The files of one snapshot, committed or staged. */
@@ -103,6 +105,11 @@ export class Layout {
     return join(this.bases, `${requireId(snapshotId, "snapshot_id")}.log`);
   }
 
+  /** Answers questions about a base pager. @param mark of the base. */
+  baseSocket(mark: string): string {
+    return join(this.bases, `${requireId(mark, "mark")}.sock`);
+  }
+
   /** Where a snapshot is written until it is committed by a rename. */
   staged(snapshotId: string): SnapshotPaths {
     return snapshotPaths(join(this.staging, requireId(snapshotId, "snapshot_id")));
@@ -121,6 +128,7 @@ function sandboxPaths(directory: string): SandboxPaths {
     consoleLog: join(directory, "console.log"),
     vmmLog: join(directory, "vmm.log"),
     pagerLog: join(directory, "pager.log"),
+    pagerSocket: join(directory, "pager.sock"),
   };
 }
 
