@@ -5,6 +5,7 @@
 export * from "./authority.ts";
 export * from "./control_credentials.ts";
 export * from "./host_token.ts";
+export * from "./lazy_control_credentials.ts";
 export * from "./request.ts";
 export * from "./stored_authority.ts";
 export * from "./validity.ts";

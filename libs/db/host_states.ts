@@ -1,5 +1,6 @@
 import { named, type Queryable } from "./database.ts";
 import type { HostRow } from "./hosts.ts";
+import type { SandboxRow } from "./sandboxes.ts";
 
 /** What a host holds that its removal would lose. */
 export interface HostContents {
@@ -84,11 +85,27 @@ export async function removedHostsInUse(sql: Queryable): Promise<string[]> {
   });
 }
 
+/** Sandboxes of a host that no operation holds and that are not at their end, as the caller will judge them. */
+export async function listSandboxesToGiveUp(
+  sql: Queryable,
+  hostId: string,
+  limit: number,
+): Promise<Pick<SandboxRow, "id" | "version" | "state">[]> {
+  return await named("list_sandboxes_to_give_up", async () => [
+    ...await sql<Pick<SandboxRow, "id" | "version" | "state">[]>`
+      select id, version, state from sandboxes
+      where host_id = ${hostId} and state in ('running', 'paused', 'lost') limit ${limit}`,
+  ]);
+}
+
 /** Running sandboxes of hosts that are being drained, oldest use first. */
-export async function listSandboxesToDrain(sql: Queryable, limit: number): Promise<{ id: string; teamId: string }[]> {
+export async function listSandboxesToDrain(
+  sql: Queryable,
+  limit: number,
+): Promise<{ id: string; teamId: string; hostId: string }[]> {
   return await named("list_sandboxes_to_drain", async () => [
-    ...await sql<{ id: string; teamId: string }[]>`
-      select sandboxes.id, sandboxes.team_id from hosts join sandboxes on sandboxes.host_id = hosts.id
+    ...await sql<{ id: string; teamId: string; hostId: string }[]>`
+      select sandboxes.id, sandboxes.team_id, sandboxes.host_id from hosts join sandboxes on sandboxes.host_id = hosts.id
       where hosts.drain_started_at is not null and hosts.removed_at is null and hosts.unreachable_since is null
         and sandboxes.state = 'running'
       order by sandboxes.last_active_at limit ${limit}`,

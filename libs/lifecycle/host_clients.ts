@@ -1,7 +1,7 @@
 import type { Client } from "@connectrpc/connect";
 import { HostAgentService } from "@torpor/proto/hostagent";
 import type { SchedulerService } from "@torpor/proto/scheduler";
-import { openClient, type ServiceClient } from "@torpor/rpc";
+import { type CredentialsSource, openClient, type ServiceClient } from "@torpor/rpc";
 
 /** A client of one host agent. */
 export type HostClient = Client<typeof HostAgentService>;
@@ -13,14 +13,14 @@ export type SchedulerClient = Client<typeof SchedulerService>;
 export class HostClients implements Disposable {
   #clients = new Map<string, ServiceClient<typeof HostAgentService>>();
 
-  /** @param token TORPOR_INTERNAL_TOKEN. */
-  constructor(private readonly token: string) {}
+  /** @param token TORPOR_INTERNAL_TOKEN. @param credentials for hosts at `https:` addresses. */
+  constructor(private readonly token: string, private readonly credentials?: CredentialsSource) {}
 
-  /** The client for a host's address (`unix:/path` or `http://host:port`). */
+  /** The client for a host's address (`unix:/path`, `http://host:port` or `https://host:port#peer`). */
   at(address: string): HostClient {
     let client = this.#clients.get(address);
     if (!client) {
-      client = openClient(HostAgentService, { address, token: this.token });
+      client = openClient(HostAgentService, { address, token: this.token, credentials: this.credentials });
       this.#clients.set(address, client);
     }
     return client;

@@ -1,7 +1,6 @@
 import {
   type Database,
   disownOperation,
-  getHost,
   getKeptSnapshot,
   getSandboxOfAnyTeam,
   OperationFeed,
@@ -14,6 +13,7 @@ import { carryOut } from "./host_calls.ts";
 import type { HostClient, SchedulerClient } from "./host_clients.ts";
 import { finishOperation, type Held, type Outcome, recordPlacement } from "./journal.ts";
 import { timedOperation } from "./operation_metrics.ts";
+import { hostClientOf } from "./removed_host.ts";
 import { stateAroundSnapshot } from "./states.ts";
 
 /** What carries operations out. */
@@ -103,9 +103,8 @@ export class OperationRunner {
   }
 
   async #callHost(held: Held): Promise<Outcome> {
-    const host = await getHost(this.options.database.sql, held.sandbox.hostId!);
-    if (!host) throw new TorporError("internal", `host ${held.sandbox.hostId} has no row`);
-    return await carryOut(this.options.hosts(host.address), held);
+    const { database, hosts } = this.options;
+    return await carryOut(await hostClientOf(database, hosts, held.sandbox.hostId!), held);
   }
 
   /** A resume, and a create from a snapshot, are placed on the host that has the snapshot; another create on any. */

@@ -2,11 +2,9 @@ import {
   claimAbandonedOperations,
   type Database,
   disownOperation,
-  getHost,
   getOperation,
   getSandboxOfAnyTeam,
   newOperationId,
-  type SandboxRow,
   type SandboxState,
 } from "@torpor/db";
 import { TorporError } from "@torpor/errors";
@@ -14,6 +12,7 @@ import { continueTrace, log, withSpan } from "@torpor/telemetry";
 import { askHost, carryOut, outcomeByHost } from "./host_calls.ts";
 import type { HostClient } from "./host_clients.ts";
 import { finishOperation, type Held, type Outcome } from "./journal.ts";
+import { hostClientOf } from "./removed_host.ts";
 
 /** What settling needs. */
 export interface Settling {
@@ -83,7 +82,7 @@ async function outcomeOf(settling: Settling, held: Held): Promise<Outcome | unde
   if (operation.kind === "delete") {
     if (sandbox.hostId === null) return { path: ["deleted"] };
     // Under an id of its own: a destroy that failed would be answered with that failure for ever.
-    return await carryOut(await hostOf(settling, sandbox), {
+    return await carryOut(await hostClientOf(settling.database, settling.hosts, sandbox.hostId!), {
       sandbox,
       operation: { ...operation, id: newOperationId() },
     });
@@ -92,16 +91,10 @@ async function outcomeOf(settling: Settling, held: Held): Promise<Outcome | unde
     const error = { code: "unavailable", message: "the service that created the sandbox ended before it had a host" };
     return { path: ["failed"], changes: { reason: "unavailable" }, error };
   }
-  const view = await askHost(await hostOf(settling, sandbox), operation);
+  const view = await askHost(await hostClientOf(settling.database, settling.hosts, sandbox.hostId!), operation);
   // The call may still be on its way to the host.
   if (view.operation === "unknown" && Date.now() - sandbox.stateChangedAt.getTime() < settling.unknownGraceMs) {
     return undefined;
   }
   return outcomeByHost(held, view);
-}
-
-async function hostOf({ database, hosts }: Settling, sandbox: SandboxRow): Promise<HostClient> {
-  const host = await getHost(database.sql, sandbox.hostId!);
-  if (!host) throw new TorporError("internal", `host ${sandbox.hostId} has no row`);
-  return hosts(host.address);
 }

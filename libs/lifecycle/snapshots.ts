@@ -1,6 +1,5 @@
 import {
   type Database,
-  getHost,
   getKeptSnapshot,
   hasRunningSnapshotOperation,
   type KeptSnapshotRow,
@@ -18,6 +17,7 @@ import type { HostClient } from "./host_clients.ts";
 import { requestHash } from "./idempotency.ts";
 import { beginSnapshot } from "./journal.ts";
 import type { RequestOptions, Requests } from "./requests.ts";
+import { hostClientOf } from "./removed_host.ts";
 
 /** A snapshot to be taken. */
 export interface SnapshotRequest {
@@ -121,9 +121,8 @@ export async function removeSnapshot(
   if (snapshot.state === "deleted") return true;
   return await withSpan("lifecycle.delete_snapshot", { "torpor.snapshot_id": snapshot.id }, async () => {
     if (await hasRunningSnapshotOperation(database.sql, snapshot.id)) return false;
-    const host = await getHost(database.sql, snapshot.hostId);
-    if (!host) throw new TorporError("internal", `host ${snapshot.hostId} has no row`);
-    await hosts(host.address).deleteSnapshot({ snapshotId: snapshot.id }, { timeoutMs: DELETE_TIMEOUT_MS });
+    const host = await hostClientOf(database, hosts, snapshot.hostId);
+    await host.deleteSnapshot({ snapshotId: snapshot.id }, { timeoutMs: DELETE_TIMEOUT_MS });
     await setKeptSnapshotState(database.sql, snapshot.id, ["deleting"], "deleted");
     return true;
   });

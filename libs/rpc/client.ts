@@ -6,14 +6,14 @@ import { type Address, parseAddress } from "./address.ts";
 import { fromCallError } from "./errors.ts";
 import { openAddressFetch } from "./http_client.ts";
 import { MAX_MESSAGE_BYTES } from "./limits.ts";
-import type { Credentials } from "./tls/credentials.ts";
+import type { CredentialsSource } from "./tls/credentials.ts";
 
 /** Options of {@linkcode openClient}. */
 export interface ClientOptions {
   /** `unix:/path`, `http://host:port` or `https://host:port#peer`, as text or parsed. */
   address: string | Address;
   /** Needed for `https:` addresses. */
-  credentials?: Credentials;
+  credentials?: CredentialsSource;
   /** Sent as `authorization: Bearer …`, but not over TLS. */
   token?: string;
   /** Deadline of a unary call that names none, milliseconds. Default 10,000. */

@@ -1,6 +1,6 @@
 import { TorporError } from "@torpor/errors";
 import type { Address } from "./address.ts";
-import type { Credentials } from "./tls/credentials.ts";
+import type { CredentialsSource } from "./tls/credentials.ts";
 import { openHttpsFetch } from "./tls/https_fetch.ts";
 
 /** A fetch that reaches one address, whatever its transport. Dispose it to close its connections. */
@@ -15,7 +15,7 @@ export interface AddressFetch extends Disposable {
  * @param credentials needed for `https:` addresses. Requests to those carry no authorization header: who is called learns
  * by the certificate who calls, and need not know the token.
  */
-export function openAddressFetch(address: Address, credentials?: Credentials): AddressFetch {
+export function openAddressFetch(address: Address, credentials?: CredentialsSource): AddressFetch {
   if (address.transport === "tls") {
     if (!credentials) throw new TorporError("config_invalid", "no certificate to call an https address with");
     return { baseUrl: "https://peer", ...openHttpsFetch(address, credentials) };

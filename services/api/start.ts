@@ -1,3 +1,4 @@
+import { LazyControlCredentials } from "@torpor/certificates";
 import { openDatabase } from "@torpor/db";
 import { HostClients, Lifecycle } from "@torpor/lifecycle";
 import { ReconcilerService } from "@torpor/proto/reconciler";
@@ -37,11 +38,12 @@ export async function startApi(config: ApiConfig): Promise<RunningService> {
   await using stack = new AsyncDisposableStack();
   const database = stack.use(openDatabase(config.databaseUrl));
   const { token } = config;
-  const scheduler = stack.use(openClient(SchedulerService, { address: config.schedulerUrl, token }));
+  const { get: credentials } = stack.use(new LazyControlCredentials(database, token, "api"));
+  const scheduler = stack.use(openClient(SchedulerService, { address: config.schedulerUrl, token, credentials }));
   const reconciler = config.reconcilerUrl === undefined
     ? undefined
-    : stack.use(openClient(ReconcilerService, { address: config.reconcilerUrl, token }));
-  const clients = stack.use(new HostClients(token));
+    : stack.use(openClient(ReconcilerService, { address: config.reconcilerUrl, token, credentials }));
+  const clients = stack.use(new HostClients(token, credentials));
   const lifecycle = stack.use(
     new Lifecycle({
       database,
@@ -50,7 +52,7 @@ export async function startApi(config: ApiConfig): Promise<RunningService> {
       snapshotRetentionSec: config.snapshotRetentionSec,
     }),
   );
-  const hosts = stack.use(new HostPool(clients, token));
+  const hosts = stack.use(new HostPool(clients, token, credentials));
   const authenticator = stack.use(new Authenticator(database, token));
   const stopping = new AbortController();
   const lifetimes = config.lifetimes ?? FOR_EVER;

@@ -1,6 +1,8 @@
 import { type Database, databaseTime, type HostRow, listHosts } from "@torpor/db";
 import type { HostClient, Lifecycle, Settled, SettledFork } from "@torpor/lifecycle";
+import { drainHosts } from "./drain_hosts.ts";
 import { reconcileHost } from "./host.ts";
+import { reconcileRemovedHosts } from "./removed_hosts.ts";
 import type { HostViews } from "./host_views.ts";
 import type { Repair, RepairLog } from "./repairs.ts";
 import { sweepSnapshots } from "./sweep_snapshots.ts";
@@ -64,6 +66,7 @@ export async function runPass(context: PassContext): Promise<PassResult> {
     repairs.push(...result.repairs);
     if (!result.reached) unreachable += 1;
   });
+  repairs.push(...await reconcileRemovedHosts(context), ...await drainHosts(context));
   repairs.push(...await sweepSandboxes(context), ...await sweepSnapshots(context));
   return { repairs, hostsChecked: hosts.length, hostsUnreachable: unreachable };
 }

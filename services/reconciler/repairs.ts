@@ -11,6 +11,8 @@ export type RepairKind =
   | "operation_rolled_back"
   | "host_lost"
   | "host_returned"
+  | "host_removed"
+  | "host_drained"
   | "snapshot_missing"
   | "delete_repeated"
   | "idle_paused"

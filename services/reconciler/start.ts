@@ -1,3 +1,4 @@
+import { LazyControlCredentials } from "@torpor/certificates";
 import { openDatabase } from "@torpor/db";
 import { HostClients, Lifecycle } from "@torpor/lifecycle";
 import { ReconcilerService } from "@torpor/proto/reconciler";
@@ -29,8 +30,10 @@ export interface ReconcilerConfig {
 export async function startReconciler(config: ReconcilerConfig): Promise<RunningService> {
   await using stack = new AsyncDisposableStack();
   const database = stack.use(openDatabase(config.databaseUrl));
-  const scheduler = stack.use(openClient(SchedulerService, { address: config.schedulerUrl, token: config.token }));
-  const hosts = stack.use(new HostClients(config.token));
+  const { schedulerUrl, token } = config;
+  const { get: credentials } = stack.use(new LazyControlCredentials(database, token, "reconciler"));
+  const scheduler = stack.use(openClient(SchedulerService, { address: schedulerUrl, token, credentials }));
+  const hosts = stack.use(new HostClients(token, credentials));
   const host = (address: string) => hosts.at(address);
   const { unknownGraceMs = config.graceMs, failedRetentionMs = 86_400_000 } = config;
   const lifecycle = stack.use(new Lifecycle({ database, scheduler, hosts: host, unknownGraceMs }));

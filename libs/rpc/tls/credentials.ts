@@ -7,6 +7,9 @@ export interface KeyPair {
   authority: string;
 }
 
+/** Credentials, or how to get them: many processes never need any. */
+export type CredentialsSource = Credentials | (() => Promise<Credentials>);
+
 /**
  * The present certificate of a process. When it is replaced, new connections use the new one, and connections that are
  * open go on: TLS asks for certificates at the beginning of a connection only.

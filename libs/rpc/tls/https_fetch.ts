@@ -5,7 +5,7 @@ import { connect as connectTls } from "node:tls";
 import { TorporError } from "@torpor/errors";
 import { currentTraceparent } from "@torpor/telemetry";
 import type { Address } from "../address.ts";
-import type { Credentials, KeyPair } from "./credentials.ts";
+import type { CredentialsSource, KeyPair } from "./credentials.ts";
 import { pacedBody } from "./paced_body.ts";
 import { dnsNameOf } from "./peer.ts";
 
@@ -23,31 +23,36 @@ const IDLE_CONNECTION_MS = 60_000;
  */
 export function openHttpsFetch(
   address: Address & { transport: "tls" },
-  credentials: Credentials,
+  source: CredentialsSource,
 ): { fetch: typeof globalThis.fetch } & Disposable {
   if (address.peer === "") {
     throw new TorporError("config_invalid", `the address https://${address.hostname}:${address.port} names no peer`, {
       hint: "write who must answer there behind #, for example #scheduler",
     });
   }
-  let agent = agentOf(credentials.current);
-  const retired = new Set<Agent>();
-  const replaced = credentials.onReplace((next) => {
-    // Its calls go on. Its idle connections end by themselves.
-    retired.add(agent);
-    agent = agentOf(next);
-  });
+  const resources = new DisposableStack();
+  let agent: Agent | undefined;
+  const replaceAgent = (next: KeyPair) => {
+    // The calls of the one before go on, and its idle connections end by themselves.
+    const made = agent = agentOf(next);
+    resources.defer(() => made.destroy());
+  };
+  const open = async (): Promise<Agent> => {
+    const credentials = typeof source === "function" ? await source() : source;
+    if (!agent) {
+      replaceAgent(credentials.current);
+      resources.use(credentials.onReplace(replaceAgent));
+    }
+    return agent!;
+  };
   const target = {
     host: address.hostname.replace(/^\[|\]$/g, ""),
     port: address.port,
     servername: dnsNameOf(address.peer),
   };
   return {
-    fetch: async (input, init) => await send(new Request(input, init), { ...target, agent }),
-    [Symbol.dispose]: () => {
-      replaced[Symbol.dispose]();
-      for (const one of [agent, ...retired]) one.destroy();
-    },
+    fetch: async (input, init) => await send(new Request(input, init), { ...target, agent: await open() }),
+    [Symbol.dispose]: () => resources.dispose(),
   };
 }
 

@@ -1,5 +1,5 @@
 import type { HostClient, HostClients } from "@torpor/lifecycle";
-import { type AddressFetch, openAddressFetch, parseAddress } from "@torpor/rpc";
+import { type AddressFetch, type CredentialsSource, openAddressFetch, parseAddress } from "@torpor/rpc";
 
 /** The two ways to a host agent: calls, and plain HTTP bodies for the bytes of files. */
 export interface HostConnection {
@@ -14,14 +14,19 @@ export class HostPool implements Disposable {
   /**
    * @param clients for calls; shared with the lifecycle, and closed by who made them.
    * @param token the internal token, for requests over {@linkcode HostConnection.http}.
+   * @param credentials for hosts at `https:` addresses.
    */
-  constructor(private readonly clients: HostClients, readonly token: string) {}
+  constructor(
+    private readonly clients: HostClients,
+    readonly token: string,
+    private readonly credentials?: CredentialsSource,
+  ) {}
 
-  /** The connection to the host agent at `address` (`unix:/path` or `http://host:port`). */
+  /** The connection to the host agent at `address` (`unix:/path`, `http://host:port` or `https://host:port#peer`). */
   at(address: string): HostConnection {
     let http = this.#byteConnections.get(address);
     if (!http) {
-      http = openAddressFetch(parseAddress(address));
+      http = openAddressFetch(parseAddress(address), this.credentials);
       this.#byteConnections.set(address, http);
     }
     return { rpc: this.clients.at(address), http };
