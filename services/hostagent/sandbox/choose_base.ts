@@ -1,10 +1,9 @@
 import type { Span } from "@opentelemetry/api";
-import type { ExtentTable } from "@torpor/snapshot";
+import { type ExtentTable, PAGE_BYTES } from "@torpor/snapshot";
 import { log } from "@torpor/telemetry";
 import { dataPages, differentPages } from "../memory/different_pages.ts";
 import { andInto, countBits } from "../memory/tracking/bitmap.ts";
 import { readTable, type VerifiedSnapshot } from "../snapshot/committed.ts";
-import type { FoundSnapshot } from "../snapshot/sweep.ts";
 import { type HostContext, step } from "./context.ts";
 import type { SandboxRecord } from "./record.ts";
 
@@ -13,13 +12,13 @@ import type { SandboxRecord } from "./record.ts";
  * from a disk, to share what may be little.
  */
 const MAX_DIFFERENCE_BYTES = 64 * 2 ** 20;
-const PAGE_BYTES = 4096;
 
 /** The base that a VM is to share. Disposing it lets its snapshot's files go. */
 export interface ChosenBase extends Disposable {
   snapshotId: string;
+  table: ExtentTable;
   /** Where a base can be started from; absent: the snapshot was deleted, and only a base that there still is can be joined. */
-  files: { headerPath: string; sourcePaths: string[] } | undefined;
+  files?: { headerPath: string; sourcePaths: string[] };
 }
 
 /**
@@ -34,22 +33,22 @@ export async function chooseBase(
 ): Promise<ChosenBase | undefined> {
   const { bases, driver } = context;
   if (!bases?.enabled || !driver.capabilities.sharedBase) return undefined;
-  if (snapshot.manifest.kind === "kept") {
-    return chosen(context, snapshot.manifest.snapshot_id, snapshot.table, () => {});
-  }
+  const { manifest, table } = snapshot;
+  if (manifest.kind === "kept") return startable(context, manifest.snapshot_id, table);
   const baseId = record.base_snapshot_id;
   if (baseId === null) return undefined;
   return await step(context, record.sandbox_id, "resume.choose_base", async (span) => {
     const base = await findBase(context, baseId);
-    const reason = base ? reasonAgainst(snapshot, base.table, span) : "base_gone";
+    const reason = base ? reasonAgainst(table, base.table, span) : "base_gone";
     span.setAttributes({ "torpor.snapshot_id": baseId, "torpor.shared_base": reason ?? "joined" });
-    if (!reason) return base!.choose();
-    base?.letGo();
+    if (!reason) return base;
+    base?.[Symbol.dispose]();
+    return undefined;
   });
 }
 
 /** Why the VM gets copies although there is a base. */
-function reasonAgainst({ table }: VerifiedSnapshot, base: ExtentTable, span: Span): string | undefined {
+function reasonAgainst(table: ExtentTable, base: ExtentTable, span: Span): string | undefined {
   const pages = differentPages(table, base);
   andInto(pages, dataPages(table));
   const bytes = countBits(pages) * PAGE_BYTES;
@@ -57,40 +56,33 @@ function reasonAgainst({ table }: VerifiedSnapshot, base: ExtentTable, span: Spa
   return bytes > MAX_DIFFERENCE_BYTES ? "difference_too_big" : undefined;
 }
 
-interface FoundBase {
-  table: ExtentTable;
-  choose(): ChosenBase;
-  letGo(): void;
-}
-
 /** A snapshot's base, or what it can be started from. */
-async function findBase(context: HostContext, snapshotId: string): Promise<FoundBase | undefined> {
-  const { bases, kept, references, layout } = context;
-  const snapshot = kept.find(snapshotId);
+async function findBase(context: HostContext, snapshotId: string): Promise<ChosenBase | undefined> {
+  const snapshot = context.kept.find(snapshotId);
   if (!snapshot) {
-    const table = bases?.find(snapshotId)?.table;
-    return table && { table, choose: () => ({ snapshotId, files: undefined, [Symbol.dispose]() {} }), letGo() {} };
+    const table = context.bases?.find(snapshotId)?.table;
+    return table && { snapshotId, table, [Symbol.dispose]() {} };
   }
+  using pinned = new DisposableStack();
   // It may be deleted, or its files be written anew, while the VM starts.
-  const pin = references.pin(snapshot);
-  const letGo = () => pin[Symbol.dispose]();
+  pinned.use(context.references.pin(snapshot));
   try {
-    const table = await readTable(layout, snapshot.manifest);
-    return { table, choose: () => chosen(context, snapshotId, table, letGo), letGo };
+    const table = await readTable(context.layout, snapshot.manifest);
+    return startable(context, snapshotId, table, pinned.move());
   } catch (error) {
-    letGo();
-    warnUnreadable(snapshot, error);
+    // The sandbox reads other files, or says so itself.
+    log("warn", "base_unreadable", { snapshot_id: snapshotId }, error);
     return undefined;
   }
 }
 
-/** Only its own resumes fail for that. */
-function warnUnreadable({ manifest }: FoundSnapshot, error: unknown): void {
-  log("warn", "base_unreadable", { snapshot_id: manifest.snapshot_id }, error);
-}
-
-function chosen({ layout }: HostContext, snapshotId: string, table: ExtentTable, letGo: () => void): ChosenBase {
+function startable(
+  { layout }: HostContext,
+  snapshotId: string,
+  table: ExtentTable,
+  pinned = new DisposableStack(),
+): ChosenBase {
   const headerPath = layout.snapshot(snapshotId).memoryHeader;
   const sourcePaths = table.sources.map((source) => layout.snapshot(source).memoryData);
-  return { snapshotId, files: { headerPath, sourcePaths }, [Symbol.dispose]: letGo };
+  return { snapshotId, table, files: { headerPath, sourcePaths }, [Symbol.dispose]: () => pinned.dispose() };
 }
