@@ -66,6 +66,7 @@ function recordOf(sandboxId: string, changes: Partial<SandboxRecord>): SandboxRe
     snapshot_id: null,
     generation: 0,
     auto_paused: false,
+    base_snapshot_id: null,
     vm: null,
     reclaim: NO_RECLAIM,
     ...changes,
