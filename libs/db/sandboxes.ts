@@ -42,6 +42,10 @@ export interface SandboxSpec {
   sourceSnapshotId: string | null;
   /** What its pauses do in the guest first; null: what the host does by default. */
   reclaim: ReclaimCaps | null;
+  /** Its host has all of these labels; absent: any. */
+  hostLabels?: Record<string, string>;
+  /** … and all of these capabilities. */
+  requiredCapabilities?: string[];
 }
 
 /** A sandbox as the database knows it. */
@@ -98,6 +102,8 @@ export function toSandboxRow(record: SandboxRecord): SandboxRow {
     metadata: record.metadata,
     sourceSnapshotId: record.sourceSnapshotId,
     reclaim: record.reclaim,
+    hostLabels: record.hostLabels,
+    requiredCapabilities: record.requiredCapabilities,
     accelerator: record.accelerator,
     snapshot: snapshotOf(record),
     createdAt: record.createdAt,
@@ -150,12 +156,14 @@ export async function insertSandbox(
   const rows = await sandboxRows("insert_sandbox", () =>
     sql`
     insert into sandboxes (id, team_id, state, operation_id, deadline, template, vcpus, memory_mb, disk_size_mb,
-      timeout_sec, auto_delete_after_sec, ttl_sec, on_ttl, expires_at, env, metadata, source_snapshot_id, reclaim)
+      timeout_sec, auto_delete_after_sec, ttl_sec, on_ttl, expires_at, env, metadata, source_snapshot_id, reclaim,
+      host_labels, required_capabilities)
     values (${sandbox.id}, ${sandbox.teamId}, 'pending', ${sandbox.operationId},
       now() + ${sandbox.deadlineMs}::float8 * interval '1 millisecond', ${spec.template}, ${spec.vcpus},
       ${spec.memoryMb}, ${spec.diskSizeMb}, ${spec.timeoutSec}, ${spec.autoDeleteAfterSec}, ${spec.ttlSec},
       ${spec.onTtl}, now() + nullif(${spec.ttlSec}::int, 0) * interval '1 second', ${sql.json(spec.env)},
-      ${sql.json(spec.metadata)}, ${spec.sourceSnapshotId}, ${spec.reclaim && sql.json({ ...spec.reclaim })})
+      ${sql.json(spec.metadata)}, ${spec.sourceSnapshotId}, ${spec.reclaim && sql.json({ ...spec.reclaim })},
+      ${sql.json(spec.hostLabels ?? {})}, ${spec.requiredCapabilities ?? []})
     returning *`);
   return rows[0]!;
 }

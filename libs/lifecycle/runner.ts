@@ -113,6 +113,8 @@ export class OperationRunner {
     const { hostId } = await this.options.scheduler.place({
       sandboxId: sandbox.id,
       resources: { vcpus: sandbox.vcpus, memoryMb: BigInt(sandbox.memoryMb), diskMb: BigInt(sandbox.diskSizeMb) },
+      hostLabels: sandbox.hostLabels,
+      requiredCapabilities: sandbox.requiredCapabilities,
       eligibleHostIds: operation.kind === "resume" ? [sandbox.hostId!] : await this.#hostsWithSource(sandbox),
     });
     try {

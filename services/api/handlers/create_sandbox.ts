@@ -35,6 +35,8 @@ export async function createSandbox(
     metadata: input.metadata,
     sourceSnapshotId: snapshot?.id ?? null,
     reclaim: toReclaimCaps(input.reclaim) ?? null,
+    hostLabels: input.host_labels,
+    requiredCapabilities: input.required_capabilities,
   };
   return await api.lifecycle.startCreate(caller.teamId, spec, options);
 }

@@ -16,6 +16,7 @@ import type {
   listSnapshotsInput,
   updateSnapshotInput,
 } from "../inputs/snapshot.ts";
+import { requireAdmin } from "../keys/admin.ts";
 import type { Caller } from "../keys/caller.ts";
 import type { Api } from "./api.ts";
 import type { BeginOptions } from "./lifecycle.ts";
@@ -180,9 +181,4 @@ export async function collectSnapshots(api: Api, caller: Caller, dryRun: boolean
       return { hostId, errorCode: asTorporError(thrown).code, bytes: 0n, collected: [] };
     }
   }));
-}
-
-function requireAdmin({ admin }: Caller, message: string): void {
-  if (admin) return;
-  throw new TorporError("permission_denied", message, { hint: "use the deployment's internal token as the key" });
 }

@@ -13,6 +13,7 @@ import type { RestApp, RestEnvironment } from "./environment.ts";
 import { answerError, refuseInvalid } from "./errors.ts";
 import { addExecRoutes } from "./exec.ts";
 import { addFileRoutes } from "./files.ts";
+import { addHostAdminRoutes } from "./host_admin.ts";
 import { addHostRoutes } from "./hosts.ts";
 import { addLifecycleRoutes } from "./lifecycle.ts";
 import { addMemoryRoute } from "./memory.ts";
@@ -71,6 +72,7 @@ function addRoutes(app: RestApp, api: Api): void {
   addOperationRoutes(app, api);
   addTraceRoutes(app, api);
   addHostRoutes(app, api);
+  addHostAdminRoutes(app, api);
 }
 
 /**

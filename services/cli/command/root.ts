@@ -17,6 +17,7 @@ export const commands: Record<string, Loader> = {
   resume: async () => (await import("./resume.ts")).resume,
   checkpoint: async () => (await import("./checkpoint.ts")).checkpoint,
   fork: async () => (await import("./fork.ts")).fork,
+  host: async () => (await import("./host.ts")).host,
   snapshot: async () => (await import("./snapshot.ts")).snapshot,
   trace: async () => (await import("./trace.ts")).trace,
   test: async () => (await import("./run_tests.ts")).runTests,
