@@ -19,6 +19,7 @@ export * from "./kept_snapshot_lists.ts";
 export * from "./kept_snapshots.ts";
 export * from "./migrate.ts";
 export * from "./operation_feed.ts";
+export * from "./operation_steps.ts";
 export * from "./operations.ts";
 export * from "./reclaim.ts";
 export * from "./reservations.ts";

@@ -1,15 +1,22 @@
 import { TorporError } from "@torpor/errors";
+import { log } from "@torpor/telemetry";
 import type { Database } from "./database.ts";
 import { type ForkRow, getFork } from "./forks.ts";
-import { getOperation, type OperationRow } from "./operations.ts";
+import { getOperation, notifyFinished, type OperationRow } from "./operations.ts";
 
 /** A notification can be lost with its connection, so the row is looked at again after this time, in ms. */
 const RECHECK_MS = 1_000;
+
+/** Ends are told together with those of so much time, ms. */
+const TELL_MS = 5;
 
 /** Waits for operations that another process carries out, by PostgreSQL's LISTEN. */
 export class OperationFeed implements AsyncDisposable {
   #waiting = new Map<string, Set<() => void>>();
   #listening: Promise<{ unlisten(): Promise<void> }> | undefined;
+  #untold: string[] = [];
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #telling: Promise<void> = Promise.resolve();
 
   constructor(private readonly database: Database) {}
 
@@ -78,8 +85,34 @@ export class OperationFeed implements AsyncDisposable {
     };
   }
 
-  /** Stops to listen. */
+  /**
+   * Tells those who wait for an operation that it has ended; soon, and not when this process dies first: they look again
+   * by themselves. Apart from the transaction that ends it, because PostgreSQL lets only one transaction that notifies
+   * commit at a time.
+   */
+  tell(id: string): void {
+    this.#untold.push(id);
+    this.#timer ??= setTimeout(() => {
+      this.#timer = undefined;
+      this.#telling = this.#tellAll();
+    }, TELL_MS);
+  }
+
+  async #tellAll(): Promise<void> {
+    const ids = this.#untold.splice(0);
+    if (ids.length === 0) return;
+    try {
+      await notifyFinished(this.database.sql, ids);
+    } catch (thrown) {
+      log("warn", "ends_not_told", { operations: ids.length }, thrown);
+    }
+  }
+
+  /** Tells what is left to tell, and stops to listen. */
   async [Symbol.asyncDispose](): Promise<void> {
+    clearTimeout(this.#timer);
+    await this.#telling;
+    await this.#tellAll();
     const listening = this.#listening;
     if (listening) await (await listening).unlisten();
   }

@@ -135,6 +135,13 @@ export async function closeOperation(sql: Queryable, id: string, end: OperationE
   });
 }
 
+/** Tells those who wait that operations have ended. */
+export async function notifyFinished(sql: Queryable, ids: readonly string[]): Promise<void> {
+  await named("notify_finished", () =>
+    sql`
+    select pg_notify('operation_finished', id) from unnest(${[...ids]}::text[]) as ended (id)`);
+}
+
 /**
  * Closes whatever operation holds the sandbox, because a delete takes its place. A snapshot that it was making is given
  * up with it: its client is told that it failed.

@@ -1,5 +1,6 @@
 import { named, type Queryable } from "./database.ts";
 import { HOST_READY_MS, type HostCapacity } from "./hosts.ts";
+import type { SandboxState } from "./sandboxes.ts";
 
 /** Capacity of a host that is set aside for one sandbox. */
 export interface ReservationRow extends HostCapacity {
@@ -71,7 +72,7 @@ function candidates(
   policy: PlacementPolicy,
   held: ReservationRow | undefined,
   lock: "skip locked" | "wait",
-): Promise<{ id: string; address: string }[]> {
+) {
   const own = (column: "vcpus" | "memoryMb" | "diskMb") =>
     held ? sql`case when id = ${held.hostId} then ${held[column]}::int8 else 0 end` : sql`0`;
   return sql<{ id: string; address: string }[]>`
@@ -115,6 +116,33 @@ export async function putReservation(
       memory_mb = excluded.memory_mb, disk_mb = excluded.disk_mb, expires_at = excluded.expires_at`);
 }
 
+/**
+ * Chooses a host and reserves room on it, as one statement, for a sandbox that holds no memory yet. Disk that it holds is not
+ * taken into account: where that would be needed, {@linkcode lockBestHost} finds the host.
+ * @returns undefined when no host has room that nobody else holds at this moment, or the sandbox holds memory already.
+ */
+export async function placeAtOnce(
+  sql: Queryable,
+  request: PlacementRequest,
+  policy: PlacementPolicy,
+): Promise<{ hostId: string; address: string } | undefined> {
+  const { sandboxId, resources } = request;
+  const rows = await named("place_at_once", () =>
+    sql<{ hostId: string; address: string }[]>`
+    with host as (${candidates(sql, request, policy, undefined, "skip locked")}),
+    put as (
+      insert into reservations (sandbox_id, host_id, vcpus, memory_mb, disk_mb, expires_at)
+      select ${sandboxId}, host.id, ${resources.vcpus}::int, ${resources.memoryMb}::int8, ${resources.diskMb}::int8,
+        clock_timestamp() + ${policy.reservationTtlMs}::float8 * interval '1 millisecond'
+      from host
+      on conflict (sandbox_id) do update set host_id = excluded.host_id, vcpus = excluded.vcpus,
+        memory_mb = excluded.memory_mb, disk_mb = excluded.disk_mb, expires_at = excluded.expires_at
+      where reservations.vcpus = 0 and reservations.memory_mb = 0
+      returning host_id)
+    select put.host_id, host.address from host, put`);
+  return rows[0];
+}
+
 /** Makes a reservation last. @returns false when it has expired and is gone, or is on another host. */
 export async function bindReservation(sql: Queryable, sandboxId: string, hostId: string): Promise<boolean> {
   const rows = await named("bind_reservation", () =>
@@ -138,6 +166,24 @@ export async function recordUse(
     values (${use.sandboxId}, ${use.hostId}, ${use.vcpus}, ${use.memoryMb}, ${use.diskSizeMb})
     on conflict (sandbox_id) do update set host_id = excluded.host_id, vcpus = excluded.vcpus,
       memory_mb = excluded.memory_mb, disk_mb = excluded.disk_mb, expires_at = null`);
+}
+
+/**
+ * Part of a statement that has `moved`, a sandbox that comes to rest in `to`: makes its reservation fit. A paused sandbox
+ * holds nothing of its host but the disk, one that has ended nothing.
+ */
+export function settleReservationOf(sql: Queryable, to: SandboxState) {
+  if (to === "deleted" || to === "failed") {
+    return sql`delete from reservations where sandbox_id in (select id from moved)`;
+  }
+  const live = to !== "paused";
+  return sql`
+    insert into reservations as held (sandbox_id, host_id, vcpus, memory_mb, disk_mb)
+    select id, host_id, ${live ? sql`vcpus` : sql`0`}, ${live ? sql`memory_mb` : sql`0`}, disk_size_mb from moved
+    on conflict (sandbox_id) do update set host_id = excluded.host_id, vcpus = excluded.vcpus,
+      memory_mb = excluded.memory_mb, disk_mb = excluded.disk_mb, expires_at = null
+    where (held.host_id, held.vcpus, held.memory_mb, held.disk_mb)
+      <> (excluded.host_id, excluded.vcpus, excluded.memory_mb, excluded.disk_mb) or held.expires_at is not null`;
 }
 
 /** Gives a sandbox's capacity back, all of it. @returns false when it held none. */

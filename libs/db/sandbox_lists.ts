@@ -34,7 +34,7 @@ export async function listSandboxes(sql: Queryable, teamId: string, filter: Sand
     select * from sandboxes
     where team_id = ${teamId}
       and ${states ? sql`state = any(${states}::text[])` : sql`state <> 'deleted'`}
-      ${filter.metadata ? sql`and metadata @> ${sql.json(filter.metadata)}` : sql``}
+      ${filter.metadata ? sql`and metadata <> '{}' and metadata @> ${sql.json(filter.metadata)}` : sql``}
       ${after ? sql`and (created_at, id) < (${after.createdAt}::timestamptz, ${after.id})` : sql``}
     order by created_at desc, id desc
     limit ${limit + 1}`);

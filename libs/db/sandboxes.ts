@@ -76,7 +76,8 @@ export interface SandboxRow extends SandboxSpec {
   deletedAt: Date | null;
 }
 
-type SandboxRecord = Omit<SandboxRow, "snapshot"> & SnapshotColumns;
+/** A record of `select sandboxes.*`. */
+export type SandboxRecord = Omit<SandboxRow, "snapshot"> & SnapshotColumns;
 
 /** A record of `select sandboxes.*` as a row. */
 export function toSandboxRow(record: SandboxRecord): SandboxRow {
@@ -148,13 +149,23 @@ export async function lockSandboxOfAnyTeam(sql: Queryable, id: string): Promise<
 }
 
 /** Writes a new sandbox in state `pending`, held by `operationId` (inserted in the same transaction). */
-export async function insertSandbox(
-  sql: Queryable,
-  sandbox: { id: string; teamId: string; operationId: string; deadlineMs: number; spec: SandboxSpec },
-): Promise<SandboxRow> {
-  const { spec } = sandbox;
-  const rows = await sandboxRows("insert_sandbox", () =>
-    sql`
+export async function insertSandbox(sql: Queryable, sandbox: NewSandbox): Promise<SandboxRow> {
+  const rows = await sandboxRows("insert_sandbox", () => insertSandboxStatement(sql, sandbox));
+  return rows[0]!;
+}
+
+/** A sandbox that is to be written. */
+export interface NewSandbox {
+  id: string;
+  teamId: string;
+  operationId: string;
+  deadlineMs: number;
+  spec: SandboxSpec;
+}
+
+/** The statement of {@linkcode insertSandbox}, to be part of others. */
+export function insertSandboxStatement(sql: Queryable, { spec, ...sandbox }: NewSandbox) {
+  return sql`
     insert into sandboxes (id, team_id, state, operation_id, deadline, template, vcpus, memory_mb, disk_size_mb,
       timeout_sec, auto_delete_after_sec, ttl_sec, on_ttl, expires_at, env, metadata, source_snapshot_id, reclaim,
       host_labels, required_capabilities)
@@ -164,8 +175,7 @@ export async function insertSandbox(
       ${spec.onTtl}, now() + nullif(${spec.ttlSec}::int, 0) * interval '1 second', ${sql.json(spec.env)},
       ${sql.json(spec.metadata)}, ${spec.sourceSnapshotId}, ${spec.reclaim && sql.json({ ...spec.reclaim })},
       ${sql.json(spec.hostLabels ?? {})}, ${spec.requiredCapabilities ?? []})
-    returning *`);
-  return rows[0]!;
+    returning *`;
 }
 
 /** What changes along with the state. What is not named stays, but `reason` becomes "" and the deadline is cleared. */
@@ -174,33 +184,25 @@ export interface SandboxChanges {
   hostId?: string;
   /** From now; for transitional states only. */
   deadlineMs?: number;
+  /** In addition, for each MiB of the guest's memory. */
+  deadlineMsPerMb?: number;
   reason?: string;
   accelerator?: string;
   snapshot?: SnapshotRow;
   timeoutSec?: number;
 }
 
-/**
- * The compare-and-set under every state change: version grows by one. Use libs/lifecycle `transition`, which knows the
- * allowed pairs of states.
- * @returns undefined when the sandbox has left `from`.
- */
-export async function compareAndSetState(
-  sql: Queryable,
-  from: Pick<SandboxRow, "id" | "state" | "version">,
-  to: SandboxState,
-  changes: SandboxChanges,
-): Promise<SandboxRow | undefined> {
+/** The assignments of every state change: version grows by one. */
+export function stateAssignments(sql: Queryable, to: SandboxState, changes: SandboxChanges) {
   const snapshot = changes.snapshot;
-  const rows = await sandboxRows("compare_and_set_state", () =>
-    sql`
-    update sandboxes set
+  return sql`
       state = ${to},
       version = version + 1,
       state_changed_at = clock_timestamp(),
       operation_id = coalesce(${changes.operationId ?? null}, operation_id),
       host_id = coalesce(${changes.hostId ?? null}, host_id),
-      deadline = now() + ${changes.deadlineMs ?? null}::float8 * interval '1 millisecond',
+      deadline = now() + (${changes.deadlineMs ?? null}::float8 + ${changes.deadlineMsPerMb ?? 0}::float8 * memory_mb)
+        * interval '1 millisecond',
       reason = ${changes.reason ?? ""},
       accelerator = coalesce(${changes.accelerator ?? null}, accelerator),
       timeout_sec = coalesce(${changes.timeoutSec ?? null}::int, timeout_sec),
@@ -222,7 +224,22 @@ export async function compareAndSetState(
         when ${to} in ('paused', 'failed') then null
         when ${to} = 'running' and state = 'resuming' then now() + ttl_sec * interval '1 second'
         else expires_at end,
-      deleted_at = case when ${to} = 'deleted' then now() else deleted_at end
+      deleted_at = case when ${to} = 'deleted' then now() else deleted_at end`;
+}
+
+/**
+ * The compare-and-set under every state change. Use libs/lifecycle `transition`, which knows the allowed pairs of states.
+ * @returns undefined when the sandbox has left `from`.
+ */
+export async function compareAndSetState(
+  sql: Queryable,
+  from: Pick<SandboxRow, "id" | "state" | "version">,
+  to: SandboxState,
+  changes: SandboxChanges,
+): Promise<SandboxRow | undefined> {
+  const rows = await sandboxRows("compare_and_set_state", () =>
+    sql`
+    update sandboxes set ${stateAssignments(sql, to, changes)}
     where id = ${from.id} and state = ${from.state} and version = ${from.version}
     returning *`);
   return rows[0];

@@ -17,6 +17,11 @@ const BASE_MS: Record<OperationKind, number> = {
  * move (or wait for somebody who moves) the guest's whole memory.
  */
 export function operationDeadlineMs(kind: OperationKind, sandbox: Pick<SandboxRow, "memoryMb">): number {
-  const movedMb = kind === "create" ? 0 : sandbox.memoryMb;
-  return BASE_MS[kind] + movedMb / SLOW_DISK_MB_PER_S * 1000;
+  const { ms, msPerMb } = operationDeadline(kind);
+  return ms + msPerMb * sandbox.memoryMb;
+}
+
+/** The same in parts, ms, and ms for each MiB of the guest's memory. */
+export function operationDeadline(kind: OperationKind): { ms: number; msPerMb: number } {
+  return { ms: BASE_MS[kind], msPerMb: kind === "create" ? 0 : 1000 / SLOW_DISK_MB_PER_S };
 }

@@ -36,6 +36,8 @@ import { transition, transitionAlong } from "./transition.ts";
 export interface Held {
   sandbox: SandboxRow;
   operation: OperationRow;
+  /** Of the sandbox's host, when it is known. */
+  hostAddress?: string;
 }
 
 /** Who begins an operation. */
@@ -45,7 +47,8 @@ export interface Initiator {
   idempotencyKey?: string;
 }
 
-const TRANSITIONAL: Record<Exclude<OperationKind, "create">, SandboxState> = {
+/** The state that a sandbox is in while an operation is under way. */
+export const TRANSITIONAL: Record<Exclude<OperationKind, "create">, SandboxState> = {
   pause: "pausing",
   resume: "resuming",
   delete: "deleting",

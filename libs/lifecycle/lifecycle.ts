@@ -3,6 +3,7 @@ import {
   expireKeptSnapshots,
   type KeptSnapshotRow,
   lockDueSandboxes,
+  type Queryable,
   type ReclaimCaps,
   type SandboxRow,
   type SandboxSpec,
@@ -12,10 +13,11 @@ import {
 import { newId } from "@torpor/ids";
 import { log } from "@torpor/telemetry";
 import { ActivityBatch } from "./activity.ts";
+import { beginCreateAtOnce, beginVerbAtOnce } from "./at_once.ts";
 import { beginVerb, type VerbRequest } from "./begin_verb.ts";
 import { type Fork, type ForkRequest, Forks, type StartedFork } from "./forks.ts";
 import { requestHash } from "./idempotency.ts";
-import { beginCreate, beginOperation, type Held } from "./journal.ts";
+import { beginCreate, beginOperation, type Held, type Initiator } from "./journal.ts";
 import { OperationOwner } from "./owner.ts";
 import { type RequestOptions, Requests, type StartedOperation } from "./requests.ts";
 import { OperationRunner, type RunnerOptions } from "./runner.ts";
@@ -130,12 +132,14 @@ export class Lifecycle implements AsyncDisposable {
    */
   async startCreate(teamId: string, spec: SandboxSpec, options: RequestOptions = {}): Promise<StartedOperation> {
     const hash = await requestHash("create", spec);
-    const id = newId();
-    return await this.#requests.start(teamId, options, hash, async (sql, initiator) => {
+    const sandbox = { id: newId(), teamId, spec };
+    const begin = async (sql: Queryable, initiator: Initiator) => {
       if (spec.sourceSnapshotId !== null) await requireSpawnable(sql, teamId, spec.sourceSnapshotId);
-      const held = await beginCreate(sql, { id, teamId, spec }, initiator);
-      return { ...held, begun: true };
-    });
+      return { ...await beginCreate(sql, sandbox, initiator), begun: true };
+    };
+    if (spec.sourceSnapshotId !== null) return await this.#requests.start(teamId, options, hash, begin);
+    const atOnce = (sql: Queryable, initiator: Initiator) => beginCreateAtOnce(sql, sandbox, initiator);
+    return await this.#requests.start(teamId, options, hash, begin, atOnce);
   }
 
   /**
@@ -283,6 +287,12 @@ export class Lifecycle implements AsyncDisposable {
   async #startVerb(asked: VerbRequest, options: RequestOptions): Promise<StartedOperation> {
     const { verb, teamId, id, timeoutSec, request } = asked;
     const hash = await requestHash(verb, id, { timeoutSec, ...request });
-    return await this.#requests.start(teamId, options, hash, (sql, initiator) => beginVerb(sql, asked, initiator));
+    return await this.#requests.start(
+      teamId,
+      options,
+      hash,
+      (sql, initiator) => beginVerb(sql, asked, initiator),
+      (sql, initiator) => beginVerbAtOnce(sql, asked, initiator),
+    );
   }
 }

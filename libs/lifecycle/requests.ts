@@ -66,19 +66,21 @@ export class Requests {
    * Runs `begin` in the transaction that also takes the idempotency key, then carries out what was begun. A `begin` that
    * throws {@linkcode MustWait} is tried again when that operation has ended.
    * @param hash the identity of the request, see `requestHash`.
+   * @param atOnce begins in one statement where that is possible; tried first when there is no key to take.
    */
   async start(
     teamId: string,
     options: RequestOptions,
     hash: Uint8Array,
     begin: (sql: Queryable, initiator: Initiator) => Promise<Begun>,
+    atOnce?: (sql: Queryable, initiator: Initiator) => Promise<Held | undefined>,
   ): Promise<StartedOperation & { replayed: boolean }> {
     const request = options.idempotencyKey === undefined
       ? undefined
       : { teamId, key: options.idempotencyKey, requestHash: hash };
     for (;;) {
       try {
-        const begun = await this.#begin(request, begin);
+        const begun = await this.#begin(request, begin, atOnce);
         const { operation, sandbox, replayed = false } = begun;
         return { operation, sandbox, replayed, done: this.#done(begun, request) };
       } catch (thrown) {
@@ -93,8 +95,11 @@ export class Requests {
   async #begin(
     request: IdempotentRequest | undefined,
     begin: (sql: Queryable, initiator: Initiator) => Promise<Begun>,
+    atOnce?: (sql: Queryable, initiator: Initiator) => Promise<Held | undefined>,
   ): Promise<Begun> {
     const initiator = { owner: await this.owner.key(), idempotencyKey: request?.key };
+    const held = request ? undefined : await atOnce?.(this.database.sql, initiator);
+    if (held) return { ...held, begun: true };
     return await this.database.transaction("begin", async (sql) => {
       const first = request && await firstAnswer(sql, request);
       if (first) return first;

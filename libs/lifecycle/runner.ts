@@ -9,6 +9,7 @@ import {
 } from "@torpor/db";
 import { asTorporError, isErrorCode, TorporError } from "@torpor/errors";
 import { log, withSpan } from "@torpor/telemetry";
+import { finishAtOnce, recordPlacementAtOnce } from "./at_once.ts";
 import { carryOut } from "./host_calls.ts";
 import type { HostClient, SchedulerClient } from "./host_clients.ts";
 import { finishOperation, type Held, type Outcome, recordPlacement } from "./journal.ts";
@@ -76,8 +77,10 @@ export class OperationRunner {
 
   async #run(held: Held, prepare?: () => Promise<void>): Promise<SandboxRow> {
     try {
-      const outcome = await this.#outcome(held, prepare);
-      const finished = await this.#finish(held.operation, outcome);
+      const { outcome, last } = await this.#carryOut(held, prepare);
+      const finished = await this.#finish(last, outcome);
+      // Who began it sees how it ended without asking again.
+      Object.assign(held.operation, finished.operation);
       if (finished.operation.state === "failed") throw outcome.error?.thrown ?? operationError(finished.operation);
       return finished.sandbox;
     } catch (thrown) {
@@ -89,28 +92,27 @@ export class OperationRunner {
     }
   }
 
-  async #outcome(held: Held, prepare?: () => Promise<void>): Promise<Outcome> {
+  /** @returns what it has come to, and the operation as it was when the host was called. */
+  async #carryOut(held: Held, prepare?: () => Promise<void>): Promise<{ outcome: Outcome; last: Held }> {
     const { kind } = held.operation;
-    if (kind === "delete" && held.sandbox.hostId === null) return { path: ["deleted"] };
-    let placed = held;
+    if (kind === "delete" && held.sandbox.hostId === null) return { outcome: { path: ["deleted"] }, last: held };
+    let last = held;
     try {
       await prepare?.();
-      if (kind === "create" || kind === "resume") placed = await this.#place(held);
+      if (kind === "create" || kind === "resume") last = await this.#place(held);
     } catch (thrown) {
-      return this.#unplaced(held, asTorporError(thrown));
+      return { outcome: this.#unplaced(held, asTorporError(thrown)), last };
     }
-    return await this.#callHost(placed);
-  }
-
-  async #callHost(held: Held): Promise<Outcome> {
     const { database, hosts } = this.options;
-    return await carryOut(await hostClientOf(database, hosts, held.sandbox.hostId!), held);
+    const { hostAddress, sandbox } = last;
+    const host = hostAddress ? hosts(hostAddress) : await hostClientOf(database, hosts, sandbox.hostId!);
+    return { outcome: await carryOut(host, last), last };
   }
 
   /** A resume, and a create from a snapshot, are placed on the host that has the snapshot; another create on any. */
   async #place(held: Held): Promise<Held> {
     const { sandbox, operation } = held;
-    const { hostId } = await this.options.scheduler.place({
+    const { hostId, address } = await this.options.scheduler.place({
       sandboxId: sandbox.id,
       resources: { vcpus: sandbox.vcpus, memoryMb: BigInt(sandbox.memoryMb), diskMb: BigInt(sandbox.diskSizeMb) },
       hostLabels: sandbox.hostLabels,
@@ -118,7 +120,10 @@ export class OperationRunner {
       eligibleHostIds: operation.kind === "resume" ? [sandbox.hostId!] : await this.#hostsWithSource(sandbox),
     });
     try {
-      return await recordPlacement(this.options.database, held, hostId);
+      const { database } = this.options;
+      const placed = await recordPlacementAtOnce(database, held, hostId) ??
+        await recordPlacement(database, held, hostId);
+      return { ...placed, hostAddress: address };
     } catch (thrown) {
       // Unless it is given back now, the reservation blocks others until it expires.
       await this.options.scheduler.release({ sandboxId: sandbox.id }).catch((cause) => {
@@ -144,11 +149,15 @@ export class OperationRunner {
     return { path: ["failed"], changes: { reason: failure.code }, error };
   }
 
-  async #finish(operation: OperationRow, outcome: Outcome): Promise<Held> {
+  async #finish(held: Held, outcome: Outcome): Promise<Held> {
+    const { operation } = held;
     const until = performance.now() + FINISH_RETRY_MS;
     for (let delayMs = 100;; delayMs = Math.min(1_000, delayMs * 2)) {
       try {
-        return await finishOperation(this.options.database, operation, outcome);
+        const finished = await finishAtOnce(this.options.database, held, outcome);
+        if (!finished) return await finishOperation(this.options.database, operation, outcome);
+        this.feed.tell(operation.id);
+        return finished;
       } catch (thrown) {
         if (asTorporError(thrown).code !== "unavailable" || performance.now() > until) throw thrown;
         log("warn", "operation_end_delayed", { operation_id: operation.id }, thrown);

@@ -18,7 +18,7 @@ export type Decision =
 export type Verb = Exclude<OperationKind, "create">;
 
 /** The rules for what meets what; see docs/lifecycle.md. */
-export function decide(verb: Verb, { state }: SandboxRow): Decision {
+export function decide(verb: Verb, { state }: Pick<SandboxRow, "state">): Decision {
   switch (verb) {
     case "pause":
       if (state === "paused") return "done";

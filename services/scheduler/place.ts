@@ -6,6 +6,7 @@ import {
   hostState,
   lockBestHost,
   lockReservation,
+  placeAtOnce,
   type PlacementPolicy,
   type PlacementRequest,
   putReservation,
@@ -36,7 +37,8 @@ export async function place(database: Database, policy: PlacementPolicy, message
   const request = readRequest(message);
   const work = () =>
     withSpan("scheduler.place", { "torpor.sandbox_id": request.sandboxId }, async (span) => {
-      const placement = await database.transaction("place", (sql) => placeIn(sql, policy, request));
+      const placement = await placeAtOnce(database.sql, request, policy) ??
+        await database.transaction("place", (sql) => placeIn(sql, policy, request));
       if (!placement) throw await refuse(database, policy, request);
       span.setAttribute("torpor.host_id", placement.hostId);
       return placement;

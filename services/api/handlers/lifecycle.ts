@@ -30,7 +30,8 @@ export async function pauseSandbox(
 
 /** What a pause that has ended did in the guest; nothing when it was paused already. */
 export async function pauseHooks(api: Api, { operation }: StartedOperation): Promise<HookOutcome[]> {
-  const ended = operation && await getOperation(api.database.sql, operation.id);
+  // Of an operation that another process carries out only the database knows the end.
+  const ended = operation?.state === "running" ? await getOperation(api.database.sql, operation.id) : operation;
   return ended?.result.hooks ?? [];
 }
 
