@@ -78,6 +78,26 @@ Deno.test("who comes when a base has just ended gets a new one", async () => {
   });
 });
 
+Deno.test("a base is joined without its snapshot only while it runs", async () => {
+  await withBases(async (bases, home) => {
+    await using members = new AsyncDisposableStack();
+    const { source, table } = await makeSource(home);
+    const [theirs, vmm] = socketPair();
+    members.use(vmm);
+    members.use(theirs);
+    assertEquals(await bases.joinRunning(source.snapshotId, theirs.fd), undefined);
+    const first = await joined(bases, source, members);
+    await Deno.remove(source.headerPath);
+    for (const path of source.sourcePaths) await Deno.remove(path);
+    const second = members.use((await bases.joinRunning(source.snapshotId, theirs.fd))!);
+    assertEquals(second.base, first.base);
+    assertEquals(second.base.table, table);
+    first.process.signal(15);
+    await first.process.exited;
+    assertEquals(await bases.joinRunning(source.snapshotId, theirs.fd), undefined);
+  });
+});
+
 Deno.test("a base whose files are broken takes nobody", async () => {
   await withBases(async (bases, home) => {
     await using members = new AsyncDisposableStack();
