@@ -23,8 +23,11 @@ enum {
     OUTPUT_LOG_BYTES = 1 << 20,
     // A log gets this much whatever the state of the shared budget: it holds one whole read of a pipe.
     OUTPUT_LOG_MINIMUM_BYTES = 128 << 10,
-    // A process whose fastest reader lags by more is held back (its pipes are not read).
+    // A process whose fastest holding reader lags by more is held back (its pipes are not read).
     OUTPUT_HOLD_BYTES = 256 << 10,
+    // How long it is held back for a reader that is gone and may come back: a restart of the host's end, and its clients'
+    // way back, with room for a busy machine. The rest of the log (768 KiB) is what may have been lost on its way to them.
+    OUTPUT_HOLD_ABSENT_MS = 30000,
     // Argument bytes kept for ListProcesses, so that a ProcessInfo always fits a frame.
     PROCESS_INFO_ARGUMENT_BYTES = 32 << 10,
     // Stdin queued in the agent for one process; WriteStdin has no stream credit that would bound it.

@@ -179,13 +179,15 @@ void process_start(struct agent *agent, struct stream *stream, const Guest__V1__
     process->input_fd = spawned.stdin_fd;
     process->outputs[0].fd = spawned.stdout_fd;
     process->outputs[1].fd = spawned.stderr_fd;
+    struct process_following following = {.holds = !request->never_hold_back,
+                                          .span_name = "guest.start_process"};
     // Every descriptor starts as ready, so a watch that fails for want of memory costs an edge, not correctness at start.
     process->report_readable = process->outputs[0].readable = process->outputs[1].readable = true;
     bool watched = agent_watch(agent, process->report_fd, EPOLLIN, &process->report_source) &&
                    agent_watch(agent, process->outputs[0].fd, EPOLLIN, &process->outputs[0].source) &&
                    agent_watch(agent, process->outputs[1].fd, EPOLLIN, &process->outputs[1].source) &&
                    (process->input_fd < 0 || agent_watch(agent, process->input_fd, EPOLLOUT, &process->input_source)) &&
-                   process_reader_add(process, stream, 0, "guest.start_process");
+                   process_reader_add(process, stream, &following);
     if (!watched) {
         error = errno;
         kill(spawned.pid, SIGKILL);
@@ -227,6 +229,7 @@ static void kill_group(const struct process *process, int number) {
 static void finish_if_drained(struct agent *agent, struct process *process) {
     if (process->state != PROCESS_DRAINING || !process_output_drained(process)) return;
     process->state = PROCESS_EXITED;
+    process->place_kept_until_ns = 0;
     agent->finished_count++;
     process_input_close(agent, process);
 }
@@ -236,6 +239,9 @@ static bool process_step(struct agent *agent, struct process *process) {
         process->deadline_ns = 0;
         process->timed_out = true;
         kill_group(process, SIGKILL);
+    }
+    if (process->place_kept_until_ns && clock_monotonic_ns() >= process->place_kept_until_ns) {
+        process->place_kept_until_ns = 0;
     }
     if (process->state == PROCESS_RUNNING && process->reaped) {
         process->state = PROCESS_DRAINING;
@@ -273,8 +279,9 @@ bool process_reaped(struct agent *agent, pid_t pid, int wait_status) {
 uint64_t process_next_deadline(struct agent *agent) {
     uint64_t nearest = 0;
     for (struct process *process = agent->processes; process; process = process->next) {
-        if (!process->deadline_ns || process->reaped) continue;
-        if (!nearest || process->deadline_ns < nearest) nearest = process->deadline_ns;
+        uint64_t kept = process->place_kept_until_ns, deadline = process->reaped ? 0 : process->deadline_ns;
+        if (kept && (!nearest || kept < nearest)) nearest = kept;
+        if (deadline && (!nearest || deadline < nearest)) nearest = deadline;
     }
     return nearest;
 }

@@ -45,6 +45,8 @@ struct process_reader {
     struct stream *stream;
     struct output_cursor cursor;
     const char *span_name;
+    // The process waits for it.
+    bool holds;
     bool started_sent;
 };
 
@@ -74,6 +76,18 @@ struct process {
     uint64_t input_bytes;
     struct output_log log;
     struct process_reader *readers;
+    // The place of the last holding reader that went without the exit, kept for another one until then (CLOCK_MONOTONIC,
+    // which stands still during a pause); 0: none.
+    uint64_t place_kept_until_ns;
+    struct output_cursor kept_place;
+};
+
+// How a stream follows a process.
+struct process_following {
+    uint64_t after_sequence;
+    bool holds;
+    // A literal: the span that ends with ProcessStarted.
+    const char *span_name;
 };
 
 // Requests. Each takes over the stream.
@@ -105,10 +119,12 @@ void process_input_close(struct agent *agent, struct process *process);
 // A stream closes: its queued bytes are still written, but nobody is told.
 void process_input_forget_stream(struct process *process, const struct stream *stream);
 
-// process_reader.c: streams that follow a process. span_name: a literal, the span that ends with ProcessStarted.
-bool process_reader_add(struct process *process, struct stream *stream, uint64_t after_sequence, const char *span_name);
-// Lag of the reader that is furthest ahead; 0 when there is none.
-uint64_t process_reader_least_lag(const struct process *process);
+// process_reader.c: streams that follow a process.
+bool process_reader_add(struct process *process, struct stream *stream, const struct process_following *following);
+// Lag of the holding reader that is furthest ahead, or of a place that is kept for one; 0 when there is none.
+uint64_t process_reader_held_lag(const struct process *process);
+// No process waits any longer for readers that are gone.
+void process_reader_forget_places(struct agent *agent);
 // Ends every reader's stream because the process could not be started.
 void process_reader_fail_all(struct agent *agent, struct process *process, int errno_value, const char *what);
 

@@ -36,11 +36,11 @@ static size_t log_limit(const struct agent *agent, const struct process *process
     return left < OUTPUT_LOG_BYTES ? (size_t)left : OUTPUT_LOG_BYTES;
 }
 
-// Readers hold a process back before its log drops what the fastest of them has not seen; a slower one gets a gap, so
-// that it can't stall the others. Nobody reading never blocks the process.
+// Holding readers hold a process back before its log drops what the fastest of them has not seen; every other one gets a
+// gap, so that it can't stall anybody.
 static bool held_back(const struct process *process, size_t limit) {
-    if (!process->readers) return false;
-    uint64_t lag = process_reader_least_lag(process);
+    uint64_t lag = process_reader_held_lag(process);
+    if (lag == 0) return false;
     size_t capacity = limit < OUTPUT_LOG_MINIMUM_BYTES ? OUTPUT_LOG_MINIMUM_BYTES : limit;
     return lag > OUTPUT_HOLD_BYTES || lag + MAX_DATA_BYTES + 16 > capacity;
 }

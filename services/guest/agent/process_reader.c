@@ -7,18 +7,32 @@
 
 static uint8_t data_buffer[MAX_DATA_BYTES];
 
-uint64_t process_reader_least_lag(const struct process *process) {
-    uint64_t least = process->readers ? UINT64_MAX : 0;
+uint64_t process_reader_held_lag(const struct process *process) {
+    uint64_t least = UINT64_MAX;
     for (struct process_reader *reader = process->readers; reader; reader = reader->next) {
-        uint64_t lag = output_log_lag(&process->log, &reader->cursor);
+        uint64_t lag = reader->holds ? output_log_lag(&process->log, &reader->cursor) : UINT64_MAX;
         if (lag < least) least = lag;
     }
-    return least;
+    if (least != UINT64_MAX) return least;
+    return process->place_kept_until_ns ? output_log_lag(&process->log, &process->kept_place) : 0;
+}
+
+// Whoever held the process has lost it on the way (a restarted host agent, a broken connection) or has left it: the two
+// look the same from here.
+static void keep_place(struct process *process, const struct process_reader *reader) {
+    if (!reader->holds || process->state == PROCESS_EXITED) return;
+    process->kept_place = reader->cursor;
+    process->place_kept_until_ns = clock_monotonic_ns() + OUTPUT_HOLD_ABSENT_MS * 1000000ull;
+}
+
+void process_reader_forget_places(struct agent *agent) {
+    for (struct process *process = agent->processes; process; process = process->next) process->place_kept_until_ns = 0;
 }
 
 static void send_started(struct agent *agent, struct process_reader *reader) {
     Guest__V1__ProcessStarted started = GUEST__V1__PROCESS_STARTED__INIT;
     started.pid = reader->process->pid;
+    started.started_unix_ms = reader->process->started_unix_ms;
     Guest__V1__Frame frame = GUEST__V1__FRAME__INIT;
     frame.body_case = GUEST__V1__FRAME__BODY_PROCESS_STARTED;
     frame.process_started = &started;
@@ -27,9 +41,9 @@ static void send_started(struct agent *agent, struct process_reader *reader) {
     stream_add_span(reader->stream, reader->span_name, reader->stream->opened_ns, clock_monotonic_ns());
 }
 
-static bool send_gap(struct agent *agent, struct process_reader *reader) {
+static void send_gap(struct agent *agent, struct process_reader *reader) {
     struct output_gap gap;
-    if (!output_log_take_gap(&reader->process->log, &reader->cursor, &gap)) return false;
+    if (!output_log_take_gap(&reader->process->log, &reader->cursor, &gap)) return;
     Guest__V1__ProcessGap message = GUEST__V1__PROCESS_GAP__INIT;
     message.first_lost_sequence = gap.first_lost;
     message.last_lost_sequence = gap.last_lost;
@@ -38,7 +52,6 @@ static bool send_gap(struct agent *agent, struct process_reader *reader) {
     frame.body_case = GUEST__V1__FRAME__BODY_PROCESS_GAP;
     frame.process_gap = &message;
     stream_send(agent, reader->stream, &frame);
-    return true;
 }
 
 static void send_output(struct agent *agent, struct process_reader *reader, const struct output_event *event) {
@@ -73,10 +86,15 @@ static bool pump_reader(struct agent *agent, struct stream *stream) {
         send_started(agent, reader);
         return true;
     }
-    if (send_gap(agent, reader)) return true;
+    // A gap is told of together with what follows it: told at once, a stalled reader would get one after the other.
+    struct output_gap gap;
+    struct output_cursor behind_gap = reader->cursor;
+    output_log_take_gap(&process->log, &behind_gap, &gap);
     struct output_event event;
-    if (output_log_peek(&process->log, &reader->cursor, &event)) {
-        if (event.length > stream->send_credit) return false;
+    bool more = output_log_peek(&process->log, &behind_gap, &event);
+    if (more && event.length > stream->send_credit) return false;
+    send_gap(agent, reader);
+    if (more) {
         send_output(agent, reader, &event);
         return true;
     }
@@ -99,6 +117,7 @@ static void close_reader(struct agent *agent, struct stream *stream) {
         *link = reader->next;
         break;
     }
+    keep_place(reader->process, reader);
     process_input_forget_stream(reader->process, stream);
     free(reader);
 }
@@ -109,16 +128,18 @@ static const struct stream_kind reader_kind = {
     .close = close_reader,
 };
 
-bool process_reader_add(struct process *process, struct stream *stream, uint64_t after_sequence, const char *span_name) {
+bool process_reader_add(struct process *process, struct stream *stream, const struct process_following *following) {
     struct process_reader *reader = calloc(1, sizeof *reader);
     if (!reader) return false;
     *reader = (struct process_reader){
         .next = process->readers,
         .process = process,
         .stream = stream,
-        .span_name = span_name,
-        .cursor = output_log_seek(&process->log, after_sequence),
+        .span_name = following->span_name,
+        .holds = following->holds,
+        .cursor = output_log_seek(&process->log, following->after_sequence),
     };
+    if (following->holds) process->place_kept_until_ns = 0;
     process->readers = reader;
     stream->kind = &reader_kind;
     stream->owner = reader;
@@ -135,9 +156,14 @@ void process_reader_fail_all(struct agent *agent, struct process *process, int e
 
 void process_attach(struct agent *agent, struct stream *stream, const Guest__V1__AttachProcess *request) {
     struct process *process = process_find(agent, request->pid);
-    if (!process) {
+    struct process_following following = {request->after_sequence, request->hold_back, "guest.attach_process"};
+    if (!process || (request->started_unix_ms && request->started_unix_ms != process->started_unix_ms)) {
         stream_end(agent, stream, GUEST__V1__STATUS_CODE__STATUS_CODE_NOT_FOUND, ESRCH, "no such process");
-    } else if (!process_reader_add(process, stream, request->after_sequence, "guest.attach_process")) {
+    } else if (request->after_sequence >= process->log.next_sequence) {
+        // What the reader has seen was undone: going on would repeat numbers that it takes for seen.
+        stream_end(agent, stream, GUEST__V1__STATUS_CODE__STATUS_CODE_FAILED_PRECONDITION, 0,
+                   "the output of the process ends before that number");
+    } else if (!process_reader_add(process, stream, &following)) {
         stream_end_errno(agent, stream, ENOMEM, "attach process");
     }
 }

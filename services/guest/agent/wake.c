@@ -6,6 +6,7 @@
 #include "clock.h"
 #include "freezer.h"
 #include "platform.h"
+#include "process.h"
 
 enum { MAX_ENTROPY_BYTES = 4096, MAX_HOSTNAME_BYTES = 63, MACHINE_ID_DIGITS = 32, MAX_GENERATION_BYTES = 64 };
 
@@ -62,6 +63,8 @@ static const char *run_steps(struct agent *agent, struct stream *stream, const G
         const Guest__V1__Identity *identity = request->identity;
         *error = platform_set_identity(identity->hostname, identity->machine_id, identity->generation);
         if (*error) return "set identity";
+        // Its processes' readers stayed with the sandbox that it comes from.
+        process_reader_forget_places(agent);
         begin = end, end = clock_monotonic_ns();
         stream_add_span(stream, "guest.set_identity", begin, end);
     }

@@ -144,21 +144,118 @@ Deno.test("a reader that stalls holds its process back, loses nothing and stalls
   assertEquals([received + rest.stdout.length, text(rest.stderr), rest.exitCode], [bytes, "done\n", 0]);
 });
 
+type Client = Awaited<ReturnType<typeof startNativeAgent>>["client"];
+
+/** A process that writes "first\n", then, when its stdin has ended, `bytes` zeros, and exits with 3. "first\n" was read. */
+async function startWriter(client: Client, bytes: number, options: { neverHoldBack?: boolean } = {}) {
+  const argv = shell(`echo first; cat >/dev/null; head -c ${bytes} /dev/zero; exit 3`);
+  const stream = await client.open({ case: "startProcess", value: { argv, user: "root", stdin: true, ...options } });
+  const started = await stream.next();
+  assert(started.case === "processStarted");
+  const first = await stream.next();
+  assert(first.case === "processOutput" && first.value.sequence === 1n);
+  const { pid, startedUnixMs } = started.value;
+  return { stream, pid, startedUnixMs, begin: () => client.call({ case: "writeStdin", value: { pid, eof: true } }) };
+}
+
+/** Reads to the exit: bytes that came and that gaps told of; the numbers must be without a hole behind `after`. */
+async function follow(client: Client, attach: { pid: number; afterSequence: bigint; holdBack?: boolean }) {
+  let next = attach.afterSequence + 1n, received = 0, exitCode = -1;
+  const lost: bigint[] = [];
+  for await (const event of await client.open({ case: "attachProcess", value: attach })) {
+    if (event.case === "processGap") {
+      assertEquals(event.value.firstLostSequence, next);
+      next = event.value.lastLostSequence + 1n;
+      lost.push(event.value.lostBytes);
+    } else if (event.case === "processOutput") {
+      assertEquals(event.value.sequence, next++);
+      received += event.value.data.length;
+    } else if (event.case === "processExited") exitCode = event.value.exitCode;
+  }
+  return { received, lost, exitCode };
+}
+
+Deno.test("the place of a reader that is gone with its epoch is kept: nothing is lost when another takes it", async () => {
+  await using agent = await startNativeAgent();
+  const bytes = 6_000_000;
+  const { pid, begin } = await startWriter(agent.client, bytes);
+  await agent.client.hello();
+  await begin();
+  // An observer sees that the process gets no further than the log, and holds nobody back itself.
+  const observer = await agent.client.open({ case: "attachProcess", value: { pid, afterSequence: 1n } });
+  assertEquals((await observer.next()).case, "processStarted");
+  assertEquals((await observer.next()).case, "processOutput");
+  const list = await agent.client.call({ case: "listProcesses", value: {} });
+  assert(list.events.some((event) => event.case === "processInfo" && event.value.pid === pid && event.value.running));
+  const { received, lost, exitCode } = await follow(agent.client, { pid, afterSequence: 1n, holdBack: true });
+  assertEquals([received, lost, exitCode], [bytes, [], 3]);
+});
+
+Deno.test("a place is not kept for ever", async () => {
+  await using agent = await startNativeAgent();
+  const { stream, pid, begin } = await startWriter(agent.client, 3_000_000);
+  await stream.cancel();
+  const since = performance.now();
+  await begin();
+  const { exitCode } = await follow(agent.client, { pid, afterSequence: 1n });
+  assertEquals(exitCode, 3);
+  assert(performance.now() - since > 29_000);
+});
+
+Deno.test("no place is kept in a sandbox that has become another one", async () => {
+  const file = await Deno.makeTempFile();
+  try {
+    await using agent = await startNativeAgent({ TORPOR_TEST_IDENTITY: file });
+    const { stream, pid, begin } = await startWriter(agent.client, 3_000_000);
+    await stream.cancel();
+    const since = performance.now();
+    await begin();
+    const identity = { hostname: "another", machineId: "0".repeat(32), generation: "1" };
+    assert(succeeded((await agent.client.call({ case: "wake", value: { identity } })).end));
+    assertEquals((await follow(agent.client, { pid, afterSequence: 1n })).exitCode, 3);
+    assert(performance.now() - since < 29_000);
+  } finally {
+    await Deno.remove(file);
+  }
+});
+
+Deno.test("a stalled observer holds nobody back and is told what it has missed", async () => {
+  await using agent = await startNativeAgent();
+  const bytes = 6_000_000;
+  const { stream, pid, begin } = await startWriter(agent.client, bytes);
+  const observer = await agent.client.open({ case: "attachProcess", value: { pid, afterSequence: 1n } });
+  observer.autoCredit = false;
+  await begin();
+  // The one that holds the process gets everything, while the observer has no credit.
+  const whole = await collectRun(stream);
+  assertEquals([whole.stdout.length, whole.exitCode], [bytes, 3]);
+  observer.autoCredit = true;
+  await observer.grant(262_144);
+  let received = 0, lost = 0n, gaps = 0;
+  for await (const event of observer) {
+    if (event.case === "processOutput") received += event.value.data.length;
+    else if (event.case === "processGap") lost += event.value.lostBytes, gaps++;
+  }
+  assertEquals([received + Number(lost), gaps], [bytes, 1]);
+});
+
+Deno.test("an attach is refused when it names another start of the pid, or output that has not been written", async () => {
+  await using agent = await startNativeAgent();
+  const { pid, startedUnixMs, begin } = await startWriter(agent.client, 10, { neverHoldBack: true });
+  const attach = async (value: { pid: number; afterSequence: bigint; startedUnixMs: bigint }) =>
+    (await agent.client.call({ case: "attachProcess", value })).end.status?.code;
+  assertEquals(await attach({ pid, afterSequence: 1n, startedUnixMs: startedUnixMs - 1n }), StatusCode.NOT_FOUND);
+  assertEquals(await attach({ pid, afterSequence: 2n, startedUnixMs }), StatusCode.FAILED_PRECONDITION);
+  await begin();
+  assertEquals(await attach({ pid, afterSequence: 1n, startedUnixMs }), StatusCode.OK);
+});
+
 Deno.test("nobody reading never blocks a process; a late reader gets a gap, the tail and the exit", async () => {
   await using agent = await startNativeAgent();
   const bytes = 6_000_000;
-  const stream = await agent.client.open(start(`echo first; read line; head -c ${bytes} /dev/zero; exit 3`));
+  const { stream, pid, begin } = await startWriter(agent.client, bytes, { neverHoldBack: true });
   await stream.cancel();
-  const marker = await agent.client.open({
-    case: "startProcess",
-    value: { argv: shell(`echo first; cat >/dev/null; head -c ${bytes} /dev/zero; exit 3`), user: "root", stdin: true },
-  });
-  const started = await marker.next();
-  assert(started.case === "processStarted");
-  await marker.next();
-  const pid = started.value.pid;
-  await marker.cancel();
-  await agent.client.call({ case: "writeStdin", value: { pid, eof: true } });
+  await begin();
   // The process can only end if its output is taken without a reader.
   await waitForExit(agent.client, pid);
   const late = await agent.client.open({ case: "attachProcess", value: { pid, afterSequence: 0n } });
@@ -177,7 +274,7 @@ Deno.test("nobody reading never blocks a process; a late reader gets a gap, the 
   assert(kept > 800_000 && kept <= 1 << 20);
 });
 
-async function waitForExit(client: Awaited<ReturnType<typeof startNativeAgent>>["client"], pid: number): Promise<void> {
+async function waitForExit(client: Client, pid: number): Promise<void> {
   while (true) {
     const { events } = await client.call({ case: "listProcesses", value: {} });
     if (events.some((event) => event.case === "processInfo" && event.value.pid === pid && !event.value.running)) return;

@@ -1,4 +1,4 @@
-import type { Frame } from "@torpor/proto/guest";
+import type { Frame, ProcessGap } from "@torpor/proto/guest";
 import { MAX_DATA_BYTES } from "./limits.ts";
 
 /** A frame's body, as protobuf-es types it. */
@@ -33,6 +33,17 @@ export class EventQueue {
   /** Appends an event that carries no data. */
   pushBody(body: FrameBody): void {
     this.#entries.push({ kind: "body", body });
+  }
+
+  /** Appends a gap in the output. Gaps cost no credit: one that follows another without output between them is joined to it. */
+  pushGap(gap: ProcessGap): void {
+    const last = this.#first < this.#entries.length ? this.#entries.at(-1) : undefined;
+    if (last?.kind !== "body" || last.body.case !== "processGap") {
+      return this.pushBody({ case: "processGap", value: gap });
+    }
+    const joined = last.body.value;
+    joined.lastLostSequence = gap.lastLostSequence;
+    joined.lostBytes = BigInt.asUintN(64, joined.lostBytes + gap.lostBytes);
   }
 
   /**

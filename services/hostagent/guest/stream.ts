@@ -139,6 +139,7 @@ export class GuestStream {
   #enqueue(body: FrameBody): void {
     if (body.case === "processOutput") this.#enqueueData(body.value.stream, body.value.sequence, body.value.data);
     else if (body.case === "fileChunk") this.#enqueueData(0, 0n, body.value.data);
+    else if (body.case === "processGap") this.#queue.pushGap(body.value);
     else this.#queue.pushBody(body);
   }
 
