@@ -106,25 +106,18 @@ export class UserVmm implements Vmm {
   }
 
   /**
-   * Gives whole pages back to the host. Private memory is zero afterwards. Otherwise QEMU makes the hole first and tells the
-   * pager then; what the pager fetches ahead between the two is back as it was, so for each page the guest's memory is asked
-   * which of the two it holds.
-   * @returns what is neither zero nor as it was, or undefined.
+   * Gives whole pages back to the host: they are zero afterwards, whatever the pager fetches ahead meanwhile.
+   * @returns what is not, or undefined.
    */
   async balloon(range: Range): Promise<string | undefined> {
     await this.#command("balloon", range);
-    if (this.#privateMemory) {
-      this.image.memory.fill(0, range.offset, range.offset + range.length);
-      return await this.compare(range, "device");
-    }
+    const given = this.image.memory.subarray(range.offset, range.offset + range.length).fill(0);
+    if (this.#privateMemory) return await this.compare(range, "device");
+    // Read from the file: through the guest's mapping, it would be loaded.
     using memory = this.process.duplicateDescriptor(VMM_MEMORY_FD);
     const now = new Uint8Array(range.length);
     preadSync(memory.fd, now, range.offset);
-    const before = this.image.memory.subarray(range.offset, range.offset + range.length);
-    for (let at = 0; at < range.length; at += PAGE) {
-      if (now.subarray(at, at + PAGE).every((byte) => byte === 0)) before.fill(0, at, at + PAGE);
-    }
-    return firstDifference({ ...this.image, memory: before.slice() }, { memory: now });
+    return firstDifference({ ...this.image, memory: given.slice() }, { memory: now });
   }
 
   /** Writes to the disk, as a device does for the guest. */
