@@ -61,6 +61,8 @@ export interface FakeKept {
   name: string;
   sandboxId: string;
   memoryMb: number;
+  /** Why it cannot be used. */
+  reason?: string;
 }
 
 interface LifecycleRequest {

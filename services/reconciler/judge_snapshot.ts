@@ -8,7 +8,7 @@ export type SnapshotVerdict =
   | { do: "nothing" }
   /** It was taken by an operation that was given up. */
   | { do: "adopt"; sizes: KeptSnapshotSizes }
-  | { do: "mark_failed"; kind: "snapshot_failed" | "snapshot_missing" }
+  | { do: "mark_failed"; kind: "snapshot_failed" | "snapshot_missing" | "snapshot_damaged"; reason: string }
   /** It is being deleted: the host is told again. */
   | { do: "remove" }
   /** The host has what nobody knows, or what was given up. */
@@ -31,9 +31,11 @@ export function judgeSnapshot(
   switch (row?.state) {
     case "creating":
       if (listed?.snapshot) return { do: "adopt", sizes: toKeptSizes(listed.snapshot, 0n) };
-      return isOld(row, inventory) ? { do: "mark_failed", kind: "snapshot_failed" } : NOTHING;
+      return isOld(row, inventory) ? failed("snapshot_failed") : NOTHING;
     case "ready":
-      return !listed && isOld(row, inventory) ? { do: "mark_failed", kind: "snapshot_missing" } : NOTHING;
+      // The host has found its data damaged: that is no matter of time.
+      if (listed?.reason) return { do: "mark_failed", kind: "snapshot_damaged", reason: listed.reason };
+      return !listed && isOld(row, inventory) ? failed("snapshot_missing") : NOTHING;
     case "deleting":
       return isOld(row, inventory) ? { do: "remove" } : NOTHING;
     default:
@@ -41,12 +43,17 @@ export function judgeSnapshot(
   }
 }
 
+function failed(kind: "snapshot_failed" | "snapshot_missing"): SnapshotVerdict {
+  return { do: "mark_failed", kind, reason: "snapshot_missing" };
+}
+
 function judgeOrphan(
   row: KeptSnapshotToReconcile | undefined,
   listed: KeptSnapshot | undefined,
   inventory: Inventory,
 ): SnapshotVerdict {
-  if (!listed) return NOTHING;
+  // Damaged data goes only when the snapshot is deleted: until then somebody may look at it, or repair it.
+  if (!listed || row?.state === "failed" && row.reason === "snapshot_corrupt") return NOTHING;
   const ageMs = inventory.takenAt.getTime() - Number(listed.snapshot?.createdAtUnixMs ?? 0n);
   return ageMs > inventory.graceMs && (!row || isOld(row, inventory)) ? { do: "remove_orphan" } : NOTHING;
 }

@@ -21,11 +21,15 @@ export type RepairKind =
   | "reservation_expired"
   | "snapshot_adopted"
   | "snapshot_failed"
+  | "snapshot_damaged"
   | "snapshot_delete_repeated"
   | "snapshot_orphan_deleted"
   | "snapshot_expired"
   | "fork_finished"
   | "fork_rolled_back";
+
+/** Repairs that found work lost. */
+const LOST: RepairKind[] = ["snapshot_missing", "snapshot_damaged"];
 
 /** One repair, as the RPC returns it. */
 export interface Repair {
@@ -64,7 +68,7 @@ export class RepairLog {
     this.#counts.set(repair.kind, (this.#counts.get(repair.kind) ?? 0n) + 1n);
     count("torpor.reconciler.repairs", 1, { "torpor.repair": repair.kind });
     // A lost snapshot is lost work: an operator must look.
-    log(repair.kind === "snapshot_missing" ? "error" : "warn", "repaired", { ...repair });
+    log(LOST.includes(repair.kind) ? "error" : "warn", "repaired", { ...repair });
     return repair;
   }
 

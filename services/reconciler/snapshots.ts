@@ -68,8 +68,8 @@ async function repair(
       );
     case "mark_failed":
       return await repairs.carryOut(
-        { ...about, kind: verdict.kind, toState: "failed", reason: "snapshot_missing" },
-        () => change(database, row!, "failed", { reason: "snapshot_missing" }),
+        { ...about, kind: verdict.kind, toState: "failed", reason: verdict.reason },
+        () => change(database, row!, "failed", { reason: verdict.reason }),
       );
     case "remove":
       return await repairs.carryOut(

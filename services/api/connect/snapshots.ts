@@ -70,7 +70,8 @@ function referenceOf({ snapshot }: { snapshot: string }): string {
 }
 
 /** The host's description in the messages of the public contract. */
-export function contentsMessage({ manifestJson, memory, disk, generations, verified }: InspectSnapshotResponse) {
+export function contentsMessage(contents: InspectSnapshotResponse) {
+  const { manifestJson, memory, disk, generations, verified, knownDamage } = contents;
   return {
     manifestJson,
     memory: memory && tableMessage(memory),
@@ -80,6 +81,7 @@ export function contentsMessage({ manifestJson, memory, disk, generations, verif
       createdAt: createdAtUnixMs === 0n ? undefined : timestampFromMs(Number(createdAtUnixMs)),
     })),
     verified: verified.map(withoutType),
+    knownDamage: knownDamage.map(withoutType),
   };
 }
 

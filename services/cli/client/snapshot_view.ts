@@ -1,5 +1,5 @@
 import { timestampDate } from "@bufbuild/protobuf/wkt";
-import type { Snapshot, SnapshotContents, SnapshotTable } from "@torpor/proto/torpor";
+import type { Snapshot, SnapshotContents, SnapshotTable, VerifiedFile } from "@torpor/proto/torpor";
 
 /** A snapshot as the command line prints it in JSON: the fields of the REST surface. */
 export function snapshotJson(snapshot: Snapshot): Record<string, unknown> {
@@ -37,7 +37,7 @@ export function snapshotJson(snapshot: Snapshot): Record<string, unknown> {
 /** What a snapshot consists of, as the REST surface has it. */
 export function contentsJson(contents: SnapshotContents): Record<string, unknown> {
   return {
-    manifest: JSON.parse(contents.manifestJson),
+    manifest: readManifest(contents.manifestJson),
     memory: contents.memory ? tableJson(contents.memory) : null,
     disk: contents.disk ? tableJson(contents.disk) : null,
     generations: contents.generations.map((one) => ({
@@ -47,13 +47,23 @@ export function contentsJson(contents: SnapshotContents): Record<string, unknown
       stored_bytes: one.storedBytes,
       created_at: one.createdAt ? timestampDate(one.createdAt).toISOString() : null,
     })),
-    verified: contents.verified.map(({ snapshotId, file, verdict, bytes }) => ({
-      snapshot_id: snapshotId,
-      file,
-      verdict,
-      bytes,
-    })),
+    verified: contents.verified.map(fileJson),
+    known_damage: contents.knownDamage.map(fileJson),
   };
+}
+
+function fileJson({ snapshotId, file, verdict, bytes }: VerifiedFile): Record<string, unknown> {
+  return { snapshot_id: snapshotId, file, verdict, bytes };
+}
+
+/** A damaged one is null: `verified` says so. */
+function readManifest(text: string): Record<string, unknown> | null {
+  try {
+    const manifest = JSON.parse(text);
+    return typeof manifest === "object" && !Array.isArray(manifest) ? manifest : null;
+  } catch {
+    return null;
+  }
 }
 
 function tableJson(table: SnapshotTable): Record<string, unknown> {

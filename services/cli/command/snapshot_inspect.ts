@@ -36,9 +36,11 @@ export const snapshotInspect = defineAction({
     );
     if (args.json) printJson(contentsJson(contents));
     else console.log(contentsTree(args.snapshot, contents, paintFor(Deno.stdout)));
-    const damaged = contents.verified.filter(isDamaged).length;
+    const files = args.verify ? contents.verified : contents.knownDamage;
+    const damaged = files.filter(isDamaged).length;
     if (damaged === 0) return EXIT.ok;
-    console.error(`${damaged} of ${contents.verified.length} data files cannot be read as they were written.`);
+    const which = args.verify ? `${damaged} of ${files.length} data files` : `${damaged} data files`;
+    console.error(`${which} cannot be read as they were written.`);
     return EXIT.failed;
   },
 });

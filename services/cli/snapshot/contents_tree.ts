@@ -16,8 +16,11 @@ export function contentsTree(title: string, contents: SnapshotContents, paint: P
   for (const [name, table] of [["memory", contents.memory], ["disk", contents.disk]] as const) {
     if (table) parts.push([tableTitle(name, table), tableRows(table, generations, paint)]);
   }
-  const { verified } = contents;
+  const { verified, knownDamage } = contents;
   if (verified.length > 0) parts.push([verifiedTitle(verified), verified.map((file) => verifiedRow(file, paint))]);
+  else if (knownDamage.length > 0) {
+    parts.push(["damage found by a verification", knownDamage.map((file) => verifiedRow(file, paint))]);
+  }
   const lines = [paint("bold", title)];
   for (const [index, [heading, rows]] of parts.entries()) {
     const last = index === parts.length - 1;

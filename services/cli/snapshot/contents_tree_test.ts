@@ -1,6 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import { assertEquals } from "@std/assert";
 import { SnapshotContentsSchema } from "@torpor/proto/torpor";
+import { contentsJson } from "../client/snapshot_view.ts";
 import { contentsTree } from "./contents_tree.ts";
 
 const [NEW, OLD] = ["n".repeat(20), "o".repeat(20)];
@@ -41,4 +42,24 @@ Deno.test("a snapshot's contents as a tree: generations, and bytes by source, la
     `   ├─ ${NEW}  memory.data  2.0 MiB  good`,
     `   └─ ${OLD}  memory.data  8.0 MiB  damaged`,
   ]);
+});
+
+Deno.test("what is known to be damaged is shown without a verification; a manifest that is no JSON is null", () => {
+  const contents = create(SnapshotContentsSchema, {
+    manifestJson: "{",
+    knownDamage: [{ snapshotId: OLD, file: "disk.raw", verdict: "missing", bytes: 0n }],
+  });
+  assertEquals(contentsTree("web", contents, (_style, text) => text).split("\n"), [
+    "web",
+    "├─ 0 generations, 0 B stored",
+    "└─ damage found by a verification",
+    `   └─ ${OLD}  disk.raw  0 B  missing`,
+  ]);
+  assertEquals(contentsJson(contents).manifest, null);
+  assertEquals(contentsJson(contents).known_damage, [{
+    snapshot_id: OLD,
+    file: "disk.raw",
+    verdict: "missing",
+    bytes: 0n,
+  }]);
 });

@@ -39,6 +39,8 @@ export class FakeHost implements AsyncDisposable {
   readonly inputs: Uint8Array[] = [];
   /** What reading the data of any snapshot shows. */
   verdicts = [{ file: "memory.data", verdict: "good", bytes: 8192n }];
+  /** What a manifest reads like, when it is not what it should be. */
+  manifestJson?: string;
   /** The trace context that calls came with, by method. */
   readonly traceparents = new Map<string, string | null>();
   /** Bytes that uploads to `/dev/null` have brought, and whether the last upload came to its end. */
@@ -127,10 +129,14 @@ export class FakeHost implements AsyncDisposable {
         const id = snapshot.snapshotId;
         const sources = [{ snapshotId: id, liveBytes: 4096n, extents: 1, storedBytes: 8192n }];
         return {
-          manifestJson: JSON.stringify({ snapshot_id: id }),
+          manifestJson: this.manifestJson ?? JSON.stringify({ snapshot_id: id }),
           memory: { sizeBytes: 134217728n, extents: 2, zeroBytes: 4096n, sources },
           generations: [{ snapshotId: id, generation: 1, committed: true, storedBytes: 8192n, createdAtUnixMs: 1n }],
           verified: verify ? this.verdicts.map((one) => ({ ...one, snapshotId: id })) : [],
+          knownDamage: this.verdicts.filter(({ verdict }) => verdict !== "good").map((one) => ({
+            ...one,
+            snapshotId: id,
+          })),
         };
       },
       collectSnapshots: ({ dryRun }) => {

@@ -109,6 +109,9 @@ Deno.test("a snapshot's data is read and checked on demand, with a deadline by i
   await api.call("POST", `/v1/sandboxes/${sandbox_id}/pause`);
   const own = (await api.call("GET", `/v1/sandboxes/${sandbox_id}/snapshot?verify=true`)).json.verified;
   assertEquals(own.map((one: Json) => one.verdict), ["good", "damaged"]);
+  api.host.manifestJson = "{ torn";
+  const torn = (await api.call("GET", "/v1/snapshots/s/contents")).json;
+  assertEquals([torn.manifest, torn.known_damage], [null, [verified[1]]]);
 });
 
 Deno.test("a spawn with other sizes than the snapshot's is refused with those that are baked in", async () => {
@@ -339,6 +342,9 @@ Deno.test("the same over ConnectRPC", async () => {
   const checked = await snapshots.inspectSnapshot({ snapshot: "s", verify: true });
   assertEquals(checked.contents!.verified.map(({ verdict, bytes }) => [verdict, bytes]), [["good", 8192n]]);
   assertEquals((await sandboxes.inspectSandbox({ sandboxId, verify: true })).contents!.verified.length, 1);
+  api.host.verdicts = [{ file: "state", verdict: "missing", bytes: 0n }];
+  const { knownDamage } = (await snapshots.inspectSnapshot({ snapshot: "s" })).contents!;
+  assertEquals(knownDamage.map(({ file, verdict }) => [file, verdict]), [["state", "missing"]]);
   assertEquals(snapshot!.expiresAt, undefined);
   assert((await snapshots.updateSnapshot({ snapshot: "s", expiresInSec: 60 })).snapshot!.expiresAt!.seconds > 0n);
   assertEquals((await snapshots.updateSnapshot({ snapshot: "s", expiresInSec: 0 })).snapshot!.expiresAt, undefined);

@@ -217,6 +217,23 @@ Deno.test("ready here, absent there: an alarm and failed; there and unknown here
   assertEquals([...plane.host.kept.keys()], [young]);
 });
 
+Deno.test("ready here, damaged there: failed with the host's reason; the data stays until the snapshot is deleted", async () => {
+  await using plane = await ControlPlane.start();
+  await using reconciler = await plane.startReconciler();
+  const { id } = await plane.create();
+  const [damaged, good] = [await take(plane, id, "damaged"), await take(plane, id, "good")];
+  const kept = plane.host.kept.get(damaged.id)!;
+  plane.host.kept.set(damaged.id, { ...kept, reason: "snapshot_corrupt" });
+  assertEquals(await reconciler.pass(), ["snapshot_damaged ready>failed"]);
+  assertEquals(await stand(plane, damaged.id), ["failed", "snapshot_corrupt", true]);
+  assertEquals((await stand(plane, good.id))[0], "ready");
+  // Found good again, as after a repair: it is not taken for an orphan.
+  plane.host.kept.set(damaged.id, kept);
+  assertEquals(await reconciler.pass(), []);
+  assertEquals(await plane.lifecycle.deleteSnapshot(damaged.id), { confirmed: true });
+  assertEquals([...plane.host.kept.keys()], [good.id]);
+});
+
 Deno.test("the host goes silent during a checkpoint: lost; back again, the snapshot is found or failed", async () => {
   await using plane = await ControlPlane.start();
   await using reconciler = await plane.startReconciler();

@@ -1,6 +1,5 @@
 import { z } from "@hono/zod-openapi";
-import type { InspectSnapshotResponse, SnapshotTable } from "@torpor/proto/hostagent";
-import { TorporError } from "@torpor/errors";
+import type { InspectSnapshotResponse, SnapshotTable, VerifiedFile } from "@torpor/proto/hostagent";
 import type { HostCollection } from "../../handlers/snapshots.ts";
 import { isoTime } from "./time.ts";
 
@@ -19,8 +18,21 @@ const tableView = z.object({
   sources: z.array(sourceView),
 }).openapi("SnapshotTable");
 
+const fileView = z.object({
+  snapshot_id: z.string(),
+  file: z.string().openapi({
+    description: "manifest.json, state, memory.header, memory.data, disk.header, disk.data or disk.raw.",
+  }),
+  verdict: z.string().openapi({
+    description: "good, damaged, missing, or unchecked: nobody knows its checksum.",
+  }),
+  bytes: z.int(),
+});
+
 export const contentsView = z.object({
-  manifest: z.record(z.string(), z.unknown()).openapi({ description: "As it is on disk." }),
+  manifest: z.record(z.string(), z.unknown()).nullable().openapi({
+    description: "As it is on disk; null when that is not a JSON object.",
+  }),
   memory: tableView.nullable(),
   disk: tableView.nullable(),
   generations: z.array(z.object({
@@ -30,17 +42,15 @@ export const contentsView = z.object({
     stored_bytes: z.int(),
     created_at: z.iso.datetime().nullable(),
   })).openapi({ description: "From the newest to the oldest that is still known." }),
-  verified: z.array(z.object({
-    snapshot_id: z.string(),
-    file: z.string().openapi({ description: "memory.data, disk.data or disk.raw." }),
-    verdict: z.string().openapi({
-      description: "good, damaged, missing, or unchecked: nobody knows its checksum.",
-    }),
-    bytes: z.int(),
-  })).openapi({ description: "With `verify=true`: every data file that a resume could read. Else empty." }),
+  verified: z.array(fileView).openapi({
+    description: "With `verify=true`: every file that a resume could read. Else empty.",
+  }),
+  known_damage: z.array(fileView).openapi({
+    description: "What earlier verifications have found damaged or missing, also those in the background.",
+  }),
 }).openapi("SnapshotContents");
 
-/** What a snapshot consists of. @throws TorporError `snapshot_corrupt` when its manifest is no JSON object. */
+/** What a snapshot consists of. */
 export function viewContents(contents: InspectSnapshotResponse): z.input<typeof contentsView> {
   return {
     manifest: readManifest(contents.manifestJson),
@@ -53,20 +63,21 @@ export function viewContents(contents: InspectSnapshotResponse): z.input<typeof 
       stored_bytes: Number(one.storedBytes),
       created_at: one.createdAtUnixMs === 0n ? null : isoTime(one.createdAtUnixMs),
     })),
-    verified: contents.verified.map(({ snapshotId, file, verdict, bytes }) => ({
-      snapshot_id: snapshotId,
-      file,
-      verdict,
-      bytes: Number(bytes),
-    })),
+    verified: contents.verified.map(viewFile),
+    known_damage: contents.knownDamage.map(viewFile),
   };
 }
 
-function readManifest(text: string): Record<string, unknown> {
+function viewFile({ snapshotId, file, verdict, bytes }: VerifiedFile): z.input<typeof fileView> {
+  return { snapshot_id: snapshotId, file, verdict, bytes: Number(bytes) };
+}
+
+/** A damaged one is null: `verified` says so, and the rest of the answer is what somebody needs who looks for the damage. */
+function readManifest(text: string): Record<string, unknown> | null {
   try {
-    return z.record(z.string(), z.unknown()).parse(JSON.parse(text));
-  } catch (cause) {
-    throw new TorporError("snapshot_corrupt", "the manifest is not a JSON object", { cause });
+    return z.record(z.string(), z.unknown()).safeParse(JSON.parse(text)).data ?? null;
+  } catch {
+    return null;
   }
 }
 
