@@ -9,6 +9,8 @@ export interface ApiKeyRow {
   keyHash: Uint8Array;
   /** The first characters of the key, to recognise it by. */
   prefix: string;
+  /** What it may do; `*`: everything that its team may. */
+  scopes: string[];
   createdAt: Date;
   lastUsedAt: Date | null;
   expiresAt: Date | null;
@@ -18,24 +20,40 @@ export interface ApiKeyRow {
 /**
  * Stores a key.
  * @param key.keyHash SHA-256 of the key, 32 bytes.
+ * @param key.scopes default: `*`.
  */
 export async function insertApiKey(
   sql: Queryable,
-  key: { teamId: string; name: string; keyHash: Uint8Array; prefix: string; expiresAt?: Date },
+  key: {
+    teamId: string;
+    name: string;
+    keyHash: Uint8Array;
+    prefix: string;
+    scopes?: readonly string[];
+    expiresAt?: Date;
+  },
 ): Promise<ApiKeyRow> {
   const rows = await named("insert_api_key", () =>
     sql<ApiKeyRow[]>`
-    insert into api_keys (id, team_id, name, key_hash, prefix, expires_at)
-    values (${newId()}, ${key.teamId}, ${key.name}, ${key.keyHash}, ${key.prefix}, ${key.expiresAt ?? null})
+    insert into api_keys (id, team_id, name, key_hash, prefix, scopes, expires_at)
+    values (${newId()}, ${key.teamId}, ${key.name}, ${key.keyHash}, ${key.prefix},
+      ${[...key.scopes ?? ["*"]]}::text[], ${key.expiresAt ?? null})
     returning *`);
   return rows[0]!;
 }
 
+/** A key with what its team's calls are checked by. */
+export interface FoundApiKey extends ApiKeyRow {
+  /** The team's limit; null: none. */
+  requestsPerS: number | null;
+}
+
 /** The key with this SHA-256, revoked and expired ones too: the caller decides and can say why. */
-export async function findApiKey(sql: Queryable, keyHash: Uint8Array): Promise<ApiKeyRow | undefined> {
+export async function findApiKey(sql: Queryable, keyHash: Uint8Array): Promise<FoundApiKey | undefined> {
   const rows = await named("find_api_key", () =>
-    sql<ApiKeyRow[]>`
-    select * from api_keys where key_hash = ${keyHash}`);
+    sql<FoundApiKey[]>`
+    select api_keys.*, requests_per_s from api_keys left join team_limits using (team_id)
+    where key_hash = ${keyHash}`);
   return rows[0];
 }
 
@@ -60,6 +78,7 @@ export async function listApiKeys(sql: Queryable, teamId: string): Promise<ApiKe
 export async function revokeApiKey(sql: Queryable, teamId: string, id: string): Promise<boolean> {
   const rows = await named("revoke_api_key", () =>
     sql`
-    update api_keys set revoked_at = coalesce(revoked_at, now()) where id = ${id} and team_id = ${teamId} returning id`);
+    update api_keys set revoked_at = coalesce(revoked_at, clock_timestamp()) where id = ${id} and team_id = ${teamId}
+    returning id`);
   return rows.length > 0;
 }

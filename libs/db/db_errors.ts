@@ -29,11 +29,45 @@ export function violates(thrown: unknown, constraint: string): boolean {
   return thrown instanceof postgres.PostgresError && thrown.constraint_name === constraint;
 }
 
-/** A lost or refused connection becomes `unavailable` (whether a commit happened is then unknown); the rest stays. */
+/** SQLSTATE of `require_room` in the schema. */
+const QUOTA_STATE = "TQ001";
+
+/** What a refused change says about the limit that it met. */
+interface MetLimit {
+  limit: string;
+  most: number;
+  used: number;
+  asked: number;
+}
+
+/** The error of a change that a limit of its team does not allow. */
+export function quotaExceeded({ limit, most, used, asked }: MetLimit, cause?: unknown): TorporError {
+  const hint = asked > most
+    ? `one of this size is never allowed; an administrator can raise ${limit}`
+    : `free some, or have an administrator raise ${limit}`;
+  return new TorporError("quota_exceeded", `${limit} is ${most}: ${used} in use, ${asked} more asked for`, {
+    cause,
+    field: limit,
+    hint,
+    details: { limit: most, used, asked },
+    retryAfterSec: asked > most ? undefined : QUOTA_RETRY_SEC,
+  });
+}
+
+/** What is in use may become free with the next pause or delete. */
+const QUOTA_RETRY_SEC = 5;
+
+/**
+ * A lost or refused connection becomes `unavailable` (whether a commit happened is then unknown), a limit that is
+ * reached `quota_exceeded`; the rest stays.
+ */
 export function fromDatabaseError(thrown: unknown): unknown {
   if (!(thrown instanceof Error) || thrown instanceof TorporError) return thrown;
   const code = (thrown as { code?: unknown }).code;
   if (typeof code !== "string") return thrown;
+  if (thrown instanceof postgres.PostgresError && code === QUOTA_STATE) {
+    return quotaExceeded(JSON.parse(thrown.detail ?? ""), thrown);
+  }
   const unavailable = thrown instanceof postgres.PostgresError
     ? UNAVAILABLE_STATES.has(code) || code.startsWith("08")
     : CONNECTION_CODES.has(code);

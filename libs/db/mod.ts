@@ -4,6 +4,7 @@
  */
 export * from "./advisory_lock.ts";
 export * from "./api_keys.ts";
+export * from "./audit.ts";
 export * from "./certificate_authority.ts";
 export * from "./census.ts";
 export * from "./database.ts";
@@ -21,6 +22,8 @@ export * from "./migrate.ts";
 export * from "./operation_feed.ts";
 export * from "./operation_steps.ts";
 export * from "./operations.ts";
+export * from "./quotas.ts";
+export * from "./rate_limit.ts";
 export * from "./reclaim.ts";
 export * from "./reservations.ts";
 export * from "./sandboxes.ts";
@@ -29,3 +32,4 @@ export * from "./sandbox_sweeps.ts";
 export * from "./snapshots.ts";
 export * from "./teams.ts";
 export * from "./traces.ts";
+export * from "./usage.ts";

@@ -11,6 +11,8 @@ export const ERROR_CODES = {
   permission_denied: { http: 403, connect: "permission_denied" },
   not_found: { http: 404, connect: "not_found" },
   sandbox_not_found: { http: 404, connect: "not_found" },
+  team_not_found: { http: 404, connect: "not_found" },
+  api_key_not_found: { http: 404, connect: "not_found" },
   template_not_found: { http: 404, connect: "not_found" },
   operation_not_found: { http: 404, connect: "not_found" },
   trace_not_found: { http: 404, connect: "not_found" },
@@ -29,6 +31,8 @@ export const ERROR_CODES = {
   file_precondition: { http: 409, connect: "failed_precondition" },
   idempotency_mismatch: { http: 422, connect: "invalid_argument" },
   rate_limited: { http: 429, connect: "resource_exhausted" },
+  /** A limit of the team; `details` has it, and what is in use. */
+  quota_exceeded: { http: 429, connect: "resource_exhausted" },
   unimplemented: { http: 501, connect: "unimplemented" },
   no_capacity: { http: 503, connect: "unavailable" },
   no_space: { http: 507, connect: "resource_exhausted" },
@@ -65,6 +69,8 @@ export interface TorporErrorOptions {
   hint?: string;
   /** Seconds after which the same call may succeed. */
   retryAfterSec?: number;
+  /** Numbers that clients act on, such as a limit and what is in use. */
+  details?: Record<string, number>;
 }
 
 /** The one error class of the project. Callers branch on `code`, never on the message. */
@@ -74,6 +80,7 @@ export class TorporError extends Error {
   readonly field: string | undefined;
   readonly hint: string | undefined;
   readonly retryAfterSec: number | undefined;
+  readonly details: Record<string, number> | undefined;
 
   constructor(code: ErrorCode, message: string, options: TorporErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
@@ -81,6 +88,7 @@ export class TorporError extends Error {
     this.field = options.field;
     this.hint = options.hint;
     this.retryAfterSec = options.retryAfterSec;
+    this.details = options.details;
   }
 
   /** The HTTP status of this error's code. */

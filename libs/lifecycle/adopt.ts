@@ -5,6 +5,7 @@ import {
   type Queryable,
   type SandboxRow,
   type SnapshotRow,
+  waiveLimits,
 } from "@torpor/db";
 import { TorporError } from "@torpor/errors";
 import { beginOperation, settleReservation } from "./journal.ts";
@@ -45,6 +46,7 @@ export async function adoptRunning(database: Database, row: Judged, accelerator:
   return await database.transaction("adopt_running", async (sql) => {
     const locked = await lockUnchanged(sql, row);
     if (locked.state === "lost") return await atRest(sql, await transition(sql, locked, "running", { accelerator }));
+    await waiveLimits(sql);
     const { sandbox, operation } = await beginOperation(sql, locked, "resume", { owner: null });
     const running = await transition(sql, sandbox, "running", { accelerator });
     await closeOperation(sql, operation.id, {});

@@ -9,6 +9,7 @@ import {
   type KeptSnapshotRow,
   lockFork,
   type OperationRow,
+  requireTeamRoom,
   type SandboxRow,
   type SandboxSpec,
   setKeptSnapshotState,
@@ -85,6 +86,7 @@ export class Forks {
     const childIds = Array.from({ length: request.count }, newId);
     const { operation, done, replayed } = await requests.start(teamId, options, hash, async (sql, initiator) => {
       const source = await lockSnapshotSource(sql, teamId, sandboxId);
+      await requireTeamRoom(sql, teamId, request.count, source);
       const id = newId();
       const kept = { id, name: `fork-${id}`, kind: "fork", platform: false } as const;
       const held = await beginSnapshot(sql, source, kept, initiator);

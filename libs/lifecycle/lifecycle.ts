@@ -52,7 +52,8 @@ const DELETE_WAIT_MS = 30_000;
  * transaction; from there on it does not depend on the client or on the promise being awaited.
  *
  * Errors of all verbs: `sandbox_not_found` (also for another team's), `conflict`, `idempotency_mismatch`, `unavailable`,
- * and what the host or the scheduler answered (`no_capacity`, `template_not_found`, `pause_failed` …).
+ * `quota_exceeded` for what would go beyond a limit of the team, and what the host or the scheduler answered
+ * (`no_capacity`, `template_not_found`, `pause_failed` …).
  */
 export class Lifecycle implements AsyncDisposable {
   readonly #owner: OperationOwner;

@@ -5,6 +5,7 @@ import * as snapshots from "./0003_snapshots.ts";
 import * as snapshotRetention from "./0004_snapshot_retention.ts";
 import * as sweeps from "./0005_sweeps.ts";
 import * as hosts from "./0006_hosts.ts";
+import * as teams from "./0007_teams.ts";
 
 /** All migrations by name; they run in the order of their names and are never changed once released. */
 export const MIGRATIONS: Record<string, Migration> = {
@@ -14,4 +15,5 @@ export const MIGRATIONS: Record<string, Migration> = {
   "0004_snapshot_retention": snapshotRetention,
   "0005_sweeps": sweeps,
   "0006_hosts": hosts,
+  "0007_teams": teams,
 };
