@@ -194,6 +194,14 @@ export async function deleteReservation(sql: Queryable, sandboxId: string): Prom
   return rows.length > 0;
 }
 
+/** Gives back what is held for sandboxes that were never written. */
+export async function deleteReservationsWithoutSandbox(sql: Queryable, sandboxIds: string[]): Promise<void> {
+  await named("delete_reservations_without_sandbox", () =>
+    sql`
+    delete from reservations where sandbox_id = any(${sandboxIds}::text[])
+      and not exists (select from sandboxes where id = sandbox_id)`);
+}
+
 /**
  * Ends reservations that were never bound. A paused sandbox keeps its disk on the host, so its reservation shrinks to
  * that instead of going away.

@@ -1,5 +1,6 @@
 import {
   closeFork,
+  deleteReservationsWithoutSandbox,
   disownFork,
   type ForkRow,
   getFork,
@@ -163,8 +164,11 @@ export class Forks {
   async #close(fork: ForkRow, error?: { code: string; message: string }): Promise<boolean> {
     return await this.context.database.transaction("close_fork", async (sql) => {
       const closed = await closeFork(sql, fork.operationId, error);
-      if (closed) await setKeptSnapshotState(sql, fork.snapshotId, ["creating", "ready", "failed"], "deleting");
-      return closed !== undefined;
+      if (!closed) return false;
+      await setKeptSnapshotState(sql, fork.snapshotId, ["creating", "ready", "failed"], "deleting");
+      // Children that were written give their room back when they are deleted; nobody deletes the others.
+      if (error) await deleteReservationsWithoutSandbox(sql, fork.childIds);
+      return true;
     });
   }
 
@@ -173,15 +177,10 @@ export class Forks {
    * @throws `unavailable` when the database is away: then the fork is still open.
    */
   async rollBack(fork: ForkRow, error: TorporError): Promise<void> {
-    const { database, deleteSandbox, scheduler, snapshots } = this.context;
+    const { database, deleteSandbox, snapshots } = this.context;
     await this.#close(fork, { code: error.code, message: error.message });
-    const made = new Set((await getSandboxes(database.sql, fork.childIds)).map(({ id }) => id));
-    await Promise.all(fork.childIds.map(async (id) => {
-      if (made.has(id)) return await deleteSandbox(fork.teamId, id);
-      await scheduler.release({ sandboxId: id }).catch((cause) => {
-        log("warn", "reservation_not_released", { sandbox_id: id }, cause);
-      });
-    }));
+    const made = await getSandboxes(database.sql, fork.childIds);
+    await Promise.all(made.map(({ id }) => deleteSandbox(fork.teamId, id)));
     await snapshots.remove(fork.snapshotId);
   }
 

@@ -118,10 +118,8 @@ async function restore(
   if (started.status === "rejected") throw started.reason;
   const { vmm, pager } = started.value;
   const shared = pager instanceof Sibling;
-  if (!shared) {
-    tie.knot(vmm, pager);
-    resources.defer(() => tie[Symbol.dispose]());
-  }
+  tie.knot(vmm, pager);
+  resources.defer(() => tie[Symbol.dispose]());
   if (shared) await putDifference(context, id, vmm, pager, snapshot);
   await step(context, id, "resume.load_device_state", async () => {
     if (!shared) await startMarks(context.tracking, vmm.process.pid);
