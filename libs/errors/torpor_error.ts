@@ -24,6 +24,8 @@ export const ERROR_CODES = {
   already_exists: { http: 409, connect: "already_exists" },
   /** The sandbox is in a state that the call does not allow, or another operation holds it. */
   conflict: { http: 409, connect: "failed_precondition" },
+  /** It was paused while the call was under way. Processes sleep with it; a resume wakes them. */
+  sandbox_paused: { http: 409, connect: "failed_precondition" },
   /** The call carries an older fencing token than the host has seen. */
   fenced: { http: 409, connect: "failed_precondition" },
   snapshot_mismatch: { http: 409, connect: "failed_precondition" },

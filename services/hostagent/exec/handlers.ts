@@ -2,7 +2,7 @@ import { create } from "@bufbuild/protobuf";
 import type { ServiceImpl } from "@connectrpc/connect";
 import { asTorporError, TorporError } from "@torpor/errors";
 import {
-  type ExecStreamResponse,
+  AttachProcessResponseSchema,
   ExecStreamResponseSchema,
   type HostAgentService,
   type ProcessInfo,
@@ -12,10 +12,11 @@ import type { ProcessInfo as GuestProcessInfo } from "@torpor/proto/guest";
 import { log } from "@torpor/telemetry";
 import { requirePid, requireSignal } from "../guest/arguments.ts";
 import { holdChannel } from "../guest/held_channel.ts";
-import type { GuestChannel, ProcessEvent, ProcessStream } from "../guest/mod.ts";
-import { protocolError } from "../guest/protocol_error.ts";
+import type { GuestChannel, ProcessStream } from "../guest/mod.ts";
 import type { SandboxAccess } from "../sandbox/access.ts";
 import { collectOutput } from "./collect_output.ts";
+import { exitStatus } from "./exit_status.ts";
+import { followProcess } from "./follow_process.ts";
 import { processSpec } from "./process_spec.ts";
 
 /** Of each of stdout and stderr of Exec. */
@@ -25,7 +26,7 @@ export const MAX_STDIN_BYTES = 64 * 1024 * 1024;
 const DEFAULT_EXEC_TIMEOUT_SEC = 30;
 const SIGKILL = 9;
 
-type ExecMethods = "exec" | "execStream" | "sendProcessInput" | "signalProcess" | "listProcesses";
+type ExecMethods = "exec" | "execStream" | "attachProcess" | "sendProcessInput" | "signalProcess" | "listProcesses";
 
 /** The RPCs about processes. */
 export function execHandlers(access: SandboxAccess): Pick<ServiceImpl<typeof HostAgentService>, ExecMethods> {
@@ -43,15 +44,22 @@ export function execHandlers(access: SandboxAccess): Pick<ServiceImpl<typeof Hos
     },
 
     async *execStream(request, { signal }) {
-      const { sandboxId, stdin, stdinBytes } = request;
+      const { sandboxId, stdin, stdinBytes, holdBack } = request;
       const spec = processSpec(request, access.env(sandboxId), 0);
       requireStdinSize(stdinBytes, "stdin_bytes");
       await using held = await holdChannel(access, sandboxId);
       const withStdin = stdin || stdinBytes.length > 0;
-      const process = await held.channel.startProcess({ ...spec, stdin: withStdin }, { signal });
+      const process = await held.channel.startProcess({ ...spec, stdin: withStdin, holdBack }, { signal });
       if (stdinBytes.length > 0) feedStdin(process, stdinBytes, !stdin);
-      yield create(ExecStreamResponseSchema, { event: { case: "start", value: { pid: process.pid } } });
-      for await (const event of process) yield streamResponse(event);
+      for await (const event of followProcess(process)) yield create(ExecStreamResponseSchema, { event });
+    },
+
+    async *attachProcess(request, { signal }) {
+      const { sandboxId, pid, afterSequence, startedAtUnixMs: startedUnixMs, holdBack } = request;
+      requirePid(pid);
+      await using held = await holdChannel(access, sandboxId);
+      const process = await held.channel.attachProcess(pid, { afterSequence, startedUnixMs, holdBack, signal });
+      for await (const event of followProcess(process)) yield create(AttachProcessResponseSchema, { event });
     },
 
     async sendProcessInput({ sandboxId, pid, data, eof }, { signal }) {
@@ -101,20 +109,6 @@ function feedStdin(process: ProcessStream, bytes: Uint8Array, close: boolean): v
   });
 }
 
-function streamResponse(event: ProcessEvent): ExecStreamResponse {
-  if (event.type === "gap") throw protocolError("output of a followed process was lost");
-  if (event.type === "output") {
-    const value = { output: { case: event.stream, value: event.data }, sequence: event.sequence };
-    return create(ExecStreamResponseSchema, { event: { case: "data", value } });
-  }
-  const error = event.timedOut ? "the command was killed at its timeout" : "";
-  return create(ExecStreamResponseSchema, { event: { case: "end", value: { ...exitStatus(event), error } } });
-}
-
-function exitStatus({ exitCode, signal, timedOut }: Extract<ProcessEvent, { type: "exited" }>) {
-  return { exitCode: signal === 0 ? exitCode : 128 + signal, signal, timedOut };
-}
-
 function processInfo(process: GuestProcessInfo): ProcessInfo {
   const { exited } = process;
   return create(ProcessInfoSchema, {
@@ -123,7 +117,7 @@ function processInfo(process: GuestProcessInfo): ProcessInfo {
     user: process.user,
     workingDirectory: process.workingDirectory,
     running: process.running,
-    exitCode: exited ? exitStatus({ type: "exited", ...exited }).exitCode : 0,
+    exitCode: exited ? exitStatus(exited).exitCode : 0,
     signal: exited?.signal ?? 0,
     startedAtUnixMs: process.startedUnixMs,
   });

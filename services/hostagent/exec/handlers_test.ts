@@ -152,6 +152,70 @@ serviceTest("a client that leaves does not end its process, and its stream is le
   while (uses() > 0) await channel.ping();
 });
 
+/** The output of an attached process, and the kinds of its events. */
+async function attachTo(service: GuestService, request: { pid: number; afterSequence?: bigint; holdBack?: boolean }) {
+  const kinds: unknown[] = [];
+  let output = "";
+  for await (const { event } of service.client.attachProcess({ sandboxId: service.sandboxId, ...request })) {
+    kinds.push(event.case);
+    if (event.case === "data") output += text(event.value.output.value!);
+  }
+  return { kinds, output };
+}
+
+serviceTest("an attach goes on behind the event that was received last", async (service) => {
+  const { client, sandboxId } = service;
+  const events = client.execStream({ sandboxId, user, cmd: "echo one; read; echo two; read; echo three", stdin: true });
+  const iterator = events[Symbol.asyncIterator]();
+  const start = (await iterator.next()).value!.event;
+  assert(start.case === "start" && start.value.startedAtUnixMs > 0n);
+  const { pid, startedAtUnixMs } = start.value;
+  const data = (await iterator.next()).value!.event;
+  assert(data.case === "data");
+  await client.sendProcessInput({ sandboxId, pid, data: new TextEncoder().encode("\n\n"), eof: true });
+  for (let next = await iterator.next(); !next.done; next = await iterator.next());
+  const { sequence } = data.value;
+  assertEquals(await attachTo(service, { pid, afterSequence: sequence }), {
+    kinds: ["start", "data", "end"],
+    output: "two\nthree\n",
+  });
+  assertEquals((await attachTo(service, { pid })).output, "one\ntwo\nthree\n");
+  const attach = (request: { pid: number; afterSequence?: bigint; startedAtUnixMs?: bigint }) =>
+    errorOf(client.attachProcess({ sandboxId, ...request })[Symbol.asyncIterator]().next());
+  assertEquals((await attach({ pid: 0 })).field, "pid");
+  assertEquals((await attach({ pid, startedAtUnixMs: startedAtUnixMs + 1n })).code, "process_not_found");
+  assertEquals((await attach({ pid, afterSequence: 1000n })).code, "conflict");
+});
+
+serviceTest("a reader that does not hold its process back gets a gap", async (service) => {
+  const { client, sandboxId } = service;
+  const cmd = "head -c 4000000 /dev/zero; echo end >&2";
+  const events = client.execStream({ sandboxId, user, cmd, holdBack: false })[Symbol.asyncIterator]();
+  const start = (await events.next()).value!.event;
+  assert(start.case === "start");
+  // It ends though its stream is not read: what the stream has no room for is not waited for.
+  const wait = `while kill -0 ${start.value.pid} 2>/dev/null; do read -t 0.01 <> <(:); done`;
+  assertEquals((await client.exec({ sandboxId, user, cmd: wait })).exitCode, 0);
+  let [bytes, lost, gaps] = [0, 0n, 0];
+  for (let next = await events.next(); !next.done; next = await events.next()) {
+    const { event } = next.value;
+    if (event.case === "data") bytes += event.value.output.value!.length;
+    else if (event.case === "gap") [lost, gaps] = [lost + event.value.lostBytes, gaps + 1];
+  }
+  assertEquals([bytes + Number(lost), gaps], [4_000_004, 1]);
+});
+
+serviceTest("a pause of the sandbox ends a stream with an event of its own", async ({ client, sandboxId, channel }) => {
+  const events = client.execStream({ sandboxId, user, cmd: "exec sleep 1000" })[Symbol.asyncIterator]();
+  await events.next();
+  const collected = errorOf(client.exec({ sandboxId, user, cmd: "exec sleep 1000" }));
+  while ((await channel.listProcesses()).length < 2) continue;
+  await channel.close(new TorporError("sandbox_paused", "paused"));
+  assertEquals((await events.next()).value?.event.case, "paused");
+  assertEquals((await events.next()).done, true);
+  assertEquals((await collected).code, "sandbox_paused");
+});
+
 serviceTest("a stream whose guest goes away breaks, it does not end", async ({ client, sandboxId, agent }) => {
   const events = client.execStream({ sandboxId, user, cmd: "sleep 1000" })[Symbol.asyncIterator]();
   await events.next();

@@ -22,6 +22,18 @@ export interface ProcessSpec {
   stdin?: boolean;
   /** After this many milliseconds the process group is killed. 0 or absent: never. */
   timeoutMs?: number;
+  /** true: the process waits for a slow reader, and for a while for one that is gone. Default true. */
+  holdBack?: boolean;
+}
+
+/** Options of `GuestChannel.attachProcess`. */
+export interface AttachOptions extends CallOptions {
+  /** The last event that was received. Default 0: from the oldest that is kept. */
+  afterSequence?: bigint;
+  /** When the process was started, by the guest's clock, milliseconds; another start of the same pid is not found. */
+  startedUnixMs?: bigint;
+  /** As in {@linkcode ProcessSpec}. Default false: the reader gets gaps instead. */
+  holdBack?: boolean;
 }
 
 /** Caps of `GuestChannel.preparePause`, milliseconds; 0 or absent: that step is left out. */

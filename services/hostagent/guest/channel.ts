@@ -26,7 +26,7 @@ import {
   WriteStdinSchema,
 } from "@torpor/proto/guest";
 import { collect, type EventCase, take } from "./answers.ts";
-import type { CallOptions, FileOptions, PauseSteps, ProcessSpec } from "./calls.ts";
+import type { AttachOptions, CallOptions, FileOptions, PauseSteps, ProcessSpec } from "./calls.ts";
 import type { GuestConnection } from "./connection.ts";
 import type { FrameBody } from "./event_queue.ts";
 import { type OpenedFile, openFileStream, sendFile } from "./file_transfer.ts";
@@ -59,6 +59,7 @@ export class GuestChannel implements AsyncDisposable {
   readonly closed: Promise<TorporError | undefined>;
   readonly #connection: GuestConnection;
   readonly #streams: StreamTable;
+  #closedFor: TorporError | undefined;
 
   /** The answer to the Wake that went out before the channel was open; see `openAndWake`. */
   readonly woken: Promise<WakeResult> | undefined;
@@ -80,7 +81,7 @@ export class GuestChannel implements AsyncDisposable {
     });
     this.closed = connection.closed.then((error) => {
       stopWatching();
-      this.#streams.failAll(unreachableError("the connection to the guest agent ended", error));
+      this.#streams.failAll(this.#closedFor ?? unreachableError("the connection to the guest agent ended", error));
       return error;
     });
   }
@@ -99,6 +100,7 @@ export class GuestChannel implements AsyncDisposable {
       user: spec.user,
       stdin: spec.stdin,
       timeoutMs: BigInt(spec.timeoutMs ?? 0),
+      neverHoldBack: !(spec.holdBack ?? true),
     });
     const rules = processEvents(1n);
     return await ProcessStream.open(
@@ -108,10 +110,11 @@ export class GuestChannel implements AsyncDisposable {
 
   /**
    * Follows a process that runs, or has ended not long ago: what its log holds behind event `afterSequence`, then the rest.
-   * @throws TorporError `process_not_found`.
+   * @throws TorporError `process_not_found`; `conflict` when its log ends before that event.
    */
-  async attachProcess(pid: number, afterSequence = 0n, options: CallOptions = {}): Promise<ProcessStream> {
-    const value = create(AttachProcessSchema, { pid, afterSequence });
+  async attachProcess(pid: number, options: AttachOptions = {}): Promise<ProcessStream> {
+    const { afterSequence, startedUnixMs, holdBack } = options;
+    const value = create(AttachProcessSchema, { pid, afterSequence, startedUnixMs, holdBack });
     const rules = processEvents();
     return await ProcessStream.open(
       this.#streams.open({ case: "attachProcess", value }, { ...options, subject: "process", rules }),
@@ -247,6 +250,12 @@ export class GuestChannel implements AsyncDisposable {
   async sync(options: CallOptions = {}): Promise<void> {
     const request: GuestRequest = { case: "sync", value: create(SyncSchema) };
     await this.#call(request, { ...options, subject: "agent", rules: exactly(), essential: true });
+  }
+
+  /** Closes the connection; open requests fail with `reason`. Processes in the guest go on. */
+  async close(reason: TorporError): Promise<void> {
+    this.#closedFor ??= reason;
+    await this[Symbol.asyncDispose]();
   }
 
   /** Closes the connection. Processes in the guest go on. */

@@ -283,3 +283,17 @@ Deno.test("a request larger than a frame is refused and leaves nothing open", as
   await guest.send(streamId, pong, ok);
   await ping;
 });
+
+Deno.test("gaps that nobody reads are one event: they cost no credit", async () => {
+  await using guest = await FakeGuest.start();
+  await using channel = await guest.open();
+  const { process, id } = await startProcess(guest, channel);
+  const gap = (first: number, last: number): BodyInit => ({
+    case: "processGap",
+    value: { firstLostSequence: BigInt(first), lastLostSequence: BigInt(last), lostBytes: 2n ** 64n - 1n },
+  });
+  await guest.send(id, output(1, kib64), gap(2, 5), gap(6, 6), gap(7, 9), output(10, kib64), exited, ok);
+  const events = await readAll(process);
+  assertEquals(events.map(({ type }) => type), ["output", "gap", "output", "exited"]);
+  assertEquals(events[1], { type: "gap", firstLostSequence: 2n, lastLostSequence: 9n, lostBytes: 2n ** 64n - 3n });
+});

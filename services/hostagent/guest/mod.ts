@@ -9,7 +9,7 @@
 //
 // The guest is hostile: what breaks the contract of proto/guest/v1 closes the channel (`guest_protocol`), memory is bounded
 // by the credit and the limits in limits.ts, and numbers and texts of the guest are checked before they are passed on.
-export type { CallOptions, FileOptions, PauseSteps, ProcessSpec } from "./calls.ts";
+export type { AttachOptions, CallOptions, FileOptions, PauseSteps, ProcessSpec } from "./calls.ts";
 export { GuestChannel } from "./channel.ts";
 export type { OpenedFile } from "./file_transfer.ts";
 export { openAndWake, openGuestChannel } from "./open_channel.ts";

@@ -22,7 +22,11 @@ function agentTest(name: string, work: (channel: GuestChannel, agent: NativeAgen
   });
 }
 
-function bash(channel: GuestChannel, script: string, more: { stdin?: boolean; timeoutMs?: number } = {}) {
+function bash(
+  channel: GuestChannel,
+  script: string,
+  more: { stdin?: boolean; timeoutMs?: number; holdBack?: boolean } = {},
+) {
   return channel.startProcess({ argv: ["/bin/bash", "-c", script], user, ...more });
 }
 
@@ -188,7 +192,10 @@ agentTest("processes outlive the connection, and attach replays what was missed"
 
   await using second = await open(agent);
   assertEquals(second.bootId, channel.bootId);
-  const attached = await second.attachProcess(process.pid, first.sequence);
+  const attached = await second.attachProcess(process.pid, {
+    afterSequence: first.sequence,
+    startedUnixMs: process.startedUnixMs,
+  });
   await second.writeStdin(process.pid, new TextEncoder().encode("two\n"), true);
   const { stdout, exited } = await run(attached);
   assertEquals(decoder.decode(stdout), "got two\n");
@@ -216,7 +223,7 @@ agentTest("a new host end finds the next frame after a cut in the middle of much
 });
 
 agentTest("output that left the log is a gap", async (channel) => {
-  const process = await bash(channel, "head -c 4000000 /dev/zero; echo end >&2");
+  const process = await bash(channel, "head -c 4000000 /dev/zero; echo end >&2", { holdBack: false });
   process.cancel();
   const ended = await bash(channel, `while kill -0 ${process.pid} 2>/dev/null; do read -t 0.01 <> <(:); done`);
   await run(ended);
@@ -224,6 +231,11 @@ agentTest("output that left the log is a gap", async (channel) => {
   for await (const event of await channel.attachProcess(process.pid)) events.push(event);
   assert(events[0]!.type === "gap" && events[0]!.lostBytes > 1_000_000n);
   assertEquals(events.at(-1)!.type, "exited");
+  const startedUnixMs = process.startedUnixMs - 1n;
+  const refusals = [{ startedUnixMs }, { afterSequence: 1_000_000n }].map(async (options) =>
+    (await assertRejects(() => channel.attachProcess(process.pid, options), TorporError)).code
+  );
+  assertEquals(await Promise.all(refusals), ["process_not_found", "conflict"]);
 });
 
 agentTest("files: stat, list, make, remove, and their errors", async (channel, agent) => {

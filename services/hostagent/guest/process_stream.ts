@@ -1,4 +1,4 @@
-import { OutputStream } from "@torpor/proto/guest";
+import { OutputStream, type ProcessStarted } from "@torpor/proto/guest";
 import type { StreamEvent } from "./event_queue.ts";
 import { protocolError } from "./protocol_error.ts";
 import type { GuestStream } from "./stream.ts";
@@ -12,37 +12,40 @@ export type ProcessEvent =
     /** Number of the last output event of the process that is in `data`; where an attach would go on. */
     sequence: bigint;
   }
-  /** Output that left the guest's log before this reader came. */
+  /** Output that left the guest's log before this reader took it. */
   | { type: "gap"; firstLostSequence: bigint; lastLostSequence: bigint; lostBytes: bigint }
   /** The last event. A process that a signal ended has `signal`, else `exitCode` counts. */
   | { type: "exited"; exitCode: number; signal: number; timedOut: boolean };
 
 /**
- * A process as its starter or an attached reader sees it. Iterate it once; the guest holds the process back while the
- * reader lags by more than the credit. Leaving the loop detaches: the process goes on, its output stays in the guest's log.
+ * A process as its starter or an attached reader sees it. Iterate it once; a reader that holds the process back never gets
+ * a gap while it is there. Leaving the loop detaches: the process goes on, its output stays in the guest's log.
  */
 export class ProcessStream implements AsyncIterable<ProcessEvent> {
   /** Number of the process in the guest. */
   readonly pid: number;
+  /** When it was started, by the guest's clock, milliseconds; 0n: its agent does not tell. */
+  readonly startedUnixMs: bigint;
   readonly #stream: GuestStream;
 
-  private constructor(stream: GuestStream, pid: number) {
+  private constructor(stream: GuestStream, { pid, startedUnixMs }: ProcessStarted) {
     this.#stream = stream;
     this.pid = pid;
+    this.startedUnixMs = startedUnixMs;
   }
 
   /** Waits until the process has started. @throws TorporError the reason why it could not. */
   static async open(stream: GuestStream): Promise<ProcessStream> {
     const event = await stream.next();
     if (event?.kind === "body" && event.body.case === "processStarted") {
-      return new ProcessStream(stream, event.body.value.pid);
+      return new ProcessStream(stream, event.body.value);
     }
     throw protocolError("a process without processStarted");
   }
 
   /**
    * Events until the exit. The loop ends only behind `exited`; anything else that ends the stream is thrown.
-   * @throws TorporError `guest_unreachable` when the channel closes.
+   * @throws TorporError `guest_unreachable` when the channel closes, `sandbox_paused`.
    */
   async *[Symbol.asyncIterator](): AsyncGenerator<ProcessEvent, void, undefined> {
     try {

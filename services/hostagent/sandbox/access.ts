@@ -3,7 +3,7 @@ import type { GuestChannel } from "../guest/channel.ts";
 /**
  * How RPC handlers and data routes reach the guest of a sandbox. They know nothing of VMs, locks or snapshots.
  *
- * A guest channel belongs to one run of the VM: a pause closes it (every open stream fails with `guest_unreachable`), the
+ * A guest channel belongs to one run of the VM: a pause closes it (every open stream fails with `sandbox_paused`), the
  * next resume opens another one. So a channel is asked for with each request and never kept.
  */
 export interface SandboxAccess {

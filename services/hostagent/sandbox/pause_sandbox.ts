@@ -61,10 +61,18 @@ async function release(
   vm: RunningVm,
   replaced: FoundSnapshot[],
 ): Promise<void> {
+  await vm.closeChannel(pausedError(sandbox.id));
   await rememberWorkingSet(context, sandbox.record, vm);
   await vm[Symbol.asyncDispose]();
   await removeLiveFiles(context.layout, sandbox.id);
   await releaseSnapshots(context.layout, context.references, replaced);
+}
+
+/** What calls to the guest end with that its pause has cut short. */
+function pausedError(sandboxId: string): TorporError {
+  return new TorporError("sandbox_paused", `sandbox ${sandboxId} was paused meanwhile`, {
+    hint: "its processes go on when it is resumed; a command's output can then be followed by its pid",
+  });
 }
 
 function requirePaused({ record }: Sandbox): void {

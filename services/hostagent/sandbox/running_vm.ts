@@ -1,5 +1,5 @@
 import { scaledTimeoutMs } from "@torpor/config";
-import type { ErrorCode } from "@torpor/errors";
+import type { ErrorCode, TorporError } from "@torpor/errors";
 import type { ExtentTable, Manifest } from "@torpor/snapshot";
 import type { GuestChannel } from "../guest/channel.ts";
 import { openAndWake, openGuestChannel } from "../guest/open_channel.ts";
@@ -138,12 +138,12 @@ export class RunningVm implements AsyncDisposable {
     }
   }
 
-  /** Ends the channel: its open streams fail with `guest_unreachable`. */
-  async closeChannel(): Promise<void> {
+  /** Ends the channel: its open streams fail with `reason`, else with `guest_unreachable`. */
+  async closeChannel(reason?: TorporError): Promise<void> {
     const opening = this.#channel;
     this.#channel = undefined;
     const channel = await opening?.catch(() => undefined);
-    await channel?.[Symbol.asyncDispose]();
+    await (reason ? channel?.close(reason) : channel?.[Symbol.asyncDispose]());
   }
 
   /** Lets go of VM and pager: they run on, for the next agent to adopt. */
