@@ -1,8 +1,10 @@
-import { create } from "@bufbuild/protobuf";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import { requireId } from "@torpor/ids";
-import type { ExecStreamResponse as HostEvent } from "@torpor/proto/hostagent";
 import {
+  type AttachProcessRequest,
+  type AttachProcessResponse,
+  AttachProcessResponseSchema,
   type ExecRequest,
   type ExecStreamRequest,
   type ExecStreamResponse,
@@ -10,9 +12,9 @@ import {
   type SandboxService,
 } from "@torpor/proto/torpor";
 import type { Api } from "../handlers/api.ts";
-import { exec, execStream } from "../handlers/exec.ts";
+import { attachProcess, exec, execStream, type ProcessMessage } from "../handlers/exec.ts";
 import { listProcesses, sendProcessInput, signalProcess } from "../handlers/processes.ts";
-import { execInput, execStreamInput, processInput, signalInput } from "../inputs/exec.ts";
+import { attachInput, execInput, execStreamInput, processInput, signalInput } from "../inputs/exec.ts";
 import { parseInput } from "../inputs/parse.ts";
 import { callerOf } from "./gate.ts";
 import { processMessage } from "./messages.ts";
@@ -28,6 +30,8 @@ export function execMethods(api: Api) {
     },
 
     execStream: (request, context) => streamEvents(api, request, context),
+
+    attachProcess: (request, context) => attachedEvents(api, request, context),
 
     async sendProcessInput(request, context) {
       const input = parseInput(processInput, { pid: request.pid, data: request.data, eof: request.eof });
@@ -66,25 +70,54 @@ async function* streamEvents(
   context: HandlerContext,
 ): AsyncGenerator<ExecStreamResponse> {
   const sandboxId = requireId(request.sandboxId, "sandbox_id");
-  const input = parseInput(execStreamInput, { ...commandOf(request), keep_stdin_open: request.keepStdinOpen });
+  const { keepStdinOpen: keep_stdin_open, holdBack: hold_back } = request;
+  const input = parseInput(execStreamInput, { ...commandOf(request), keep_stdin_open, hold_back });
   for await (const message of await execStream(api, callerOf(context), sandboxId, input, context.signal)) {
-    yield eventMessage(message);
+    yield create(ExecStreamResponseSchema, { event: publicEvent(message) });
   }
 }
 
-function eventMessage({ event }: HostEvent): ExecStreamResponse {
+async function* attachedEvents(
+  api: Api,
+  request: AttachProcessRequest,
+  context: HandlerContext,
+): AsyncGenerator<AttachProcessResponse> {
+  const sandboxId = requireId(request.sandboxId, "sandbox_id");
+  const { pid, afterSequence, startedAtUnixMs, holdBack } = request;
+  const input = parseInput(attachInput, {
+    pid,
+    after_sequence: afterSequence,
+    started_at_unix_ms: startedAtUnixMs,
+    hold_back: holdBack,
+  });
+  for await (const message of await attachProcess(api, callerOf(context), sandboxId, input, context.signal)) {
+    yield create(AttachProcessResponseSchema, { event: publicEvent(message) });
+  }
+}
+
+type PublicEvent = MessageInitShape<typeof ExecStreamResponseSchema>["event"];
+
+function publicEvent({ event }: ProcessMessage): PublicEvent {
   switch (event.case) {
-    case "start":
-      return create(ExecStreamResponseSchema, { event: { case: "started", value: { pid: event.value.pid } } });
+    case "start": {
+      const { pid, startedAtUnixMs } = event.value;
+      return { case: "started", value: { pid, startedAtUnixMs } };
+    }
     case "data": {
       const { output, sequence } = event.value;
-      return create(ExecStreamResponseSchema, { event: { case: "output", value: { sequence, data: output } } });
+      return { case: "output", value: { sequence, data: output } };
+    }
+    case "gap": {
+      const { firstLostSequence, lastLostSequence, lostBytes } = event.value;
+      return { case: "gap", value: { firstLostSequence, lastLostSequence, lostBytes } };
     }
     case "end": {
       const { exitCode, signal, timedOut } = event.value;
-      return create(ExecStreamResponseSchema, { event: { case: "exited", value: { exitCode, signal, timedOut } } });
+      return { case: "exited", value: { exitCode, signal, timedOut } };
     }
+    case "paused":
+      return { case: "paused", value: {} };
     default:
-      return create(ExecStreamResponseSchema);
+      return undefined;
   }
 }

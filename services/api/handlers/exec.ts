@@ -1,7 +1,7 @@
 import type { z } from "zod";
 import { TorporError } from "@torpor/errors";
-import type { ExecResponse, ExecStreamResponse } from "@torpor/proto/hostagent";
-import type { execInput, execStreamInput } from "../inputs/exec.ts";
+import type { AttachProcessResponse, ExecResponse, ExecStreamResponse } from "@torpor/proto/hostagent";
+import type { attachInput, execInput, execStreamInput } from "../inputs/exec.ts";
 import type { Caller } from "../keys/caller.ts";
 import type { Api } from "./api.ts";
 import { runningSandbox } from "./running_sandbox.ts";
@@ -37,9 +37,13 @@ export async function exec(
   }, { timeoutMs: timeoutSec * 1000 + EXEC_MARGIN_MS });
 }
 
+/** A message of a process's stream: what ExecStream and AttachProcess have in common. */
+export type ProcessMessage = Pick<ExecStreamResponse | AttachProcessResponse, "event">;
+
 /**
  * Starts a command and returns its events once it has started: errors before that are thrown here. The events end after
- * `end`; when the sandbox dies first they throw, so that no surface can take it for a clean end.
+ * `end`, or after `paused` when the sandbox is paused; when it dies first they throw, so that no surface can take it for a
+ * clean end.
  * @param signal ends the events; the command goes on.
  * @throws TorporError `sandbox_not_found`, `conflict`, `guest_unreachable`.
  */
@@ -49,20 +53,54 @@ export async function execStream(
   sandboxId: string,
   input: z.output<typeof execStreamInput>,
   signal: AbortSignal,
-): Promise<AsyncGenerator<ExecStreamResponse>> {
+): Promise<AsyncGenerator<ProcessMessage>> {
   const { host } = await runningSandbox(api, caller, sandboxId);
+  return await follow(api, signal, (stopping) =>
+    host.rpc.execStream({
+      sandboxId,
+      cmd: input.cmd,
+      args: input.args,
+      timeoutSec: input.timeout_sec,
+      env: input.env,
+      workingDirectory: input.working_directory,
+      user: input.user,
+      stdin: input.keep_stdin_open,
+      stdinBytes: input.stdin,
+      holdBack: input.hold_back,
+    }, { signal: stopping }));
+}
+
+/**
+ * Follows a process that was started before: what its log holds behind an event, then what comes, as {@linkcode execStream}.
+ * @throws TorporError `sandbox_not_found`, `process_not_found`, `guest_unreachable`; `conflict` when the sandbox does not run,
+ *   or when the log ends before that event.
+ */
+export async function attachProcess(
+  api: Api,
+  caller: Caller,
+  sandboxId: string,
+  input: z.output<typeof attachInput>,
+  signal: AbortSignal,
+): Promise<AsyncGenerator<ProcessMessage>> {
+  const { host } = await runningSandbox(api, caller, sandboxId);
+  return await follow(api, signal, (stopping) =>
+    host.rpc.attachProcess({
+      sandboxId,
+      pid: input.pid,
+      afterSequence: input.after_sequence,
+      startedAtUnixMs: input.started_at_unix_ms,
+      holdBack: input.hold_back,
+    }, { signal: stopping }));
+}
+
+/** Waits for the first message of a stream. */
+async function follow(
+  api: Api,
+  signal: AbortSignal,
+  open: (signal: AbortSignal) => AsyncIterable<ProcessMessage>,
+): Promise<AsyncGenerator<ProcessMessage>> {
   const stop = new AbortController();
-  const messages = host.rpc.execStream({
-    sandboxId,
-    cmd: input.cmd,
-    args: input.args,
-    timeoutSec: input.timeout_sec,
-    env: input.env,
-    workingDirectory: input.working_directory,
-    user: input.user,
-    stdin: input.keep_stdin_open,
-    stdinBytes: input.stdin,
-  }, { signal: AbortSignal.any([signal, stop.signal, api.stopping]) })[Symbol.asyncIterator]();
+  const messages = open(AbortSignal.any([signal, stop.signal, api.stopping]))[Symbol.asyncIterator]();
   try {
     const first = await messages.next();
     if (first.done) throw endedEarly();
@@ -74,14 +112,14 @@ export async function execStream(
 }
 
 async function* followStream(
-  first: ExecStreamResponse,
-  messages: AsyncIterator<ExecStreamResponse>,
+  first: ProcessMessage,
+  messages: AsyncIterator<ProcessMessage>,
   stop: AbortController,
-): AsyncGenerator<ExecStreamResponse> {
+): AsyncGenerator<ProcessMessage> {
   try {
     for (let message = first;;) {
       yield message;
-      if (message.event.case === "end") return;
+      if (message.event.case === "end" || message.event.case === "paused") return;
       const next = await messages.next();
       if (next.done) throw endedEarly();
       message = next.value;

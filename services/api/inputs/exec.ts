@@ -47,10 +47,17 @@ const tooLong = {
 /** A command to run, its standard input as bytes. */
 export const execInput = z.strictObject({ ...commandFields, stdin: stdinBytes }).refine(fitsOneFrame, tooLong);
 
+/** The description of `hold_back`. */
+export const holdBack = {
+  description: "true: the command waits for a slow reader, as the reader of a pipe makes it, and up to 30 s for one " +
+    "that is gone. false: it never waits, and the reader gets a `gap`.",
+};
+
 export const execStreamInput = z.strictObject({
   ...commandFields,
   stdin: stdinBytes,
   keep_stdin_open: z.boolean().default(false),
+  hold_back: z.boolean().default(true),
 }).refine(fitsOneFrame, tooLong);
 
 export const textEncoding = z.enum(["utf-8", "base64"]);
@@ -72,6 +79,7 @@ export const execStreamJson = z.strictObject({
   keep_stdin_open: z.boolean().default(false).openapi({
     description: "Keep stdin open after `stdin`, for POST …/processes/{pid}/stdin.",
   }),
+  hold_back: z.boolean().default(true).openapi(holdBack),
 }).openapi("ExecStream");
 
 /** Process ids of Linux end at 2^22. */
@@ -88,6 +96,14 @@ export const processInputJson = z.strictObject({
   data_encoding: textEncoding.default("utf-8"),
   eof: z.boolean().default(false).openapi({ description: "Close stdin after `data`." }),
 }).openapi("ProcessInput");
+
+/** Which output of a process is wanted, and how its reader is treated. */
+export const attachInput = z.strictObject({
+  pid: processId,
+  after_sequence: z.bigint().min(0n).max(2n ** 64n - 1n).default(0n),
+  started_at_unix_ms: z.bigint().min(-(2n ** 63n)).max(2n ** 63n - 1n).default(0n),
+  hold_back: z.boolean().default(false),
+});
 
 export const signalInput = z.strictObject({ pid: processId, signal: z.int().min(1).max(64) });
 

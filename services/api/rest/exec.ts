@@ -1,5 +1,4 @@
-import { createRoute, z } from "@hono/zod-openapi";
-import { ServerSentEventStream } from "@std/http";
+import { createRoute } from "@hono/zod-openapi";
 import type { Api } from "../handlers/api.ts";
 import { exec, execStream } from "../handlers/exec.ts";
 import { execInput, execJson, execStreamInput, execStreamJson } from "../inputs/exec.ts";
@@ -7,7 +6,7 @@ import { parseInput } from "../inputs/parse.ts";
 import { jsonAnswer, jsonBody, sandboxErrors } from "./answers.ts";
 import { decodeInput } from "./bytes.ts";
 import type { RestApp } from "./environment.ts";
-import { execEvents } from "./exec_events.ts";
+import { answerEvents, eventsAnswer, PROCESS_EVENTS } from "./exec_events.ts";
 import { sandboxPath } from "./sandbox_path.ts";
 import { execView, viewExec } from "./views/process.ts";
 
@@ -28,15 +27,9 @@ const execStreamRoute = createRoute({
   path: "/v1/sandboxes/{sandbox_id}/exec/stream",
   tags,
   summary: "Run a command and follow its output",
-  description:
-    "Server-sent events, each with JSON data: `started` {pid}, `stdout` and `stderr` {sequence, data} with " +
-    "data in base64, and last `exited` {exit_code, signal, timed_out}. A stream that ends without `exited` broke off. " +
-    "The command goes on when the client leaves.",
+  description: PROCESS_EVENTS,
   request: { params: sandboxPath, body: jsonBody(execStreamJson, true) },
-  responses: {
-    200: { description: "Events.", content: { "text/event-stream": { schema: z.string() } } },
-    ...sandboxErrors,
-  },
+  responses: { 200: eventsAnswer, ...sandboxErrors },
 });
 
 /** Routes of commands. */
@@ -51,12 +44,7 @@ export function addExecRoutes(app: RestApp, api: Api): void {
   app.openapi(execStreamRoute, async (c) => {
     const { stdin_encoding, ...json } = c.req.valid("json");
     const input = parseInput(execStreamInput, { ...json, stdin: decodeInput(json.stdin, stdin_encoding, "stdin") });
-    const left = new AbortController();
-    const signal = AbortSignal.any([c.req.raw.signal, left.signal]);
-    const messages = await execStream(api, c.get("caller"), c.req.valid("param").sandbox_id, input, signal);
-    const events = execEvents(messages, left).pipeThrough(new ServerSentEventStream());
-    return new Response(events, {
-      headers: { "content-type": "text/event-stream", "cache-control": "no-store", "x-accel-buffering": "no" },
-    });
+    const { sandbox_id } = c.req.valid("param");
+    return await answerEvents(c.req.raw, (signal) => execStream(api, c.get("caller"), sandbox_id, input, signal));
   });
 }

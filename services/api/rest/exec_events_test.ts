@@ -14,7 +14,7 @@ Deno.test("events are made only as they are read", async () => {
     }
   })();
   const reader = execEvents(messages, new AbortController()).getReader();
-  assertEquals(await reader.read(), { done: false, value: { event: "started", data: '{"pid":7}' } });
+  assertEquals(await reader.read(), { done: false, value: { event: "started", data: '{"pid":7,"started_at":null}' } });
   assertEquals(made, 1);
   await reader.cancel();
 });

@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
+import type { AttachProcessRequest } from "@torpor/proto/hostagent";
 import { SandboxService } from "@torpor/proto/torpor";
 import { TorporError } from "@torpor/errors";
 import { TestApi } from "./harness.ts";
@@ -66,13 +67,50 @@ Deno.test("an exec stream is server-sent events up to the exit", async () => {
   const answer = await api.call("POST", path, { json: { cmd: "hello" } });
   assertEquals([answer.status, answer.headers.get("content-type")], [200, "text/event-stream"]);
   assertEquals(readEvents(answer.text), [
-    ["started", { pid: 7 }],
+    ["started", { pid: 7, started_at: null }],
     ["stdout", { sequence: 1, data: "AP+A" }],
     ["stderr", { sequence: 2, data: btoa("warning") }],
     ["exited", { exit_code: 3, signal: 0, timed_out: false }],
   ]);
   const missing = await api.call("POST", path, { json: { cmd: "missing" } });
   assertEquals([missing.status, missing.json.code], [404, "file_not_found"], "before the first event it is an error");
+});
+
+Deno.test("a process is followed from any event on, with gaps, up to its exit or a pause", async () => {
+  await using api = await TestApi.start();
+  const sandboxId = await api.createSandbox();
+  const path = `/v1/sandboxes/${sandboxId}/processes/7/events`;
+  const requested = () => {
+    const { afterSequence, startedAtUnixMs, holdBack } = api.host.calls.at(-1)!.request as AttachProcessRequest;
+    return { afterSequence, startedAtUnixMs, holdBack };
+  };
+  const answer = await api.call("GET", `${path}?after=4&started_at=1970-01-01T00:00:00.001Z&hold_back=true`);
+  assertEquals([answer.status, answer.headers.get("content-type")], [200, "text/event-stream"]);
+  assertEquals(readEvents(answer.text), [
+    ["started", { pid: 7, started_at: "1970-01-01T00:00:00.001Z" }],
+    ["gap", { first_lost_sequence: 5, last_lost_sequence: 6, lost_bytes: 9 }],
+    ["stdout", { sequence: 7, data: btoa("tail") }],
+    ["exited", { exit_code: 137, signal: 9, timed_out: false }],
+  ]);
+  assertEquals([...answer.text.matchAll(/^id: ?(.*)$/gm)].map(([, id]) => id), ["6", "7"]);
+  assertEquals(requested(), { afterSequence: 4n, startedAtUnixMs: 1n, holdBack: true });
+  // A browser that connects again tells what it had last.
+  const again = await api.call("GET", `${path}?after=4`, { headers: { "last-event-id": "10" } });
+  assertEquals(readEvents(again.text).at(-1), ["paused", {}]);
+  assertEquals(requested(), { afterSequence: 10n, startedAtUnixMs: 0n, holdBack: false });
+
+  using client = api.client(SandboxService);
+  const seen: unknown[] = [];
+  for await (const { event } of client.attachProcess({ sandboxId, pid: 7, afterSequence: 10n })) seen.push(event.case);
+  assertEquals(seen, ["started", "gap", "output", "paused"]);
+  const missing = await api.call("GET", `/v1/sandboxes/${sandboxId}/processes/8/events`);
+  assertEquals([missing.status, missing.json.code], [404, "process_not_found"]);
+  for (const query of ["after=-1", "after=x", "started_at=yesterday", "hold_back=1", "unknown=1"]) {
+    assertEquals((await api.call("GET", `${path}?${query}`)).status, 422, query);
+  }
+  assertEquals((await api.call("GET", path, { headers: { "last-event-id": "x" } })).json.field, "last-event-id");
+  const invalid = client.attachProcess({ sandboxId, pid: 0 })[Symbol.asyncIterator]();
+  assertEquals((await assertRejects(() => invalid.next(), TorporError)).field, "pid");
 });
 
 Deno.test("a stream whose sandbox dies breaks off, on both surfaces", async () => {

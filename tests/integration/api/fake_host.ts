@@ -1,8 +1,11 @@
-import { create } from "@bufbuild/protobuf";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import type { ServiceImpl } from "@connectrpc/connect";
 import { TorporError } from "@torpor/errors";
 import { newId } from "@torpor/ids";
 import {
+  type AttachProcessRequest,
+  type AttachProcessResponse,
+  AttachProcessResponseSchema,
   type CreateSnapshotRequest,
   type ExecStreamRequest,
   type ExecStreamResponse,
@@ -178,6 +181,7 @@ export class FakeHost implements AsyncDisposable {
         this.traceparents.set("execStream", context.requestHeader.get("traceparent"));
         return this.#events(request, context.signal);
       },
+      attachProcess: (request) => this.#attached(request),
       sendProcessInput: (request) => {
         this.#process(request.sandboxId, request.pid);
         this.inputs.push(request.data);
@@ -254,6 +258,22 @@ export class FakeHost implements AsyncDisposable {
     } finally {
       if (!ended) this.abandoned.resolve("exec");
     }
+  }
+
+  /** Two events that were lost, one that was not; then the process of which 10 events were seen is paused, others end. */
+  async *#attached(request: AttachProcessRequest): AsyncGenerator<AttachProcessResponse> {
+    this.#process(request.sandboxId, request.pid);
+    this.calls.push({ method: "attachProcess", request });
+    const { afterSequence } = request;
+    const gap = { firstLostSequence: afterSequence + 1n, lastLostSequence: afterSequence + 2n, lostBytes: 9n };
+    const output = { case: "stdout", value: new TextEncoder().encode("tail") } as const;
+    const events: MessageInitShape<typeof AttachProcessResponseSchema>["event"][] = [
+      { case: "start", value: { pid: 7, startedAtUnixMs: 1n } },
+      { case: "gap", value: gap },
+      { case: "data", value: { sequence: afterSequence + 3n, output } },
+      afterSequence === 10n ? { case: "paused", value: {} } : { case: "end", value: { exitCode: 137, signal: 9 } },
+    ];
+    for (const event of events) yield create(AttachProcessResponseSchema, { event });
   }
 
   /** GET and PUT /sandboxes/{id}/files, as the real agent has them. */
