@@ -120,6 +120,11 @@ function parseDatabaseUrl(text: string) {
     username: decodeURIComponent(url.username) || "torpor",
     password: decodeURIComponent(url.password),
     ssl: mode === "disable" ? false : mode as "require" | "prefer" | "verify-full",
-    connection: { application_name: Deno.env.get("OTEL_SERVICE_NAME") ?? "torpor" },
+    connection: {
+      application_name: Deno.env.get("OTEL_SERVICE_NAME") ?? "torpor",
+      // Every frequent statement has an index. A plan that was made while a table was small or empty, and reads all of it,
+      // would stay for as long as the connection: also when the table has grown, or is full of dead rows, as `hosts` is.
+      enable_seqscan: "off",
+    },
   };
 }

@@ -11,6 +11,9 @@ import type { SandboxChanges, SandboxRecord, SandboxRow, SandboxSpec, SandboxSta
  * plane of two cores carry hundreds of operations a second.
  */
 
+// An open operation is found here by `finished_at is null`, which a constraint makes the same as `state = 'running'`: by the
+// latter PostgreSQL takes the index of running operations, with all its dead entries, instead of the primary key.
+
 /** A journal entry that is to be written. */
 export interface NewOperation {
   id: string;
@@ -138,7 +141,7 @@ export async function placedStep(
     moved as (${moved}),
     noted as (
       update operations set step = 'placed', host_id = ${hostId}, version = (select version from moved)
-      where id = ${operationId} and state = 'running' and exists (select from bound) returning id)
+      where id = ${operationId} and finished_at is null and exists (select from bound) returning id)
     select moved.* from moved, bound, noted`);
   return rows[0] && toSandboxRow(rows[0]);
 }
@@ -165,7 +168,7 @@ export async function finishStep(
     closed as (
       update operations set state = 'succeeded', finished_at = clock_timestamp(), owner = null,
         result = ${sql.json(JSON.parse(JSON.stringify(result)))}::jsonb
-      where id = ${operation.id} and state = 'running' and exists (select from moved) returning finished_at)
+      where id = ${operation.id} and finished_at is null and exists (select from moved) returning finished_at)
     select moved.*, closed.finished_at from moved, closed`);
   const [row] = rows;
   if (!row) return undefined;

@@ -132,7 +132,7 @@ export class Lifecycle implements AsyncDisposable {
    * @throws for `spec.sourceSnapshotId` also `snapshot_not_found`, and `conflict` when that is not ready.
    */
   async startCreate(teamId: string, spec: SandboxSpec, options: RequestOptions = {}): Promise<StartedOperation> {
-    const hash = await requestHash("create", spec);
+    const hash = () => requestHash("create", spec);
     const sandbox = { id: newId(), teamId, spec };
     const begin = async (sql: Queryable, initiator: Initiator) => {
       if (spec.sourceSnapshotId !== null) await requireSpawnable(sql, teamId, spec.sourceSnapshotId);
@@ -287,7 +287,7 @@ export class Lifecycle implements AsyncDisposable {
 
   async #startVerb(asked: VerbRequest, options: RequestOptions): Promise<StartedOperation> {
     const { verb, teamId, id, timeoutSec, request } = asked;
-    const hash = await requestHash(verb, id, { timeoutSec, ...request });
+    const hash = () => requestHash(verb, id, { timeoutSec, ...request });
     return await this.#requests.start(
       teamId,
       options,

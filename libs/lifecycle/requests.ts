@@ -65,19 +65,19 @@ export class Requests {
   /**
    * Runs `begin` in the transaction that also takes the idempotency key, then carries out what was begun. A `begin` that
    * throws {@linkcode MustWait} is tried again when that operation has ended.
-   * @param hash the identity of the request, see `requestHash`.
+   * @param hash the identity of the request, see `requestHash`; a function is asked when there is a key.
    * @param atOnce begins in one statement where that is possible; tried first when there is no key to take.
    */
   async start(
     teamId: string,
     options: RequestOptions,
-    hash: Uint8Array,
+    hash: Uint8Array | (() => Promise<Uint8Array>),
     begin: (sql: Queryable, initiator: Initiator) => Promise<Begun>,
     atOnce?: (sql: Queryable, initiator: Initiator) => Promise<Held | undefined>,
   ): Promise<StartedOperation & { replayed: boolean }> {
     const request = options.idempotencyKey === undefined
       ? undefined
-      : { teamId, key: options.idempotencyKey, requestHash: hash };
+      : { teamId, key: options.idempotencyKey, requestHash: hash instanceof Uint8Array ? hash : await hash() };
     for (;;) {
       try {
         const begun = await this.#begin(request, begin, atOnce);

@@ -11,6 +11,7 @@ const LAST_USED_MS = 60_000;
 /** Tells who calls by the API key of a request. Dispose it to wait for the notes of use that are being written. */
 export class Authenticator implements AsyncDisposable {
   readonly #notes = new Map<string, Promise<void>>();
+  readonly #lookups = new Map<string, Promise<ApiKeyRow | undefined>>();
 
   /** @param internalToken TORPOR_INTERNAL_TOKEN: who has it administers the deployment, and acts for the default team. */
   constructor(private readonly database: Database, private readonly internalToken: string) {}
@@ -40,7 +41,7 @@ export class Authenticator implements AsyncDisposable {
     }
     if (!isApiKey(key)) throw unauthenticated("this is not an API key", "a key is e2b_ and 40 hexadecimal digits");
     const hash = await hashApiKey(key);
-    const row = await findApiKey(this.database.sql, hash);
+    const row = await this.#find(hash);
     // The index compares hashes byte by byte; timing it tells about the hash, which does not lead back to the key.
     // Comparing again in constant time costs nothing and does not rest on that.
     if (!row || !equalBytes(row.keyHash, hash)) throw unauthenticated("unknown API key");
@@ -49,6 +50,17 @@ export class Authenticator implements AsyncDisposable {
       throw unauthenticated("this API key has expired");
     }
     return row;
+  }
+
+  /** Requests with the same key that arrive while it is being looked up share the answer: it is as fresh for them. */
+  #find(hash: Uint8Array): Promise<ApiKeyRow | undefined> {
+    const name = hash.join();
+    let lookup = this.#lookups.get(name);
+    if (!lookup) {
+      lookup = findApiKey(this.database.sql, hash).finally(() => this.#lookups.delete(name));
+      this.#lookups.set(name, lookup);
+    }
+    return lookup;
   }
 
   /** Written after the answer, at most once per key and minute. */

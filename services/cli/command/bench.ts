@@ -1,8 +1,10 @@
 import { benchLifecycle, type LifecycleBenchReport } from "../bench/lifecycle_bench.ts";
+import { benchControlPlane } from "../bench/control_plane_bench.ts";
 import type { Spread } from "../bench/spread.ts";
 import { benchSnapshots, buildNativeBench } from "../bench/snapshots_bench.ts";
 import { apiTarget, openApi } from "../client/api.ts";
 import { deploymentPaths } from "../deployment/deployment.ts";
+import { installPackages, missingPackages } from "../deployment/packages.ts";
 import { bringUp } from "../deployment/up.ts";
 import { formatBytes, formatMs } from "../terminal/format.ts";
 import { Progress } from "../terminal/progress.ts";
@@ -14,20 +16,27 @@ import { printJson } from "./print.ts";
 /** `torpor bench` */
 export const bench = defineAction({
   name: "bench",
-  description: "Measure a sandbox's life (cold create, exec, pause, resume, first exec), or the snapshot engine",
+  description:
+    "Measure a sandbox's life (cold create, exec, pause, resume, first exec), the snapshot engine, or the control plane",
   args: {
     name: {
       type: "positional",
       required: false,
-      description: "What to measure: lifecycle (default) or snapshots (some minutes, 5 GiB of memory)",
+      description:
+        "What to measure: lifecycle (default), snapshots (some minutes, 5 GiB of memory) or control-plane (two minutes)",
     },
-    parts: { type: "string", description: "snapshots: only these parts, separated by commas", valueHint: "names" },
+    parts: {
+      type: "string",
+      description: "snapshots, control-plane: only these parts, separated by commas",
+      valueHint: "names",
+    },
     runs: { type: "string", description: "Sandboxes to measure (default: 5)", valueHint: "number" },
     memory: { type: "string", description: "MiB of guest memory (default: 512)", valueHint: "mib" },
     dirty: { type: "string", description: "MiB of random data to write before the pause (default: 128)" },
   },
   async run({ args }) {
     if (args.name === "snapshots") return await runSnapshots(args.json, args.parts?.split(",") ?? []);
+    if (args.name === "control-plane") return await runControlPlane(args.json, args.parts?.split(",") ?? []);
     if ((args.name ?? "lifecycle") !== "lifecycle") throw new UsageError(`unknown benchmark: ${args.name}`);
     const options = {
       runs: integerOption(args.runs, "--runs", 1, 1000) ?? 5,
@@ -56,6 +65,21 @@ async function runSnapshots(json: boolean | undefined, parts: string[]): Promise
     console.log(formatTable(Object.entries(figures).map(([name, value]) => [name, String(value)])));
   }
   return report.chains_wrong ? EXIT.failed : EXIT.ok;
+}
+
+async function runControlPlane(json: boolean | undefined, parts: string[]): Promise<number> {
+  const progress = new Progress();
+  const missing = await missingPackages();
+  if (missing.length > 0) {
+    await progress.step(`installing ${missing.length} Debian packages`, (report) => installPackages(missing, report));
+  }
+  const report = await benchControlPlane(parts);
+  if (json) printJson(report);
+  else {
+    const { bench: _, machine: __, ...figures } = report;
+    console.log(formatTable(Object.entries(figures).map(([name, value]) => [name, String(value)])));
+  }
+  return report.overcommits ? EXIT.failed : EXIT.ok;
 }
 
 function show({ machine, accelerator, options, cold, warm, snapshot, ratio }: LifecycleBenchReport): void {
