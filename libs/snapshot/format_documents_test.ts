@@ -1,5 +1,7 @@
 /** The examples in docs/formats are what this version writes. */
-import { assertEquals, assertStringIncludes } from "@std/assert";
+import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import { TorporError } from "@torpor/errors";
+import { ContentHasher, formatContentName, parseContentName } from "./content_hash.ts";
 import { crc32c } from "./crc32c.ts";
 import { decodeHeader } from "./decode_header.ts";
 import { encodeDiskSums, SUM_CHUNK_BYTES } from "./disk_sums.ts";
@@ -112,4 +114,18 @@ Deno.test("the examples in manifest.md are what is written, and are read", async
   assertStringIncludes(text, formatManifest(manifest));
   assertEquals(parseManifest(formatManifest(manifest)), manifest);
   assertStringIncludes(text, formatOrigin(originOf(manifest)));
+});
+
+Deno.test("content-hash.md has a page's content hash; a broken one is refused", async () => {
+  const page = new Uint8Array(PAGE_BYTES);
+  page.set(new TextEncoder().encode("the only page that changed"));
+  const hasher = new ContentHasher();
+  await hasher.add(page);
+  const name = await hasher.finish(page.length);
+  const text = formatContentName(name);
+  assertStringIncludes(await document("content-hash"), text);
+  assertEquals(parseContentName(text), name);
+  for (const broken of [text.replace("4096", "4097"), text.slice(1), text.replace('"schema":1', '"schema":2')]) {
+    assertThrows(() => parseContentName(broken), TorporError);
+  }
 });

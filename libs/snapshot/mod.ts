@@ -1,4 +1,5 @@
 export * from "./compaction.ts";
+export * from "./content_hash.ts";
 export * from "./crc32c.ts";
 export * from "./extent_table.ts";
 export * from "./decode_header.ts";

@@ -1,6 +1,6 @@
 import { constants } from "node:os";
 import { crc32c, dataRuns, NativeError, openFile, pread, sizeBytes } from "@torpor/ffi";
-import { type DiskSums, PAGE_BYTES, SUM_CHUNK_BYTES, sumCount } from "@torpor/snapshot";
+import { type ContentHasher, type DiskSums, PAGE_BYTES, SUM_CHUNK_BYTES, sumCount } from "@torpor/snapshot";
 import type { Reading } from "./pace.ts";
 import type { CheckedFile } from "./staging.ts";
 
@@ -12,10 +12,15 @@ const UNREADABLE: number[] = [EIO, ENODATA, EBADMSG, EUCLEAN];
 
 /**
  * Length and checksum of a file's bytes as they are now.
+ * @param hasher takes the bytes, too.
  * @returns undefined when it cannot be read to its end: it is damaged.
  * @throws NativeError `native_enoent` and for other failures; the signal's reason.
  */
-export async function checksumOf(path: string, { pace, signal }: Reading): Promise<CheckedFile | undefined> {
+export async function checksumOf(
+  path: string,
+  { pace, signal }: Reading,
+  hasher?: ContentHasher,
+): Promise<CheckedFile | undefined> {
   using file = openFile(path, { read: true });
   return await readable(async () => {
     const bytes = sizeBytes(file.fd);
@@ -26,6 +31,7 @@ export async function checksumOf(path: string, { pace, signal }: Reading): Promi
       await pace.take(part.length, signal);
       await readExactly(file.fd, part, at);
       crc = crc32c(part, crc);
+      await hasher?.add(part);
     }
     return { bytes, crc32c: crc };
   });
@@ -33,10 +39,15 @@ export async function checksumOf(path: string, { pace, signal }: Reading): Promi
 
 /**
  * Checksums of a disk, chunk by chunk. Holes are not read.
+ * @param hasher takes the bytes, too.
  * @returns undefined when it cannot be read.
  * @throws as {@linkcode checksumOf}.
  */
-export async function diskSumsOf(path: string, { pace, signal }: Reading): Promise<DiskSums | undefined> {
+export async function diskSumsOf(
+  path: string,
+  { pace, signal }: Reading,
+  hasher?: ContentHasher,
+): Promise<DiskSums | undefined> {
   using file = openFile(path, { read: true });
   return await readable(async () => {
     const size = sizeBytes(file.fd);
@@ -49,11 +60,13 @@ export async function diskSumsOf(path: string, { pace, signal }: Reading): Promi
       const part = buffer.subarray(0, Math.min(buffer.length, size - at));
       if (!holds[chunk] && part.length === SUM_CHUNK_BYTES) {
         sums[chunk] = zeros;
+        await hasher?.addZeros();
         continue;
       }
       await pace.take(part.length, signal);
       await readExactly(file.fd, part, at);
       sums[chunk] = crc32c(part);
+      await hasher?.add(part);
     }
     return { sizeBytes: size, sums };
   });

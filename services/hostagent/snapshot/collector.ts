@@ -10,6 +10,7 @@ import { compact, findCompactions } from "./compact.ts";
 import { COMPACTION_LIMITS, type CompactionGroup, type CompactionLimits } from "./compaction_choice.ts";
 import { findDiskPairs, storeAsDifference } from "./disk_difference.ts";
 import type { SnapshotStore } from "./rewrite.ts";
+import { shareEqualData } from "./share_equal.ts";
 
 /** After a change: long enough that a resume right after a pause finds its snapshot at rest. */
 const DELAY_MS = 30_000;
@@ -84,6 +85,7 @@ export class Collector implements AsyncDisposable {
     if (!this.#exchanges) return collected;
     collected.push(...await this.#compact());
     await this.#storeDifferences();
+    await this.#shareEqual();
     return collected;
   }
 
@@ -115,6 +117,13 @@ export class Collector implements AsyncDisposable {
       if (saved > 0) log("info", "disk_difference_stored", { snapshot_id, bytes: saved });
       else this.#wholeDisks.add(snapshot_id);
     }
+  }
+
+  /** Last: what has become a difference needs no second name, and small differences may be equal, too. */
+  async #shareEqual(): Promise<void> {
+    const saved = await shareEqualData(this.#options, this.#stop.signal);
+    countCollected("shared", saved);
+    if (saved > 0) log("info", "equal_data_shared", { bytes: saved });
   }
 
   get #limits(): CompactionLimits {
@@ -165,7 +174,7 @@ async function canExchange({ staging }: Layout): Promise<boolean> {
   }
 }
 
-function countCollected(action: CollectedData["action"] | "difference", bytes: number): void {
+function countCollected(action: CollectedData["action"] | "difference" | "shared", bytes: number): void {
   count("torpor.snapshot.collected", bytes, { "torpor.collection": action });
 }
 

@@ -20,6 +20,9 @@ const STEPS: [step: string, passes: number][] = [
   ["rewrite.exchange", 1],
   ["rewrite.discard", 1],
   ["difference.rewrite", 0],
+  ["share.rename", 0],
+  ["share.sync", 0],
+  ["share.rename", 1],
 ];
 
 /** Two forks of one sandbox and a kept snapshot: compaction has several readers, and a disk can become a difference. */
@@ -33,7 +36,14 @@ async function makeHistory(layout: Layout): Promise<{ history: SnapshotHistory; 
   }
   const kept = await history.commit({ sandboxId, kind: "kept", memoryPages: 300, diskPages: 10 }, newest);
   const fork = await history.commit({ sandboxId: newId(), memoryPages: 300, diskPages: 20 }, kept);
-  return { history, survivors: [newest, kept, fork] };
+  // Somebody else whose data is the same, by chance.
+  const twin = new SnapshotHistory(layout, 21);
+  const other = new SnapshotHistory(layout, 21);
+  const pair = await Promise.all(
+    [twin, other].map((one) => one.commit({ sandboxId: newId(), memoryPages: 300, diskPages: 300 })),
+  );
+  for (const one of [twin, other]) for (const [id, bytes] of one.expected) history.expected.set(id, bytes);
+  return { history, survivors: [newest, kept, fork, ...pair] };
 }
 
 async function assertSurvivors(layout: Layout, history: SnapshotHistory, survivors: FoundSnapshot[]): Promise<void> {

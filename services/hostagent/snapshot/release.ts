@@ -65,8 +65,8 @@ export async function releaseUnreferenced(
 export function unreadFiles(paths: SnapshotPaths, snapshotId: string, references: References): string[] {
   const { deletedManifest, state, memoryHeader, workingSet, newWorkingSet, diskHeader } = paths;
   const files = [deletedManifest, state, memoryHeader, workingSet, newWorkingSet, diskHeader];
-  if (!isMemoryRead(references, snapshotId)) files.push(paths.memoryData);
-  if (!isDiskRead(references, snapshotId)) files.push(paths.disk, paths.diskSums, paths.diskData);
+  if (!isMemoryRead(references, snapshotId)) files.push(paths.memoryData, paths.memoryHash);
+  if (!isDiskRead(references, snapshotId)) files.push(paths.disk, paths.diskSums, paths.diskHash, paths.diskData);
   return files;
 }
 

@@ -82,12 +82,16 @@ async function writeAnew(
   const nothing = new Uint8Array();
   if (how.memory) {
     files.memory_header = await replace(to.memoryHeader, encodeHeader(how.memory.table));
-    if (!how.memory.keepOwnData) files.memory_data = await replace(to.memoryData, nothing);
+    if (!how.memory.keepOwnData) {
+      files.memory_data = await replace(to.memoryData, nothing);
+      written.add(to.memoryHash);
+    }
     rewritten.sources = how.memory.table.sources;
   }
   if (how.disk) {
     const header = await replace(to.diskHeader, encodeHeader(how.disk.table));
     const data = how.disk.keepOwnData ? files.disk.difference!.data : await replace(to.diskData, nothing);
+    if (!how.disk.keepOwnData) written.add(to.diskHash);
     files.disk = { bytes: files.disk.bytes, allocated_bytes: data.bytes, difference: { header, data } };
     rewritten.diskSources = how.disk.table.sources;
   }
@@ -96,7 +100,7 @@ async function writeAnew(
     const header = await replace(to.diskHeader, encodeHeader(table));
     await Deno.rename(path, to.diskData);
     written.add(to.diskData);
-    written.add(to.disk).add(to.diskSums);
+    written.add(to.disk).add(to.diskSums).add(to.diskHash);
     files.disk = { bytes: files.disk.bytes, allocated_bytes: data.bytes, difference: { header, data } };
     rewritten.diskSources = table.sources;
   }

@@ -86,6 +86,7 @@ export class StagedSnapshot implements AsyncDisposable {
     } else {
       await Deno.link(from.disk, this.paths.disk);
       await linkIfPresent(from.diskSums, this.paths.diskSums);
+      await linkIfPresent(from.diskHash, this.paths.diskHash);
     }
     await linkIfPresent(from.workingSet, this.paths.workingSet);
   }

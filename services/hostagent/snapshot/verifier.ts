@@ -1,11 +1,12 @@
 import { isId } from "@torpor/ids";
+import type { Manifest } from "@torpor/snapshot";
 import { log, withSpan } from "@torpor/telemetry";
 import { namesIn } from "../storage/durable_file.ts";
 import type { Layout } from "../storage/layout.ts";
 import type { KnownDamage } from "./damage.ts";
 import { Pace, type Reading } from "./pace.ts";
 import type { SnapshotReferences } from "./references.ts";
-import { sealDisk } from "./seal_disk.ts";
+import { sealData } from "./seal_disk.ts";
 import { type VerificationState, writeVerificationState } from "./verification_state.ts";
 import { type VerifiedFile, verifyOwnData } from "./verify_data.ts";
 
@@ -44,8 +45,8 @@ export class Verifier implements AsyncDisposable {
   readonly #reading: Reading;
   readonly #delays: VerifierDelays;
   readonly #running = new Set<Promise<unknown>>();
-  /** Snapshots whose disks need no checksums any more. */
-  #sealed = new Set<string>();
+  /** Snapshots whose data needs no checksums and hashes any more, and how that was stored. */
+  #sealed = new Map<string, Manifest>();
   #started = false;
   #marked = false;
   #passTimer: ReturnType<typeof setTimeout> | undefined;
@@ -69,27 +70,26 @@ export class Verifier implements AsyncDisposable {
     this.#arm(cursor === null ? beganAtMs + this.#options.intervalMs - Date.now() : 0);
   }
 
-  /** Something has changed: new disks get their checksums soon. */
+  /** Something has changed: new data gets its checksums and hashes soon. */
   soon(): void {
     // Who was paused just now may read what was known to be damaged before.
     this.#mark();
     if (!this.#started || this.#sealTimer !== undefined || this.#stop.signal.aborted) return;
     this.#sealTimer = setTimeout(() => {
       this.#sealTimer = undefined;
-      this.#inBackground("disk_checksums_failed", () => this.sealDisks());
+      this.#inBackground("data_not_sealed", () => this.sealAll());
     }, this.#delays.sealMs);
   }
 
-  /** Gives the disks of all snapshots that somebody needs checksums, where they have none. */
-  async sealDisks(): Promise<void> {
+  /** Gives the data of all snapshots that somebody needs checksums and hashes, where it has none. */
+  async sealAll(): Promise<void> {
     const { layout, references } = this.#options;
-    const whole = [...references.roots()].filter(({ manifest }) => !manifest.files.disk.difference)
-      .map(({ manifest }) => manifest.snapshot_id);
-    this.#sealed = this.#sealed.intersection(new Set(whole));
-    for (const id of whole) {
-      if (this.#sealed.has(id)) continue;
-      await sealDisk(layout, id, this.#reading);
-      this.#sealed.add(id);
+    const roots = new Map([...references.roots()].map(({ manifest }) => [manifest.snapshot_id, manifest]));
+    for (const id of this.#sealed.keys()) if (!roots.has(id)) this.#sealed.delete(id);
+    for (const [id, manifest] of roots) {
+      if (this.#sealed.get(id) === manifest) continue;
+      await sealData(layout, id, this.#reading);
+      this.#sealed.set(id, manifest);
     }
   }
 
@@ -145,7 +145,7 @@ export class Verifier implements AsyncDisposable {
   async #verifyOne(snapshotId: string): Promise<VerifiedFile[]> {
     const { layout, references } = this.#options;
     try {
-      await sealDisk(layout, snapshotId, this.#reading);
+      await sealData(layout, snapshotId, this.#reading);
       const verified = await verifyOwnData(layout, snapshotId, this.#reading);
       // What nobody holds is given back at any time, in any order.
       const isHeld = [...references.roots()].some(({ manifest }) => manifest.snapshot_id === snapshotId);

@@ -1,11 +1,14 @@
 import { NativeError } from "@torpor/ffi";
 import { TorporError } from "@torpor/errors";
 import {
+  ContentHasher,
+  type ContentName,
   decodeDiskSums,
   decodeHeader,
   type ExtentKind,
   type ExtentTable,
   type Manifest,
+  parseContentName,
   parseManifest,
   parseOrigin,
 } from "@torpor/snapshot";
@@ -137,7 +140,7 @@ function isThere({ verdict }: VerifiedFile): boolean {
 }
 
 /** What says how the data files of a directory must be. */
-interface Known {
+export interface Known {
   /** Undefined when there is none that can be read. */
   manifest?: Manifest;
   memory?: CheckedFile;
@@ -145,7 +148,7 @@ interface Known {
 }
 
 /** From the manifest, or from what is known of data whose manifest is gone. A damaged source says nothing. */
-async function knownOf(layout: Layout, snapshotId: string): Promise<Known> {
+export async function knownOf(layout: Layout, snapshotId: string): Promise<Known> {
   const paths = layout.snapshot(snapshotId);
   const text = await textOf(paths.manifest) ?? await textOf(paths.deletedManifest);
   if (text !== undefined) {
@@ -167,10 +170,23 @@ async function verifyFile(
 ): Promise<VerifiedFile> {
   const path = pathOf(layout.snapshot(snapshotId), file);
   if (!expected) return await unchecked(snapshotId, file, path);
+  const name = await contentNameOf(layout.snapshot(snapshotId), file);
   return await verdictOf(snapshotId, file, path, async () => {
-    const actual = await checksumOf(path, reading);
-    return actual?.bytes === expected.bytes && actual.crc32c === expected.crc32c;
+    const hasher = name && new ContentHasher();
+    const actual = await checksumOf(path, reading, hasher);
+    const isGood = actual?.bytes === expected.bytes && actual.crc32c === expected.crc32c;
+    return isGood && await isNamed(name, hasher, actual.bytes);
   });
+}
+
+/** Whether bytes that were read have the name that was noted for them; nothing is noted for most small files. */
+async function isNamed(name: ContentName | undefined, hasher: ContentHasher | undefined, bytes: number) {
+  return !name || (await hasher!.finish(bytes)).sha256 === name.sha256;
+}
+
+async function contentNameOf(paths: SnapshotPaths, file: SnapshotFile): Promise<ContentName | undefined> {
+  if (file === "memory.data") return await readContentName(paths.memoryHash);
+  return file === "disk.data" || file === "disk.raw" ? await readContentName(paths.diskHash) : undefined;
 }
 
 /** Without a manifest the table's own checksum tells. */
@@ -184,13 +200,22 @@ async function verifyTable(layout: Layout, snapshotId: string, kind: ExtentKind)
 
 /** A disk whose own checksums are damaged is unchecked: they say nothing about it, and can be made anew. */
 async function verifyDisk(layout: Layout, snapshotId: string, reading: Reading): Promise<VerifiedFile> {
-  const { disk, diskSums } = layout.snapshot(snapshotId);
+  const { disk, diskSums, diskHash } = layout.snapshot(snapshotId);
   const expected = await readSums(diskSums);
-  if (!expected) return await unchecked(snapshotId, "disk.raw", disk);
+  const name = await readContentName(diskHash);
+  if (!expected && !name) return await unchecked(snapshotId, "disk.raw", disk);
   return await verdictOf(snapshotId, "disk.raw", disk, async () => {
-    const actual = await diskSumsOf(disk, reading);
-    return actual !== undefined && sameSums(actual, expected);
+    const hasher = name && new ContentHasher();
+    const actual = await diskSumsOf(disk, reading, hasher);
+    if (!actual || expected && !sameSums(actual, expected)) return false;
+    return await isNamed(name, hasher, actual.sizeBytes);
   });
+}
+
+/** What a data file is called by its content; undefined when nobody has noted it, or the note is broken. */
+export async function readContentName(path: string): Promise<ContentName | undefined> {
+  const text = await textOf(path);
+  return text === undefined ? undefined : unlessCorrupt(() => parseContentName(text));
 }
 
 /** The checksums of a whole disk; undefined when there are none that can be used. */

@@ -107,7 +107,7 @@ Deno.test("without its manifest a snapshot's tables are checked by themselves, a
 Deno.test("a disk's checksums cover every byte of it, also holes, and damaged ones are made anew", async () => {
   await withPair(async (layout, base) => {
     const id = base.manifest.snapshot_id;
-    const { disk, diskSums } = layout.snapshot(id);
+    const { disk, diskSums, diskHash } = layout.snapshot(id);
     const verdict = async () => (await verdicts(layout, base))["disk.raw"];
     const last = DISK_MIB * SUM_CHUNK_BYTES - 1;
     for (const at of [0, SUM_CHUNK_BYTES - 1, SUM_CHUNK_BYTES, last]) {
@@ -118,6 +118,9 @@ Deno.test("a disk's checksums cover every byte of it, also holes, and damaged on
     await Deno.truncate(disk, last + 1);
     assertEquals(await sealDisk(layout, id, UNPACED), false);
     await withFlippedBit(diskSums, async () => {
+      // Its content's hash tells, too.
+      assertEquals(await verdict(), "good");
+      await Deno.remove(diskHash);
       assertEquals(await verdict(), "unchecked");
       assertEquals(await sealDisk(layout, id, UNPACED), true);
     });

@@ -29,6 +29,8 @@ export interface SnapshotPaths {
   state: string;
   memoryHeader: string;
   memoryData: string;
+  /** What `memory.data` is called by its content; missing until somebody has read it. */
+  memoryHash: string;
   /** Pages to fetch ahead at a resume; may be missing. */
   workingSet: string;
   /** One that is being written, or that an agent has left that was killed. */
@@ -37,6 +39,8 @@ export interface SnapshotPaths {
   disk: string;
   /** Checksums of the whole disk; missing until somebody has read it. */
   diskSums: string;
+  /** The same as `memoryHash`, of `disk.raw` or `disk.data`. */
+  diskHash: string;
   /** The disk as a difference: its extent table, and what it stores itself. */
   diskHeader: string;
   diskData: string;
@@ -140,10 +144,12 @@ function snapshotPaths(directory: string): SnapshotPaths {
     state: join(directory, "state"),
     memoryHeader: join(directory, "memory.header"),
     memoryData: join(directory, "memory.data"),
+    memoryHash: join(directory, "memory.hash"),
     workingSet: join(directory, "working-set"),
     newWorkingSet: join(directory, "working-set.new"),
     disk: join(directory, "disk.raw"),
     diskSums: join(directory, "disk.sums"),
+    diskHash: join(directory, "disk.hash"),
     diskHeader: join(directory, "disk.header"),
     diskData: join(directory, "disk.data"),
     origin: join(directory, "origin.json"),
