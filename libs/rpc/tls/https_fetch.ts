@@ -142,8 +142,9 @@ function answerOf(incoming: IncomingMessage, signal: AbortSignal, stop: AbortCon
   const body = hasBody
     ? pacedBody(incoming, beneath.get(incoming.socket), (thrown) => failureOf(thrown, signal), () => {
       stop.abort();
-      // A body that was cancelled must not be sent on.
-      if (!incoming.complete) incoming.destroy();
+    }, () => {
+      // A body that nobody wants must not be sent on.
+      incoming.destroy();
     })
     : null;
   return new Response(body, { status, statusText: incoming.statusMessage, headers });

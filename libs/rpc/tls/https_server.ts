@@ -125,7 +125,9 @@ function requestOf({ incoming, beneath }: Exchange, signal: AbortSignal): Reques
 
 async function send(response: Response, outgoing: ServerResponse, signal: AbortSignal): Promise<void> {
   outgoing.writeHead(response.status, [...response.headers].flat());
-  outgoing.flushHeaders();
+  // Deno 2.9.6 ends an empty body whose head was sent before with bytes that the next answer's reader stumbles over. Test:
+  // "an empty answer leaves the connection in order".
+  if (response.body && response.headers.get("content-length") !== "0") outgoing.flushHeaders();
   const reader = response.body?.getReader();
   const onGone = () => void reader?.cancel(signal.reason).catch(() => {});
   if (signal.aborted) onGone();

@@ -11,12 +11,14 @@ const WAITING_BYTES = 256 * 1024;
  * @param beneath the TCP connection of the message.
  * @param failure makes the error of a body that breaks off.
  * @param ended called once, when the body has ended in whatever way.
+ * @param cancelled called when its reader does not want the rest.
  */
 export function pacedBody(
   incoming: IncomingMessage,
   beneath: Socket | undefined,
   failure: (thrown: unknown) => unknown,
   ended: () => void = () => {},
+  cancelled: () => void = () => {},
 ): ReadableStream<Uint8Array<ArrayBuffer>> {
   let open = true;
   const close = (): boolean => {
@@ -39,14 +41,26 @@ export function pacedBody(
     },
     pull: () => flow(beneath, true),
     cancel: () => {
-      close();
+      if (close()) cancelled();
     },
   }, new ByteLengthQueuingStrategy({ highWaterMark: WAITING_BYTES }));
 }
 
-/** Lets a connection read, or stops it. A socket that nobody has let flow yet cannot be paused. */
+/**
+ * Lets a connection read, or stops it. The TLS socket above has taken the connection's handle over, so that the streams'
+ * own pause() and resume() no longer reach it; the handle has no public name.
+ */
 function flow(socket: Socket | undefined, reading: boolean): void {
-  if (!socket || socket.destroyed) return;
-  if (socket.isPaused() || !reading) socket.resume();
-  if (!reading) socket.pause();
+  if (!socket || socket.destroyed || stopped.has(socket) !== reading) return;
+  const { _handle: handle } = socket as unknown as { _handle?: { readStart(): number; readStop(): number } };
+  if (reading) {
+    stopped.delete(socket);
+    handle?.readStart();
+  } else {
+    stopped.add(socket);
+    handle?.readStop();
+  }
 }
+
+/** Connections that do not read at the moment. */
+const stopped = new WeakSet<Socket>();

@@ -1,3 +1,4 @@
+import { MAX_HOSTS } from "../deployment/host_network.ts";
 import { bringUp } from "../deployment/up.ts";
 import { Progress } from "../terminal/progress.ts";
 import { paintFor } from "../terminal/paint.ts";
@@ -10,10 +11,18 @@ export const up = defineAction({
   description: "Install what is missing, build, and start PostgreSQL and the four services",
   args: {
     port: { type: "string", description: "TCP port of the API (default: 7070 when it is free)", valueHint: "number" },
+    hosts: {
+      type: "string",
+      description: "Play this many hosts, each in a network namespace of its own, over mutual TLS; 0: one, without",
+      valueHint: "number",
+    },
   },
   async run({ args }) {
     const progress = new Progress();
-    const { deployment, services } = await bringUp(progress, { port: integerOption(args.port, "--port", 1, 65535) });
+    const { deployment, services } = await bringUp(progress, {
+      port: integerOption(args.port, "--port", 1, 65535),
+      hosts: integerOption(args.hosts, "--hosts", 0, MAX_HOSTS),
+    });
     const { apiUrl, paths } = deployment;
     if (args.json) {
       return printJson({ api_url: apiUrl, api_key_file: paths.apiKey, home: paths.home, cache: paths.cache, services });

@@ -19,6 +19,7 @@ export const PACKAGES: readonly Package[] = [
   { name: "protobuf-c-compiler", use: "builds the guest agent" },
   { name: "mmdebstrap", use: "builds the guest's base image" },
   { name: "e2fsprogs", use: "makes the guest's file systems" },
+  { name: "iproute2", use: "makes the networks of host agents" },
   { name: "lz4", use: "unpacks the guest kernel" },
 ];
 

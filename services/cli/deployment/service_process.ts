@@ -15,7 +15,8 @@ import { type ServiceDefinition, serviceEnvironment, type ServiceName } from "./
 export function findServices(paths: HomePaths): { name: string; process: ProcessInfo }[] {
   return listProcesses().flatMap((process) => {
     const name = process.env.get("TORPOR_SERVICE");
-    const ours = name !== undefined && process.env.get("TORPOR_HOME") === paths.home &&
+    const home = process.env.get("TORPOR_DEPLOYMENT") ?? process.env.get("TORPOR_HOME");
+    const ours = name !== undefined && home === paths.home &&
       process.argv.some((argument) => argument.endsWith(`/services/${name}/main.ts`));
     return ours ? [{ name, process }] : [];
   });

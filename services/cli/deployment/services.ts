@@ -45,7 +45,15 @@ export async function sourcesHash(): Promise<string> {
   );
 }
 
-/** The four services of a deployment. */
+/** The port of host agents, and of the scheduler for them, in a deployment with several. */
+export const HOST_PORT = 7073;
+
+/** The data directory of one of several host agents. @param index from 0. */
+export function hostHome(paths: HomePaths, index: number): string {
+  return join(paths.home, "hosts", String(index + 1));
+}
+
+/** The services of a deployment. Of several host agents none is among them: see startNetworkHosts. */
 export function serviceDefinitions(
   deployment: Deployment,
   nativeDirectory: string,
@@ -53,6 +61,8 @@ export function serviceDefinitions(
 ): ServiceDefinition[] {
   const { paths } = deployment;
   const address = (name: ServiceName) => name === "api" ? deployment.apiUrl : `unix:${serviceSocket(paths, name)}`;
+  const { network } = deployment;
+  const hostListen = network && { TORPOR_HOST_LISTEN: `https://${network.controlAddress}:${HOST_PORT}` };
   const database = { DATABASE_URL: deployment.databaseUrl };
   const scheduler = { TORPOR_SCHEDULER_URL: address("scheduler") };
   const define = (name: ServiceName, env: Record<string, string>, permissions: string[], stopMs = 10_000) => ({
@@ -70,15 +80,15 @@ export function serviceDefinitions(
       `--allow-write=${[paths.run, paths.database].join(",")}`,
       "--allow-env",
     ]),
-    define("scheduler", database, [
+    define("scheduler", { ...database, ...hostListen }, [
       `--allow-net=${networkOf(deployment, ["scheduler"])}`,
       `--allow-read=${[paths.run, paths.database].join(",")}`,
       `--allow-write=${[paths.run, paths.database].join(",")}`,
       "--allow-env",
     ]),
-    define("hostagent", { ...scheduler, TORPOR_LIB_DIR: nativeDirectory }, [
-      "--allow-all",
-    ], 120_000),
+    ...(network ? [] : [
+      define("hostagent", { ...scheduler, TORPOR_LIB_DIR: nativeDirectory }, ["--allow-all"], 120_000),
+    ]),
     define("reconciler", { ...database, ...scheduler }, [
       `--allow-net=${networkOf(deployment, ["scheduler", "reconciler", "hostagent"])}`,
       `--allow-read=${[paths.run, paths.database].join(",")}`,
@@ -98,8 +108,15 @@ function networkOf(deployment: Deployment, sockets: Exclude<ServiceName, "api">[
     : `${database.hostname}:${database.port || "5432"}`;
   // fetch over a unix socket asks for the permission of the URL it is given, which names no real host.
   const unixUrl = "localhost:80";
-  return [api, databaseAddress, unixUrl, ...sockets.map((name) => `unix:${serviceSocket(deployment.paths, name)}`)]
-    .join(",");
+  const { network, paths } = deployment;
+  const hosts = network ? [network.controlAddress, ...network.hosts.map(({ address }) => address)] : [];
+  return [
+    api,
+    databaseAddress,
+    unixUrl,
+    ...hosts.map((address) => `${address}:${HOST_PORT}`),
+    ...sockets.map((name) => `unix:${serviceSocket(paths, name)}`),
+  ].join(",");
 }
 
 // An unsampled parent: the exporter sends it with each batch, so that the receiver does not trace the receiving of
@@ -123,14 +140,39 @@ export function telemetryEnvironment(deployment: Deployment, component: string):
   };
 }
 
-/** The whole environment of a service: nothing of the caller's but TORPOR_* and OTEL_* settings, which win. */
-export function serviceEnvironment(deployment: Deployment, service: ServiceDefinition): Record<string, string> {
-  const settings = Object.entries(Deno.env.toObject()).filter(([name]) => /^(TORPOR|OTEL)_/.test(name));
+/** What every process needs, whoever's it is. */
+function plainEnvironment(deployment: Deployment): Record<string, string> {
   return {
     PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     LANG: "C.UTF-8",
     DENO_DIR: Deno.env.get("DENO_DIR") ?? join(deployment.paths.cache, "deno"),
     DENO_NO_UPDATE_CHECK: "1",
+  };
+}
+
+const SECRETS = ["TORPOR_INTERNAL_TOKEN", "TORPOR_API_KEY"];
+
+/**
+ * The environment of a host agent that shares no secret with the control plane, as on another machine: the caller's
+ * TORPOR_* settings but secrets, and no telemetry, which is sent with one.
+ */
+export function hostEnvironment(deployment: Deployment, env: Record<string, string>): Record<string, string> {
+  const settings = Object.entries(Deno.env.toObject())
+    .filter(([name]) => name.startsWith("TORPOR_") && !SECRETS.includes(name));
+  return {
+    ...plainEnvironment(deployment),
+    ...Object.fromEntries(settings),
+    ...env,
+    TORPOR_CACHE: deployment.paths.cache,
+    TORPOR_DEPLOYMENT: deployment.paths.home,
+  };
+}
+
+/** The whole environment of a service: nothing of the caller's but TORPOR_* and OTEL_* settings, which win. */
+export function serviceEnvironment(deployment: Deployment, service: ServiceDefinition): Record<string, string> {
+  const settings = Object.entries(Deno.env.toObject()).filter(([name]) => /^(TORPOR|OTEL)_/.test(name));
+  return {
+    ...plainEnvironment(deployment),
     ...telemetryEnvironment(deployment, service.name),
     // Where it listens: no other process does, and the same after a restart.
     OTEL_RESOURCE_ATTRIBUTES: `service.instance.id=${service.address}`,

@@ -1,12 +1,15 @@
 import { join } from "@std/path";
+import type { HomePaths } from "@torpor/config";
 import { TorporError } from "@torpor/errors";
 import { endProcess, isAlive, type ProcessInfo } from "../process/process_table.ts";
 import type { Progress, Report } from "../terminal/progress.ts";
 import { runTool } from "../tool/run_tool.ts";
-import { type Deployment, deploymentPaths, prepareDeployment } from "./deployment.ts";
+import { type Deployment, deploymentPaths, prepareDeployment, recordedHosts } from "./deployment.ts";
+import { createHostNetwork } from "./host_network.ts";
 import { buildImages } from "./images.ts";
 import { buildNative } from "./native.ts";
 import { installPackages, missingPackages, type Package, PACKAGES } from "./packages.ts";
+import { startNetworkHosts } from "./network_hosts.ts";
 import { startCluster } from "./postgres.ts";
 import { REPOSITORY } from "./repository.ts";
 import { findServices, startService, waitUntilReady } from "./service_process.ts";
@@ -19,6 +22,8 @@ import { waitForHost } from "./wait_for_host.ts";
 export interface UpOptions {
   /** TCP port of the API; by default the one of the last time, else 7070, else any free one. */
   port?: number;
+  /** Host agents, each in a network namespace of its own; by default as the last time, else one without. */
+  hosts?: number;
 }
 
 /** A deployment that runs. */
@@ -40,12 +45,14 @@ export async function bringUp(progress: Progress, options: UpOptions = {}): Prom
   requireRoot();
   const paths = deploymentPaths();
   await providePackages(progress);
-  const deployment = await prepareDeployment(paths, options.port);
+  if (options.hosts !== undefined) await requireSameHosts(paths, options.hosts);
+  const deployment = await prepareDeployment(paths, options.port, options.hosts);
   const native = await progress.step("native code", (report) => buildNative(paths, report));
   await progress.step("guest images", (report) => buildImages(paths, report));
   if (deployment.ownDatabase) {
     await progress.step("PostgreSQL", (report) => startCluster(paths, report));
   }
+  if (deployment.network) await createHostNetwork(deployment.network);
   const services = await progress.step("services", (report) => startServices(deployment, native, report));
   if (services.some(({ name, started }) => name === "hostagent" && started)) await checkSleep(deployment, progress);
   return { deployment, services };
@@ -88,13 +95,25 @@ async function startServices(deployment: Deployment, native: string, report: Rep
   }));
   const dead = started.find(({ process }) => !isAlive(process));
   if (dead) throw new TorporError("unavailable", `${dead.service.name} ended right after its start`);
-  await waitForHost(deployment, READY_MS);
-  return started.map(({ service, process, started }) => ({
+  const hosts = deployment.network ? await startNetworkHosts(deployment, native, sources, READY_MS) : [];
+  if (!deployment.network) await waitForHost(deployment, READY_MS);
+  const own = started.map(({ service, process, started }) => ({
     name: service.name,
     pid: process.pid,
     address: service.address,
     started,
   }));
+  return [
+    ...own,
+    ...hosts.map(({ name, process, address, started }) => ({ name, pid: process.pid, address, started })),
+  ];
+}
+
+/** @throws TorporError `conflict` when another number of host agents is asked for than runs. */
+async function requireSameHosts(paths: HomePaths, hosts: number): Promise<void> {
+  const recorded = await recordedHosts(paths);
+  if (hosts === recorded || !findServices(paths).some(({ name }) => name === "hostagent")) return;
+  throw new TorporError("conflict", `this deployment runs with --hosts ${recorded}`, { hint: "./torpor down first" });
 }
 
 /**

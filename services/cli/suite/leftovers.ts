@@ -18,7 +18,8 @@ export function machineState(): MachineState {
   return {
     interfaces: namesIn("/sys/class/net"),
     namespaces: namesIn("/run/netns"),
-    mounts: mounts.map((line) => line.split(" ")[4]!),
+    // iproute2 mounts this with the first namespace that it makes, for good.
+    mounts: mounts.map((line) => line.split(" ")[4]!).filter((path) => path !== "/run/netns"),
   };
 }
 
