@@ -1,7 +1,7 @@
 import type { HomePaths } from "@torpor/config";
 import { endProcess } from "../process/process_table.ts";
 import type { Progress } from "../terminal/progress.ts";
-import { removeHostNetwork } from "./host_network.ts";
+import { hostNetworkOf, MAX_HOSTS, removeHostNetwork } from "./host_network.ts";
 import { pauseRunning } from "./pause_running.ts";
 import { clusterRuns, stopCluster } from "./postgres.ts";
 import { findServices } from "./service_process.ts";
@@ -43,7 +43,7 @@ export async function takeDown(paths: HomePaths, progress: Progress): Promise<Do
     await endProcess(process, 2000);
     result.killed.push({ name, pid: process.pid });
   }
-  await removeHostNetwork(paths.home);
+  await removeHostNetwork(hostNetworkOf(paths.home, MAX_HOSTS));
   if (await clusterRuns(paths)) {
     await progress.step("stopping PostgreSQL", () => stopCluster(paths));
     result.stopped.push("postgresql");

@@ -68,8 +68,7 @@ async function createMember(bridge: string, { namespace, link, address }: HostNe
 }
 
 /** Removes a network with all its namespaces; what is not there is fine. Call it when nothing runs there any more. */
-export async function removeHostNetwork(home: string): Promise<void> {
-  const { bridge, hosts } = hostNetworkOf(home, MAX_HOSTS);
+export async function removeHostNetwork({ bridge, hosts }: HostNetwork): Promise<void> {
   const namespaces = await hostNamespaces();
   for (const { namespace, link } of hosts) {
     // A veth pair ends with one of its ends; a namespace only with the last process in it.
