@@ -12,14 +12,14 @@ export function writeCursor(row: Position): string {
   return btoa(`${row.createdAt.getTime()}.${row.id}`);
 }
 
-/** @throws `invalid_argument` (field `cursor`). */
-export function readCursor(cursor: string): Position {
+/** @param isRowId tells ids of the rows from other text. @throws `invalid_argument` (field `cursor`). */
+export function readCursor(cursor: string, isRowId: (id: unknown) => id is string = isId): Position {
   try {
     const [time, id] = atob(cursor).split(".");
     const createdAt = new Date(Number(time));
     // Beyond these years a Date is written in a form that PostgreSQL does not read.
     const inRange = createdAt.getTime() >= 0 && createdAt.getTime() < Date.UTC(10_000, 0);
-    if (isId(id) && time !== "" && inRange) return { createdAt, id };
+    if (isRowId(id) && time !== "" && inRange) return { createdAt, id };
   } catch (cause) {
     throw new TorporError("invalid_argument", "cursor is not one that this service gave out", {
       field: "cursor",

@@ -33,3 +33,5 @@ export * from "./snapshots.ts";
 export * from "./teams.ts";
 export * from "./traces.ts";
 export * from "./usage.ts";
+export * from "./webhook_deliveries.ts";
+export * from "./webhooks.ts";

@@ -93,6 +93,7 @@ export async function deleteTeam(database: Database, id: string): Promise<void> 
       });
     }
     await sql`update api_keys set revoked_at = coalesce(revoked_at, clock_timestamp()) where team_id = ${id}`;
+    await sql`update webhooks set deleted_at = clock_timestamp() where team_id = ${id} and deleted_at is null`;
     await sql`update teams set deleted_at = clock_timestamp() where id = ${id}`;
   });
 }

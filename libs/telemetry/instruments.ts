@@ -13,6 +13,7 @@ export const METRIC_ATTRIBUTES = {
   "torpor.collection": "`unreferenced`, `compacted` or `difference`",
   "torpor.repair": "kind of a repair of the reconciler, docs/lifecycle.md",
   "torpor.placement": "`single` or `group`",
+  "torpor.delivery": "`delivered`, `retried` (an attempt failed, another follows) or `failed` (given up)",
   "torpor.query": "name of a query or transaction, as in the span `db.<name>`",
   "torpor.service": "`api`, `scheduler`, `reconciler`, `hostagent` or `other`",
   "http.route": "path template of a route of the REST API",
@@ -124,6 +125,12 @@ export const INSTRUMENTS = {
   "torpor.sandboxes": gauge("{sandbox}", "Sandboxes that are not deleted", ["torpor.state"]),
   "torpor.operations.open": gauge("{operation}", "Operations that have not ended", ["torpor.operation"]),
   "torpor.hosts": gauge("{host}", "Hosts", ["torpor.state"]),
+
+  // Webhooks.
+  "torpor.webhook.deliveries": counter("{attempt}", "Attempts to deliver events to webhooks", ["torpor.delivery"]),
+  "torpor.webhook.attempt.duration": seconds("One attempt, the receiver's answer included", ["torpor.outcome"]),
+  "torpor.webhook.pending": gauge("{delivery}", "Events that wait to be delivered to webhooks", []),
+  "torpor.webhook.endpoints": gauge("{webhook}", "Webhooks", ["torpor.state"]),
 
   // What clients and services ask for.
   "torpor.api.request.duration": seconds(

@@ -6,6 +6,7 @@ import * as snapshotRetention from "./0004_snapshot_retention.ts";
 import * as sweeps from "./0005_sweeps.ts";
 import * as hosts from "./0006_hosts.ts";
 import * as teams from "./0007_teams.ts";
+import * as webhooks from "./0008_webhooks.ts";
 
 /** All migrations by name; they run in the order of their names and are never changed once released. */
 export const MIGRATIONS: Record<string, Migration> = {
@@ -16,4 +17,5 @@ export const MIGRATIONS: Record<string, Migration> = {
   "0005_sweeps": sweeps,
   "0006_hosts": hosts,
   "0007_teams": teams,
+  "0008_webhooks": webhooks,
 };
