@@ -14,8 +14,10 @@ export function forwardInput(send: (data: Uint8Array, eof: boolean) => Promise<u
         if (done) return;
       }
     } catch (error) {
-      // The exit of the process, which the other stream reports, explains all of these.
       if (!(error instanceof TorporError)) throw error;
+      // Whether these bytes have arrived is not known, so they are not sent again. All other codes are explained by the exit
+      // of the process, which the other stream reports.
+      if (error.code === "unavailable") console.error("torpor: stdin broke off, and is no longer passed on");
       await reader.cancel();
     }
   };

@@ -1,11 +1,11 @@
-import type { ExecStreamResponse } from "@torpor/proto/torpor";
 import { type Api, apiTarget, openApi } from "../client/api.ts";
+import { followProcess, type ProcessMessages } from "../client/follow_process.ts";
 import { forwardInput } from "../client/forward_input.ts";
 import { forwardSignals } from "../client/forward_signals.ts";
-import { writeAll } from "../terminal/write_all.ts";
 import { defineAction, integerOption } from "./define.ts";
-import { EXIT, UsageError } from "./exit_codes.ts";
+import { UsageError } from "./exit_codes.ts";
 import { printJson } from "./print.ts";
+import { endOf, terminalOutput } from "./process_end.ts";
 
 /** `torpor exec` */
 export const exec = defineAction({
@@ -44,29 +44,24 @@ export const exec = defineAction({
   },
 });
 
-/** Shows a process's output as it comes, feeds it stdin and signals, and returns its exit code. */
+/** Shows a process's output as it comes, over broken connections; feeds it stdin and signals, and returns its exit code. */
 async function runAttached(
   api: Api,
   sandboxId: string,
-  events: AsyncIterable<ExecStreamResponse>,
+  events: ProcessMessages,
   withStdin: boolean,
 ): Promise<number> {
   await using cleanup = new AsyncDisposableStack();
-  for await (const { event } of events) {
-    if (event.case === "started") {
-      const { pid } = event.value;
+  const followed = await followProcess({
+    ...terminalOutput(),
+    open: () => events,
+    attach: (position) => api.sandboxes.attachProcess({ sandboxId, ...position, holdBack: true }),
+    started: (pid) => {
       cleanup.use(forwardSignals((signal) => api.sandboxes.signalProcess({ sandboxId, pid, signal })));
       if (withStdin) {
         cleanup.use(forwardInput((data, eof) => api.sandboxes.sendProcessInput({ sandboxId, pid, data, eof })));
       }
-    } else if (event.case === "output") {
-      const { data } = event.value;
-      if (data.case) await writeAll(data.case === "stdout" ? Deno.stdout : Deno.stderr, data.value);
-    } else if (event.case === "exited") {
-      if (event.value.timedOut) console.error("the command was killed: it ran longer than --timeout");
-      return event.value.exitCode;
-    }
-  }
-  console.error("error: the stream ended before the command did");
-  return EXIT.failed;
+    },
+  });
+  return endOf(followed, sandboxId);
 }

@@ -12,6 +12,7 @@ export const commands: Record<string, Loader> = {
   logs: async () => (await import("./logs.ts")).logs,
   sandbox: async () => (await import("./sandbox.ts")).sandbox,
   exec: async () => (await import("./exec.ts")).exec,
+  attach: async () => (await import("./attach.ts")).attach,
   cp: async () => (await import("./cp.ts")).cp,
   pause: async () => (await import("./pause.ts")).pause,
   resume: async () => (await import("./resume.ts")).resume,
