@@ -98,6 +98,7 @@ export function sandboxHelpers(client: ServiceClient<typeof HostAgentService>): 
 
 /** A host agent in a process of its own, which can be killed. */
 export interface HostAgentProcess extends AsyncDisposable {
+  pid: number;
   client: ServiceClient<typeof HostAgentService>;
   /** Sends a signal and waits for the end. */
   end(signal: Deno.Signal): Promise<void>;
@@ -108,11 +109,19 @@ export interface HostAgentProcess extends AsyncDisposable {
 /**
  * Starts a host agent in a process of its own and waits until it serves.
  * @param options.crashAt a step (see `HostContext.onStep`) at whose begin the process kills itself with SIGKILL.
+ * @param options.waitAt a step at whose begin it waits: `gate` is a directory with two FIFOs, `reached`, which can be read
+ *   then, and `go`, whose content it reads before it goes on.
  * @param options.wrap a command that runs the agent, for example in a namespace of its own.
  */
 export async function startHostAgentProcess(
   home: string,
-  options: { crashAt?: string; wrap?: string[]; address?: string; spareVmm?: boolean } = {},
+  options: {
+    crashAt?: string;
+    waitAt?: { step: string; gate: string };
+    wrap?: string[];
+    address?: string;
+    spareVmm?: boolean;
+  } = {},
 ): Promise<HostAgentProcess> {
   const address = options.address ?? `unix:${home}/agent.sock`;
   const { cache, nativeDirectory } = testInstallation();
@@ -127,6 +136,8 @@ export async function startHostAgentProcess(
       TORPOR_LISTEN: address,
       TORPOR_INTERNAL_TOKEN: TOKEN,
       TORPOR_TEST_CRASH_AT: options.crashAt ?? "",
+      TORPOR_TEST_WAIT_AT: options.waitAt?.step ?? "",
+      TORPOR_TEST_GATE: options.waitAt?.gate ?? "",
       TORPOR_SPARE_VMM: options.spareVmm ? "on" : "off",
     },
     stdin: "null",
@@ -137,6 +148,7 @@ export async function startHostAgentProcess(
   const client = openTestClient(address);
   await untilServing(client, ended);
   return {
+    pid: child.pid,
     client,
     ended,
     async end(signal) {

@@ -1,13 +1,20 @@
-// A host agent for tests that kill it: as services/hostagent/main.ts, but it can kill itself at a given step.
+// A host agent for tests that kill it: as services/hostagent/main.ts, but at a given step it can kill itself, or wait until
+// the test has done something.
 import { runService } from "@torpor/rpc";
 import { readHostAgentConfig } from "../../services/hostagent/config.ts";
 import { startHostAgent } from "../../services/hostagent/start.ts";
 
 const crashAt = Deno.env.get("TORPOR_TEST_CRASH_AT");
+const waitAt = Deno.env.get("TORPOR_TEST_WAIT_AT");
+/** Two FIFOs: opening one waits for its other end. */
+const gate = Deno.env.get("TORPOR_TEST_GATE");
 await runService(() =>
   startHostAgent(readHostAgentConfig(), {
-    onStep(step) {
+    async onStep(step) {
       if (step === crashAt) Deno.kill(Deno.pid, "SIGKILL");
+      if (step !== waitAt) return;
+      await Deno.writeTextFile(`${gate}/reached`, step);
+      await Deno.readTextFile(`${gate}/go`);
     },
   })
 );
