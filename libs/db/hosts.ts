@@ -24,6 +24,8 @@ export interface HostRow extends HostCapacity {
   capabilities: string[];
   labels: Record<string, string>;
   agentVersion: string;
+  /** Less than its reserve is free on its disk: it takes no new sandboxes. */
+  diskFull: boolean;
   /** Takes no new sandboxes: it is cordoned, being drained, or removed. */
   draining: boolean;
   /** Since when what runs there is being paused; null: it is not. */
@@ -63,16 +65,18 @@ export async function upsertHost(
     capabilities: string[];
     labels: Record<string, string>;
     agentVersion: string;
+    diskFull?: boolean;
   },
 ): Promise<boolean> {
   const rows = await named("upsert_host", () =>
     sql`
-    insert into hosts (id, name, address, vcpus, memory_mb, disk_mb, capabilities, labels, agent_version)
+    insert into hosts (id, name, address, vcpus, memory_mb, disk_mb, capabilities, labels, agent_version,
+      disk_full)
     values (${host.id}, ${host.name}, ${host.address}, ${host.vcpus}, ${host.memoryMb}, ${host.diskMb},
-      ${host.capabilities}, ${sql.json(host.labels)}, ${host.agentVersion})
+      ${host.capabilities}, ${sql.json(host.labels)}, ${host.agentVersion}, ${host.diskFull ?? false})
     on conflict (id) do update set name = excluded.name, address = excluded.address, vcpus = excluded.vcpus,
       memory_mb = excluded.memory_mb, disk_mb = excluded.disk_mb, capabilities = excluded.capabilities,
-      labels = excluded.labels, agent_version = excluded.agent_version, registered_at = now(),
+      labels = excluded.labels, agent_version = excluded.agent_version, disk_full = excluded.disk_full, registered_at = now(),
       last_heartbeat_at = clock_timestamp(), unreachable_since = null
     where hosts.removed_at is null returning id`);
   return rows.length > 0;
@@ -82,13 +86,13 @@ export async function upsertHost(
 export async function heartbeatHost(
   sql: Queryable,
   id: string,
-  seen: { capacity?: HostCapacity; runningSandboxes: number; pausedSandboxes: number },
+  seen: { capacity?: HostCapacity; runningSandboxes: number; pausedSandboxes: number; diskFull?: boolean },
 ): Promise<boolean> {
   const { capacity } = seen;
   const rows = await named("heartbeat_host", () =>
     sql`
     update hosts set last_heartbeat_at = clock_timestamp(), unreachable_since = null, running_sandboxes = ${seen.runningSandboxes},
-      paused_sandboxes = ${seen.pausedSandboxes},
+      paused_sandboxes = ${seen.pausedSandboxes}, disk_full = ${seen.diskFull ?? false},
       vcpus = coalesce(${capacity?.vcpus ?? null}::int, vcpus),
       memory_mb = coalesce(${capacity?.memoryMb ?? null}::int8, memory_mb),
       disk_mb = coalesce(${capacity?.diskMb ?? null}::int8, disk_mb)

@@ -30,6 +30,7 @@ export * from "./sandboxes.ts";
 export * from "./sandbox_lists.ts";
 export * from "./sandbox_sweeps.ts";
 export * from "./snapshots.ts";
+export * from "./stored_bytes.ts";
 export * from "./teams.ts";
 export * from "./traces.ts";
 export * from "./usage.ts";

@@ -87,7 +87,7 @@ function candidates(
         <= memory_mb * ${policy.memoryOvercommit}::float8
       -- Who has its disk there already may come back, however much snapshots store by now.
       and (${resources.diskMb}::int8 <= ${own("diskMb")}
-        or reserved_disk_mb - ${own("diskMb")} + ${resources.diskMb}::int8
+        or not disk_full and reserved_disk_mb - ${own("diskMb")} + ${resources.diskMb}::int8
           <= (disk_mb - stored_disk_mb) * ${policy.diskOvercommit}::float8)
     -- The index hosts_most_free, forwards or backwards: the scan ends at the first that fits.
     order by ${

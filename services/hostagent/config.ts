@@ -31,6 +31,8 @@ export interface HostAgentConfig {
   reclaim?: ReclaimCaps;
   /** Between two collections of snapshot data in the background. Default: only when asked. */
   collectIntervalMs?: number;
+  /** What must stay free of the data directory's file system but for pauses, MiB. Default: nothing. */
+  diskReserveMb?: number;
   /** Between two verifications of all snapshot data in the background, ms. Default: only when asked. */
   verifyIntervalMs?: number;
   /** What they read at most. Default: no limit. */
@@ -67,6 +69,7 @@ export function readHostAgentConfig(): HostAgentConfig {
     TORPOR_RECLAIM_DROP_CACHES_MS: reclaimCap(),
     TORPOR_RECLAIM_COMPACT_MEMORY_MS: reclaimCap(),
     TORPOR_COLLECT_INTERVAL_MS: z.coerce.number().int().min(0).max(86_400_000).default(600_000),
+    TORPOR_DISK_RESERVE_MB: z.coerce.number().int().min(0).default(1024),
     TORPOR_VERIFY_INTERVAL_MS: z.coerce.number().int().min(0).max(2_000_000_000).default(86_400_000),
     TORPOR_VERIFY_BYTES_PER_SECOND: z.coerce.number().int().min(65_536).default(32 * 2 ** 20),
     TORPOR_DIRTY_TRACKING: z.enum(["auto", ...trackingMethods]).default("auto"),
@@ -96,6 +99,7 @@ export function readHostAgentConfig(): HostAgentConfig {
       compact_memory_ms: env.TORPOR_RECLAIM_COMPACT_MEMORY_MS,
     },
     collectIntervalMs: env.TORPOR_COLLECT_INTERVAL_MS,
+    diskReserveMb: env.TORPOR_DISK_RESERVE_MB,
     verifyIntervalMs: env.TORPOR_VERIFY_INTERVAL_MS,
     verifyBytesPerSecond: env.TORPOR_VERIFY_BYTES_PER_SECOND,
     dirtyTracking: env.TORPOR_DIRTY_TRACKING,

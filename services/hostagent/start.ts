@@ -32,8 +32,10 @@ import { SnapshotReferences } from "./snapshot/references.ts";
 import { readVerificationState } from "./snapshot/verification_state.ts";
 import { Verifier } from "./snapshot/verifier.ts";
 import { SparePool } from "./spare/spare_pool.ts";
+import { DiskSpace } from "./storage/disk_space.ts";
 import { Images } from "./storage/images.ts";
 import { Layout } from "./storage/layout.ts";
+import { hasReflinks } from "./storage/reflink.ts";
 import { detectQemu } from "./vmm/qemu/detect.ts";
 
 const AGENT_VERSION = "0.1.0";
@@ -64,9 +66,14 @@ export async function startHostAgent(
 ): Promise<RunningHostAgent> {
   const host = { ...await openHost(config, overrides), ...overrides };
   const { verifier } = host;
+  const soon = () => (host.collector.soon(), verifier.soon());
+  const reserveBytes = (config.diskReserveMb ?? 0) * 2 ** 20;
+  const space = new DiskSpace(host.layout.home, reserveBytes, () => host.collector.soon());
   const context: HostContext = {
     ...host,
-    collector: { soon: () => (host.collector.soon(), verifier.soon()) },
+    collector: { soon },
+    space,
+    reflinks: await hasReflinks(host.layout.home),
     spares: config.spareVmm ? new SparePool(host) : undefined,
   };
   const hostId = await hostIdentity(context.layout);
@@ -214,6 +221,7 @@ async function hostFacts(
     labels: config.hostLabels ?? {},
     agentVersion: AGENT_VERSION,
     capacity: () => machineCapacity(context.layout.home),
+    diskFull: async () => await context.space?.isFull() ?? false,
     counts: () => ({
       running: manager.list().filter(({ vm }) => vm).length,
       paused: manager.list().filter(({ status }) => status === "paused").length,

@@ -38,6 +38,7 @@ export async function registerHost(
     capabilities: request.capabilities,
     labels: request.labels,
     agentVersion: request.agentVersion,
+    diskFull: request.diskFull,
   });
   if (!known) throw removedError(id);
   log("info", "host_registered", { host_id: id, name, address });
@@ -50,6 +51,7 @@ export async function heartbeat(database: Database, request: HeartbeatRequest): 
     capacity: request.capacity && requireCapacity(request.capacity, "capacity"),
     runningSandboxes: request.runningSandboxes,
     pausedSandboxes: request.pausedSandboxes,
+    diskFull: request.diskFull,
   });
   if (known) return;
   if (await getHost(database.sql, id)) throw removedError(id);
@@ -79,6 +81,7 @@ export function hostMessage(host: HostRow): MessageInitShape<typeof HostSchema> 
     runningSandboxes: host.runningSandboxes,
     pausedSandboxes: host.pausedSandboxes,
     labels: host.labels,
+    diskFull: host.diskFull,
   };
 }
 

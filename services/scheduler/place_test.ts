@@ -120,6 +120,24 @@ Deno.test("what a sandbox holds already counts as free for itself", async () => 
   assertEquals((await scheduler.client.place(grown)).hostId, hostId);
 });
 
+Deno.test("a host whose disk is full gets nothing new, and keeps what has its disk there", async () => {
+  await using test = await openTestDatabase();
+  await using scheduler = await startTestScheduler(test);
+  const { client } = scheduler;
+  const hostId = await register(client, "a");
+  const [there, fresh] = [newId(), newId()];
+  await client.place({ sandboxId: there, resources: SMALL });
+  await test.database.sql`update reservations set vcpus = 0, memory_mb = 0 where sandbox_id = ${there}`;
+  await client.heartbeat({ hostId, diskFull: true });
+  assertEquals((await client.listHosts({})).hosts.map(({ diskFull }) => diskFull), [true]);
+  const refused = await assertRejects(() => client.place({ sandboxId: fresh, resources: SMALL }), TorporError);
+  assertEquals([refused.code, refused.message.includes("a: its disk is full")], ["no_capacity", true]);
+  await assertRejects(() => client.placeGroup({ sandboxIds: [fresh], resources: SMALL }), TorporError);
+  assertEquals((await client.place({ sandboxId: there, resources: SMALL })).hostId, hostId);
+  await client.heartbeat({ hostId });
+  assertEquals((await client.place({ sandboxId: fresh, resources: SMALL })).hostId, hostId);
+});
+
 Deno.test("only ready, eligible and capable hosts; the refusal says why not for each", async () => {
   await using test = await openTestDatabase();
   await using scheduler = await startTestScheduler(test);

@@ -58,7 +58,7 @@ function refusal(host: HostRow, policy: PlacementPolicy, demand: Demand): string
   if (missing.length > 0) return `lacks ${missing.join(", ")}`;
   const other = Object.entries(hostLabels).filter(([name, value]) => host.labels[name] !== value);
   if (other.length > 0) return `has not the label ${other.map(([name, value]) => `${name}=${value}`).join(", ")}`;
-  return room(host, policy, resources);
+  return host.diskFull ? "its disk is full" : room(host, policy, resources);
 }
 
 function room(host: HostRow, policy: PlacementPolicy, resources: HostCapacity): string {

@@ -7,6 +7,7 @@ import * as sweeps from "./0005_sweeps.ts";
 import * as hosts from "./0006_hosts.ts";
 import * as teams from "./0007_teams.ts";
 import * as webhooks from "./0008_webhooks.ts";
+import * as storedBytes from "./0009_stored_bytes.ts";
 
 /** All migrations by name; they run in the order of their names and are never changed once released. */
 export const MIGRATIONS: Record<string, Migration> = {
@@ -18,4 +19,5 @@ export const MIGRATIONS: Record<string, Migration> = {
   "0006_hosts": hosts,
   "0007_teams": teams,
   "0008_webhooks": webhooks,
+  "0009_stored_bytes": storedBytes,
 };

@@ -19,6 +19,8 @@ export interface HostFacts {
   labels: Record<string, string>;
   agentVersion: string;
   capacity(): Promise<MachineCapacity>;
+  /** Nothing new should be placed here. */
+  diskFull(): Promise<boolean>;
   /** Sandboxes here now. */
   counts(): { running: number; paused: number };
 }
@@ -90,7 +92,8 @@ export class Registration implements AsyncDisposable {
   async #register(signal: AbortSignal): Promise<void> {
     const { hostId, name, address, capabilities, labels, agentVersion } = this.#facts;
     const capacity = await this.#capacity();
-    const request = { hostId, name, address, capacity, capabilities, labels, agentVersion };
+    const diskFull = await this.#facts.diskFull();
+    const request = { hostId, name, address, capacity, capabilities, labels, agentVersion, diskFull };
     const { heartbeatIntervalMs } = await this.#client.registerHost(request, { signal });
     if (heartbeatIntervalMs > 0) this.#intervalMs = Math.min(this.#intervalMs, heartbeatIntervalMs);
   }
@@ -98,8 +101,9 @@ export class Registration implements AsyncDisposable {
   async #heartbeat(signal: AbortSignal): Promise<void> {
     const { running, paused } = this.#facts.counts();
     const capacity = await this.#capacity();
+    const diskFull = await this.#facts.diskFull();
     await this.#client.heartbeat(
-      { hostId: this.#facts.hostId, capacity, runningSandboxes: running, pausedSandboxes: paused },
+      { hostId: this.#facts.hostId, capacity, runningSandboxes: running, pausedSandboxes: paused, diskFull },
       { signal },
     );
   }

@@ -12,6 +12,7 @@ const facts = {
   labels: { zone: "a" },
   agentVersion: "1",
   capacity: () => Promise.resolve({ vcpus: 2, memoryMb: 1024, diskMb: 2048 }),
+  diskFull: () => Promise.resolve(true),
   counts: () => ({ running: 1, paused: 2 }),
 };
 
@@ -29,12 +30,12 @@ Deno.test("a host registers, retries, beats, and registers again when it has bee
           registrations++;
           if (registrations === 1) throw new TorporError("unavailable", "not yet");
           assertEquals([request.hostId, request.capacity?.memoryMb], [facts.hostId, 1024n]);
-          assertEquals(request.labels, facts.labels);
+          assertEquals([request.labels, request.diskFull], [facts.labels, true]);
           return { heartbeatIntervalMs: 10 };
         },
         heartbeat: (request) => {
           calls.push("heartbeat");
-          assertEquals([request.runningSandboxes, request.pausedSandboxes], [1, 2]);
+          assertEquals([request.runningSandboxes, request.pausedSandboxes, request.diskFull], [1, 2, true]);
           if (registrations === 2) throw new TorporError("host_not_found", "who?");
           enough.resolve();
           return {};

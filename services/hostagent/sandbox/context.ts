@@ -7,6 +7,7 @@ import type { KnownDamage } from "../snapshot/damage.ts";
 import type { KeptSnapshots } from "../snapshot/kept.ts";
 import type { SnapshotReferences } from "../snapshot/references.ts";
 import type { SparePool } from "../spare/spare_pool.ts";
+import type { DiskSpace } from "../storage/disk_space.ts";
 import type { Images } from "../storage/images.ts";
 import type { Layout } from "../storage/layout.ts";
 import type { VmmDriver } from "../vmm/driver.ts";
@@ -23,6 +24,10 @@ export interface HostContext {
   kept: KeptSnapshots;
   /** Gives back space that nothing refers to, and reads what must not be lost: both are told of every change. */
   collector?: Pick<Collector, "soon">;
+  /** Room on the disk: asked before much is written. */
+  space?: DiskSpace;
+  /** The data directory's file system can share blocks between files. */
+  reflinks?: boolean;
   /** What verifications have found damaged. */
   damage?: KnownDamage;
   /** What a pause lets the guest do first, for sandboxes that were created without saying so. */

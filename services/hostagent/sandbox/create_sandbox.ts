@@ -1,6 +1,7 @@
 import { bootVm } from "./boot_vm.ts";
 import { bringUpSandbox, type CreateEvents, type NewSandbox } from "./bring_up.ts";
 import type { HostContext } from "./context.ts";
+import { roomForNew } from "./room.ts";
 import type { Sandbox } from "./sandbox.ts";
 
 /** What a sandbox that boots is to be; checked before. */
@@ -23,6 +24,7 @@ export async function createSandbox(
   events: CreateEvents,
 ): Promise<Sandbox> {
   const image = await context.images.current(spec.template);
+  using _room = await roomForNew(context);
   return await bringUpSandbox(
     context,
     wanted,

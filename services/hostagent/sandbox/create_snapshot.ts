@@ -8,6 +8,7 @@ import type { FoundSnapshot } from "../snapshot/sweep.ts";
 import { checkpointVm } from "./checkpoint_vm.ts";
 import { type HostContext, step } from "./context.ts";
 import { hostError } from "./host_error.ts";
+import { roomForCheckpoint } from "./room.ts";
 import type { Sandbox } from "./sandbox.ts";
 
 /** A kept snapshot that is to be made. */
@@ -42,6 +43,7 @@ export async function createSnapshot(
   let result: MadeSnapshot;
   try {
     const { vm, record } = sandbox;
+    using _room = vm && await roomForCheckpoint(context, record, vm);
     result = vm
       ? await checkpointVm(context, record, vm, { ...spec, save: () => sandbox.save(context.layout) }, signal)
       : { snapshot: await keepNewest(context, sandbox, spec), stoppedUs: 0 };

@@ -11,6 +11,7 @@ import type { ReclaimCaps } from "./reclaim_caps.ts";
 import type { RunningVm } from "./running_vm.ts";
 import { removeLiveFiles } from "./live_files.ts";
 import { vmShape } from "./resume_vm.ts";
+import { roomForPause } from "./room.ts";
 import type { Sandbox } from "./sandbox.ts";
 import { rememberWorkingSet } from "./working_set.ts";
 
@@ -30,6 +31,7 @@ export async function pauseSandbox(
 ): Promise<void> {
   const { vm, record } = sandbox;
   if (!vm) return requirePaused(sandbox);
+  using _room = await roomForPause(context, vm);
   if (options.expectResume) context.spares?.prepare(vmShape(context, record));
   let snapshot: FoundSnapshot;
   try {

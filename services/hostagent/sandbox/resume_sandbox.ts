@@ -3,12 +3,13 @@ import type { HostContext } from "./context.ts";
 import { hostError } from "./host_error.ts";
 import { removeLiveFiles } from "./live_files.ts";
 import { resumeVm } from "./resume_vm.ts";
+import { roomForResume } from "./room.ts";
 import type { Sandbox } from "./sandbox.ts";
 
 /**
  * Resumes a paused sandbox. Lock held by the caller.
  * @returns how far the guest's clock was behind, milliseconds; undefined when it was running already.
- * @throws TorporError `conflict`, `snapshot_mismatch`, `resume_failed`, and as `resumeVm`: it stays paused.
+ * @throws TorporError `conflict`, `snapshot_mismatch`, `no_space`, `resume_failed`, and as `resumeVm`: it stays paused.
  */
 export async function resumeSandbox(
   context: HostContext,
@@ -24,6 +25,7 @@ export async function resumeSandbox(
     throw new TorporError("conflict", `a sandbox that is ${record.state} cannot be resumed`);
   }
   try {
+    using _room = sandbox.newest && await roomForResume(context, sandbox.newest.manifest);
     const { vm, clockBehindMs } = await resumeVm(context, record, record.snapshot_id, async (vm) => {
       record.vm = vm.record;
       await sandbox.save(layout);

@@ -6,6 +6,7 @@ import type { FoundSnapshot } from "../snapshot/sweep.ts";
 import { bringUpSandbox, type CreateEvents, type NewSandbox, type SandboxShape } from "./bring_up.ts";
 import type { HostContext } from "./context.ts";
 import { resumeVm } from "./resume_vm.ts";
+import { roomForResume } from "./room.ts";
 import type { Sandbox } from "./sandbox.ts";
 
 /** What a sandbox that is spawned from a kept snapshot is to be. 0 and empty stand for the snapshot's values. */
@@ -21,7 +22,7 @@ export interface SpawnSpec {
  * Creates a sandbox that goes on where a kept snapshot was taken. It is somebody else: own record, own disk, own entropy.
  * Its first pause is its generation 1, which stores what changed since the snapshot. On failure nothing of it is left, and
  * the snapshot is as it was.
- * @throws TorporError `snapshot_not_found`, `snapshot_mismatch` naming the field, and as `resumeVm`.
+ * @throws TorporError `snapshot_not_found`, `snapshot_mismatch` naming the field, `no_space`, and as `resumeVm`.
  */
 export async function spawnSandbox(
   context: HostContext,
@@ -35,6 +36,7 @@ export async function spawnSandbox(
   try {
     // It may be deleted while the VM starts; from then on the VM itself refers to it.
     using _pin = context.references.pin(snapshot);
+    using _room = await roomForResume(context, snapshot.manifest);
     return await bringUpSandbox(
       context,
       wanted,
