@@ -157,9 +157,9 @@ export class WebhookDeliverer implements AsyncDisposable {
     });
     if (!noted) return;
     count("torpor.webhook.deliveries", 1, { "torpor.delivery": retryInMs === undefined ? "failed" : "retried" });
-    const facts = { ...about(delivery), error, attempts };
-    log(retryInMs === undefined ? "warn" : "debug", "webhook_attempt_failed", facts, result.cause);
-    if (noted.disabled) log("warn", "webhook_disabled", { ...about(delivery), error });
+    const facts = { ...about(delivery), reason: error, attempts };
+    log(retryInMs === undefined ? "info" : "debug", "webhook_attempt_failed", facts, result.cause);
+    if (noted.disabled) log("warn", "webhook_disabled", { ...about(delivery), reason: error });
   }
 
   async #forgetOld(): Promise<void> {
