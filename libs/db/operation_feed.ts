@@ -7,6 +7,9 @@ import { getOperation, notifyFinished, type OperationRow } from "./operations.ts
 /** A notification can be lost with its connection, so the row is looked at again after this time, in ms. */
 const RECHECK_MS = 1_000;
 
+/** Steps are not told: who watches looks again after this time, in ms. */
+const WATCH_MS = 250;
+
 /** Ends are told together with those of so much time, ms. */
 const TELL_MS = 5;
 
@@ -33,6 +36,26 @@ export class OperationFeed implements AsyncDisposable {
   /** Waits until the fork of this operation has ended; as {@linkcode waitForOperation}. */
   async waitForFork(operationId: string, timeoutMs: number, unownedMs: number): Promise<ForkRow> {
     return await this.#wait(operationId, () => getFork(this.database.sql, operationId), timeoutMs, unownedMs);
+  }
+
+  /**
+   * An operation, or the fork that it stands for, as it is now and again whenever it has changed, until it has ended.
+   * @param read gives it. @param signal ends the watching; what it gave by then stays true.
+   */
+  async *watch<Row extends Pick<OperationRow, "state" | "step">>(
+    id: string,
+    read: () => Promise<Row>,
+    signal: AbortSignal,
+  ): AsyncGenerator<Row> {
+    await this.#listen();
+    for (let last: Row | undefined; !signal.aborted;) {
+      using bell = this.#bell(id);
+      const row = await read();
+      if (row.state !== last?.state || row.step !== last.step) yield row;
+      if (row.state !== "running") return;
+      last = row;
+      await bell.rung(WATCH_MS, signal);
+    }
   }
 
   async #wait<Row extends OperationRow | ForkRow>(
@@ -67,17 +90,20 @@ export class OperationFeed implements AsyncDisposable {
     return this.#listening;
   }
 
-  #bell(id: string): Disposable & { rung(timeoutMs: number): Promise<void> } {
+  #bell(id: string): Disposable & { rung(timeoutMs: number, signal?: AbortSignal): Promise<void> } {
     const { promise, resolve } = Promise.withResolvers<void>();
     const rings = this.#waiting.get(id) ?? new Set();
     this.#waiting.set(id, rings.add(resolve));
     let timer: ReturnType<typeof setTimeout> | undefined;
+    const disposed = new AbortController();
     return {
-      rung: (timeoutMs) => {
+      rung: (timeoutMs, signal) => {
         timer = setTimeout(resolve, timeoutMs);
+        signal?.addEventListener("abort", () => resolve(), { once: true, signal: disposed.signal });
         return promise;
       },
       [Symbol.dispose]: () => {
+        disposed.abort();
         clearTimeout(timer);
         rings.delete(resolve);
         if (rings.size === 0) this.#waiting.delete(id);

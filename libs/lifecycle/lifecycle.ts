@@ -3,6 +3,7 @@ import {
   expireKeptSnapshots,
   type KeptSnapshotRow,
   lockDueSandboxes,
+  type OperationRow,
   type Queryable,
   type ReclaimCaps,
   type SandboxRow,
@@ -231,6 +232,15 @@ export class Lifecycle implements AsyncDisposable {
     options: RequestOptions = {},
   ): Promise<StartedFork> {
     return await this.#forks.start(teamId, id, request, options);
+  }
+
+  /** What an operation goes through until it has ended; see {@linkcode OperationFeed.watch}. */
+  watchOperation<Row extends Pick<OperationRow, "state" | "step">>(
+    id: string,
+    read: () => Promise<Row>,
+    signal: AbortSignal,
+  ): AsyncGenerator<Row> {
+    return this.#runner.feed.watch(id, read, signal);
   }
 
   /** Notes that a sandbox is in use; written in batches. */

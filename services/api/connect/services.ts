@@ -2,7 +2,7 @@ import { z } from "zod";
 import type { ConnectRouter } from "@connectrpc/connect";
 import { HostService, OperationService, SandboxService, SnapshotService, TraceService } from "@torpor/proto/torpor";
 import type { Api } from "../handlers/api.ts";
-import { getOperation, listOperations } from "../handlers/operations.ts";
+import { getOperation, listOperations, watchOperation } from "../handlers/operations.ts";
 import { listHosts } from "../handlers/hosts.ts";
 import { getTrace, listTraces } from "../handlers/traces.ts";
 import { MAX_UNARY_FILE_BYTES } from "../inputs/file.ts";
@@ -35,6 +35,12 @@ export function addConnectServices(router: ConnectRouter, api: Api, authenticato
     listOperations: async (request, context) => {
       const operations = await listOperations(api, callerOf(context), requireId(request.sandboxId, "sandbox_id"));
       return { operations: operations.map(operationMessage) };
+    },
+    watchOperation: async function* (request, context) {
+      const operationId = requireId(request.operationId, "operation_id");
+      for await (const operation of await watchOperation(api, callerOf(context), operationId, context.signal)) {
+        yield { operation: operationMessage(operation) };
+      }
     },
   }, gate);
 

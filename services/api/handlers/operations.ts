@@ -46,3 +46,18 @@ export async function listOperations(api: Api, caller: Caller, sandboxId: string
   const forks = await getForks(api.database.sql, operations.map(({ id }) => id));
   return operations.map((operation) => shownOperation(operation, forks.get(operation.id)));
 }
+
+/**
+ * A lifecycle operation as it is now, and again whenever its step or state has changed, until it has ended.
+ * @throws TorporError `operation_not_found`, before anything is given.
+ */
+export async function watchOperation(
+  api: Api,
+  caller: Caller,
+  operationId: string,
+  signal: AbortSignal,
+): Promise<AsyncGenerator<ShownOperation>> {
+  await getOperation(api, caller, operationId);
+  const ended = AbortSignal.any([signal, api.stopping]);
+  return api.lifecycle.watchOperation(operationId, () => getOperation(api, caller, operationId), ended);
+}

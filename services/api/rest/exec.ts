@@ -6,7 +6,8 @@ import { parseInput } from "../inputs/parse.ts";
 import { jsonAnswer, jsonBody, sandboxErrors } from "./answers.ts";
 import { decodeInput } from "./bytes.ts";
 import type { RestApp } from "./environment.ts";
-import { answerEvents, eventsAnswer, PROCESS_EVENTS } from "./exec_events.ts";
+import { eventsAnswer } from "./event_stream.ts";
+import { answerEvents, PROCESS_EVENTS } from "./exec_events.ts";
 import { sandboxPath } from "./sandbox_path.ts";
 import { execView, viewExec } from "./views/process.ts";
 

@@ -1,6 +1,6 @@
-import { z } from "@hono/zod-openapi";
-import { type ServerSentEventMessage, ServerSentEventStream } from "@std/http";
+import type { ServerSentEventMessage } from "@std/http";
 import type { ProcessMessage } from "../handlers/exec.ts";
+import { answerEventStream, eventStream } from "./event_stream.ts";
 import { isoTime } from "./views/time.ts";
 
 /** What the description of a route says about its events. */
@@ -11,45 +11,20 @@ export const PROCESS_EVENTS =
   "A stream that ends without one of these broke off. The command goes on when the client leaves; " +
   "GET …/processes/{pid}/events goes on after the last `sequence`, which is the event's id as well.";
 
-/** A stream of events in the description of a route. */
-export const eventsAnswer = { description: "Events.", content: { "text/event-stream": { schema: z.string() } } };
-
-/**
- * Answers with the events of a process.
- * @param open gives them; its signal aborts when the client goes away.
- */
-export async function answerEvents(
+/** Answers with the events of a process. @param open gives them; its signal aborts when the client goes away. */
+export function answerEvents(
   request: Request,
   open: (signal: AbortSignal) => Promise<AsyncGenerator<ProcessMessage>>,
 ): Promise<Response> {
-  const left = new AbortController();
-  const messages = await open(AbortSignal.any([request.signal, left.signal]));
-  return new Response(execEvents(messages, left).pipeThrough(new ServerSentEventStream()), {
-    headers: { "content-type": "text/event-stream", "cache-control": "no-store", "x-accel-buffering": "no" },
-  });
+  return answerEventStream(request, open, eventOf);
 }
 
-/**
- * The events of a command as server-sent events. They are made as the reader takes them. When `messages` fails the stream
- * fails, which resets the connection: a reader cannot take it for the end of the command.
- * @param left aborted when the reader goes away.
- */
+/** The events of a command as server-sent events; see {@linkcode eventStream}. */
 export function execEvents(
   messages: AsyncGenerator<ProcessMessage>,
   left: AbortController,
 ): ReadableStream<ServerSentEventMessage> {
-  return new ReadableStream<ServerSentEventMessage>({
-    async pull(controller) {
-      const next = await messages.next();
-      if (next.done) return controller.close();
-      const event = eventOf(next.value);
-      if (event) controller.enqueue(event);
-    },
-    cancel() {
-      // The generator may be waiting for the host: only the abort wakes it.
-      left.abort();
-    },
-  }, { highWaterMark: 0 });
+  return eventStream(messages, eventOf, left);
 }
 
 function eventOf({ event }: ProcessMessage): ServerSentEventMessage | undefined {
