@@ -18,6 +18,8 @@ export const ERROR_CODES = {
   trace_not_found: { http: 404, connect: "not_found" },
   host_not_found: { http: 404, connect: "not_found" },
   snapshot_not_found: { http: 404, connect: "not_found" },
+  webhook_not_found: { http: 404, connect: "not_found" },
+  delivery_not_found: { http: 404, connect: "not_found" },
   process_not_found: { http: 404, connect: "not_found" },
   file_not_found: { http: 404, connect: "not_found" },
   method_not_allowed: { http: 405, connect: "unimplemented" },
