@@ -214,6 +214,7 @@ export function isEventId(value: unknown): value is string {
 /** What {@linkcode listDeliveries} lists. */
 export interface DeliveryFilter {
   state?: DeliveryState;
+  eventId?: string;
   limit?: number;
   /** `nextCursor` of the page before. */
   cursor?: string;
@@ -230,13 +231,14 @@ export interface DeliveryPage {
 export async function listDeliveries(
   sql: Queryable,
   webhookId: string,
-  { state, limit = 100, cursor }: DeliveryFilter,
+  { state, eventId, limit = 100, cursor }: DeliveryFilter,
 ): Promise<DeliveryPage> {
   const after = cursor ? readCursor(cursor, isEventId) : undefined;
   const rows = await named("list_webhook_deliveries", () =>
     sql<DeliveryRow[]>`
     select * from webhook_deliveries where webhook_id = ${webhookId}
       ${state === undefined ? sql`` : sql`and state = ${state}`}
+      ${eventId === undefined ? sql`` : sql`and event_id = ${eventId}`}
       ${after ? sql`and (occurred_at, event_id) < (${after.createdAt}::timestamptz, ${after.id})` : sql``}
     order by occurred_at desc, event_id desc limit ${limit + 1}`);
   const deliveries = rows.slice(0, limit);

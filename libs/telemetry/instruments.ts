@@ -3,7 +3,7 @@ export const METRIC_ATTRIBUTES = {
   "torpor.outcome": "`ok`, or the error's stable code",
   "torpor.tier": "how much was ready: `cold` boots a kernel, `clone` spawns from a kept snapshot, `warm` resumes",
   "torpor.operation": "kind of a lifecycle operation: `create`, `pause`, `resume` …",
-  "torpor.state": "state of a sandbox, a host or a database connection",
+  "torpor.state": "state of a sandbox, a host, a webhook or a database connection",
   "torpor.hook.step": "`fstrim`, `sync`, `drop_caches`, `compact_memory`, `report_free` or `freeze`",
   "torpor.hook.outcome": "`ok`, `timed_out` or `failed`",
   "torpor.snapshot.kind": "`generation` (of a pause) or `kept`",

@@ -19,6 +19,7 @@ await runService(() => {
     ),
     TORPOR_SANDBOX_TTL_SEC: z.coerce.number().pipe(ttlSec).default(FOR_EVER.ttlSec),
     TORPOR_SANDBOX_ON_TTL: onTtl.default(FOR_EVER.onTtl),
+    TORPOR_WEBHOOK_ALLOW_PRIVATE: z.enum(["0", "1"]).default("0"),
   });
   return startApi({
     listen: parseAddress(config.TORPOR_LISTEN),
@@ -28,6 +29,7 @@ await runService(() => {
     reconcilerUrl: config.TORPOR_RECONCILER_URL,
     traceRetention: config.TORPOR_TRACE_RETENTION,
     snapshotRetentionSec: config.TORPOR_SNAPSHOT_RETENTION,
+    allowPrivateWebhooks: config.TORPOR_WEBHOOK_ALLOW_PRIVATE === "1",
     lifetimes: {
       timeoutSec: config.TORPOR_SANDBOX_TIMEOUT_SEC,
       autoDeleteAfterSec: config.TORPOR_SANDBOX_AUTO_DELETE_AFTER_SEC,

@@ -27,6 +27,8 @@ export interface ApiConfig {
   snapshotRetentionSec?: number;
   /** Of sandboxes whose creator does not say; absent: they last until they are deleted. */
   lifetimes?: Lifetimes;
+  /** Webhooks may call receivers that are not public, and without TLS. Default false. */
+  allowPrivateWebhooks?: boolean;
 }
 
 /**
@@ -56,7 +58,8 @@ export async function startApi(config: ApiConfig): Promise<RunningService> {
   const authenticator = stack.use(new Authenticator(database, token));
   const stopping = new AbortController();
   const lifetimes = config.lifetimes ?? FOR_EVER;
-  const api: Api = { database, lifecycle, hosts, scheduler, reconciler, lifetimes, stopping: stopping.signal };
+  const webhooks = { allowPrivate: config.allowPrivateWebhooks ?? false, token };
+  const api: Api = { database, lifecycle, hosts, scheduler, reconciler, lifetimes, webhooks, stopping: stopping.signal };
   const receiver = { database, internalToken: token, retention: config.traceRetention };
   const rest = createRestApp({ api, authenticator, receiver });
   const server = stack.use(

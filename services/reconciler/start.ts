@@ -4,6 +4,7 @@ import { HostClients, Lifecycle } from "@torpor/lifecycle";
 import { ReconcilerService } from "@torpor/proto/reconciler";
 import { SchedulerService } from "@torpor/proto/scheduler";
 import { type Address, openClient, type RunningService, serve } from "@torpor/rpc";
+import { type DelivererOptions, WebhookDeliverer } from "@torpor/webhooks";
 import { observeCensus } from "./census.ts";
 import { ReconcileLoop } from "./loop.ts";
 
@@ -24,9 +25,16 @@ export interface ReconcilerConfig {
   failedRetentionMs?: number;
   /** See LifecycleOptions; default: graceMs. */
   unknownGraceMs?: number;
+  /** How events are delivered; absent: to public receivers, kept for a week, disabled after three days of failures. */
+  webhooks?: Partial<Omit<DelivererOptions, "database" | "token">>;
 }
 
-/** Starts a reconciler. Any number may run; the one that holds the advisory lock works, the others stand by. */
+const WEBHOOKS = { allowPrivate: false, retentionMs: 604_800_000, disableAfterMs: 259_200_000 };
+
+/**
+ * Starts a reconciler. Any number may run; the one that holds the advisory lock compares and repairs, the others stand by.
+ * All of them deliver the events of webhooks.
+ */
 export async function startReconciler(config: ReconcilerConfig): Promise<RunningService> {
   await using stack = new AsyncDisposableStack();
   const database = stack.use(openDatabase(config.databaseUrl));
@@ -39,6 +47,7 @@ export async function startReconciler(config: ReconcilerConfig): Promise<Running
   const lifecycle = stack.use(new Lifecycle({ database, scheduler, hosts: host, unknownGraceMs }));
   const loop = stack.use(new ReconcileLoop({ ...config, failedRetentionMs, database, lifecycle, host }));
   stack.use(observeCensus(database, () => loop.leads));
+  const deliverer = stack.use(new WebhookDeliverer({ ...WEBHOOKS, ...config.webhooks, database, token }));
   const service = stack.use(
     await serve({
       listen: config.listen,
@@ -52,6 +61,7 @@ export async function startReconciler(config: ReconcilerConfig): Promise<Running
     }),
   );
   loop.start();
+  deliverer.start();
   const resources = stack.move();
   return { address: service.address, [Symbol.asyncDispose]: () => resources.disposeAsync() };
 }

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import type { ConnectRouter } from "@connectrpc/connect";
 import { HostService, OperationService, SandboxService, SnapshotService, TraceService } from "@torpor/proto/torpor";
+import { WebhookService } from "@torpor/proto/webhook";
 import type { Api } from "../handlers/api.ts";
 import { getOperation, listOperations, watchOperation } from "../handlers/operations.ts";
 import { listHosts } from "../handlers/hosts.ts";
@@ -16,6 +17,7 @@ import { callerOf, gateOptions } from "./gate.ts";
 import { hostMessage, operationMessage, spanMessage, traceSummaryMessage } from "./messages.ts";
 import { sandboxMethods } from "./sandboxes.ts";
 import { snapshotMethods } from "./snapshots.ts";
+import { webhookMethods } from "./webhooks.ts";
 
 /** A file of 16 MiB in base64 (the JSON codec), and the rest of its message. */
 const MAX_REQUEST_BYTES = Math.ceil(MAX_UNARY_FILE_BYTES * 4 / 3) + 1024 * 1024;
@@ -26,6 +28,8 @@ export function addConnectServices(router: ConnectRouter, api: Api, authenticato
   router.service(SandboxService, { ...sandboxMethods(api), ...execMethods(api), ...fileMethods(api) }, gate);
 
   router.service(SnapshotService, snapshotMethods(api), gate);
+
+  router.service(WebhookService, webhookMethods(api), gate);
 
   router.service(OperationService, {
     getOperation: async (request, context) => {

@@ -24,6 +24,7 @@ import { addSandboxRoutes } from "./sandboxes.ts";
 import { addSnapshotRoutes } from "./snapshots.ts";
 import { observe } from "./observe.ts";
 import { addTraceRoutes } from "./traces.ts";
+import { addWebhookRoutes } from "./webhooks.ts";
 
 const MAX_JSON_BYTES = 1024 * 1024;
 
@@ -64,6 +65,7 @@ function addRoutes(app: RestApp, api: Api): void {
   addLifecycleRoutes(app, api);
   addSandboxRoutes(app, api);
   addSnapshotRoutes(app, api);
+  addWebhookRoutes(app, api);
   addExecRoutes(app, api);
   addProcessRoutes(app, api);
   addFileRoutes(app, api);

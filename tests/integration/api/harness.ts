@@ -4,7 +4,7 @@ import { SchedulerService } from "@torpor/proto/scheduler";
 import { type Address, formatAddress, openAddressFetch, openClient, type ServiceClient } from "@torpor/rpc";
 import { openTestDatabase } from "@torpor/testing/postgres";
 import { createApiKey } from "../../../services/api/keys/ensure_api_key.ts";
-import { startApi } from "../../../services/api/start.ts";
+import { type ApiConfig, startApi } from "../../../services/api/start.ts";
 import { DEFAULT_POLICY, startScheduler } from "../../../services/scheduler/start.ts";
 import { FakeHost } from "./fake_host.ts";
 
@@ -48,7 +48,7 @@ export class TestApi implements AsyncDisposable {
   ) {}
 
   /** Starts everything in this process. */
-  static async start(): Promise<TestApi> {
+  static async start(options: Pick<ApiConfig, "allowPrivateWebhooks"> = {}): Promise<TestApi> {
     await using stack = new AsyncDisposableStack();
     const directory = await Deno.makeTempDir({ prefix: "api-" });
     stack.defer(() => Deno.remove(directory, { recursive: true }));
@@ -69,6 +69,7 @@ export class TestApi implements AsyncDisposable {
         schedulerUrl,
         reconcilerUrl: undefined,
         traceRetention: 100,
+        ...options,
       }),
     );
     return new TestApi(database, databaseUrl, schedulerUrl, api.address, key, host, stack.move());
