@@ -21,6 +21,8 @@ export interface TestHostAgentOptions {
   sharedBase?: boolean;
   /** Default 0: snapshots are only verified when asked. */
   verifyIntervalMs?: number;
+  /** Default 0. */
+  diskReserveMb?: number;
   overrides?: HostOverrides;
 }
 
@@ -58,6 +60,7 @@ export async function startTestHostAgent(options: TestHostAgentOptions = {}): Pr
     spareVmm: options.spareVmm ?? false,
     sharedBase: options.sharedBase,
     verifyIntervalMs: options.verifyIntervalMs,
+    diskReserveMb: options.diskReserveMb,
     prefetch: true,
   }, options.overrides);
   const client = openTestClient(formatAddress(agent.address));

@@ -7,6 +7,7 @@ import { StagedSnapshot } from "../snapshot/staging.ts";
 import type { FoundSnapshot } from "../snapshot/sweep.ts";
 import { syncPath } from "../storage/durable_file.ts";
 import { createEmptyDisk } from "../storage/disk.ts";
+import { explainFailedWrite } from "../storage/disk_full.ts";
 import { hasReflinks } from "../storage/reflink.ts";
 import { ReflinkCopy } from "../storage/reflink_copy.ts";
 import type { DiskCopy } from "../vmm/driver.ts";
@@ -191,10 +192,13 @@ async function copyDisk(
 
 /** Returns the pages that take memory. */
 async function whileStopped(run: Run, copy: DiskCopy): Promise<number> {
-  const { context, record: { sandbox_id: id }, vm, files, saver } = run;
+  const { context, record: { sandbox_id: id }, vm, files, saver, staged } = run;
   // Before the device state: saving that makes the VMM let go of its disks.
   await step(context, id, "checkpoint.disk", () => copy.finish());
-  await step(context, id, "checkpoint.device_state", () => vm.vmm.saveDeviceState(files.state.fd));
+  await step(context, id, "checkpoint.device_state", async () => {
+    await vm.vmm.saveDeviceState(files.state.fd)
+      .catch((error) => explainFailedWrite(staged.paths.directory, error));
+  });
   await step(context, id, "checkpoint.last_round", async (span) => {
     await saver.lastRound();
     span.setAttribute("torpor.pages", saver.rounds.at(-1)!);

@@ -3,6 +3,7 @@ import { newId, requireId } from "@torpor/ids";
 import { withSpan } from "@torpor/telemetry";
 import type { LifecycleCall } from "./calls.ts";
 import type { HostContext } from "./context.ts";
+import { hostError } from "./host_error.ts";
 import type { IdleTimers } from "./idle_timers.ts";
 import type { KeyedLocks } from "./keyed_locks.ts";
 import { Operations, recordedError } from "./operations.ts";
@@ -90,9 +91,9 @@ export class LifecycleRunner {
       if (last?.operation_id === operation.operation_id) operation.snapshot_id = last.snapshot_id;
       record.operation = operation;
       const interrupt = sandbox.interrupt = new AbortController();
-      // A resume is noted together with its VM: before that, nothing has happened that a restart would have to know.
-      if (kind !== "resume") await sandbox.save(this.#context.layout);
       try {
+        // A resume is noted together with its VM: before that, nothing has happened that a restart would have to know.
+        if (kind !== "resume") await this.#note(sandbox);
         const result = await work(sandbox, interrupt.signal, operation);
         operation.state = "succeeded";
         return result;
@@ -119,6 +120,15 @@ export class LifecycleRunner {
       throw new TorporError("operation_not_found", "this host has never begun that operation, or has forgotten it");
     }
     return { state: last.state, error: last.state === "failed" ? recordedError(last) : undefined, sandbox };
+  }
+
+  /** @throws TorporError `no_space`, `internal`: without a note nothing must begin. */
+  async #note(sandbox: Sandbox): Promise<void> {
+    try {
+      await sandbox.save(this.#context.layout);
+    } catch (thrown) {
+      throw hostError(thrown, "internal", "the operation could not be noted");
+    }
   }
 
   async #fail(sandbox: Sandbox, operation: OperationRecord, thrown: unknown): Promise<void> {

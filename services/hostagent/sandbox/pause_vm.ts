@@ -5,6 +5,7 @@ import { dirtyPages, type TrackedMemory } from "../memory/dirty_pages.ts";
 import { reportPager } from "../memory/report_pager.ts";
 import { type CheckedFile, StagedSnapshot } from "../snapshot/staging.ts";
 import type { FoundSnapshot } from "../snapshot/sweep.ts";
+import { explainFailedWrite } from "../storage/disk_full.ts";
 import { type HostContext, step } from "./context.ts";
 import { commitSnapshot, dirtyPageCount, type StoredMemory } from "./commit_snapshot.ts";
 import type { SandboxRecord } from "./record.ts";
@@ -88,7 +89,10 @@ async function takeSnapshot(
 
 /** Writes the device state of a stopped VM. */
 export async function saveDeviceState(vm: RunningVm, staged: StagedSnapshot, span: Span): Promise<CheckedFile> {
-  await staged.writeFile(staged.paths.state, (fd) => vm.vmm.saveDeviceState(fd));
+  await staged.writeFile(
+    staged.paths.state,
+    (fd) => vm.vmm.saveDeviceState(fd).catch((error) => explainFailedWrite(staged.paths.directory, error)),
+  );
   const file = await staged.stateFile();
   span.setAttribute("torpor.bytes", file.bytes);
   return file;

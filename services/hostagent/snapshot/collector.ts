@@ -3,6 +3,7 @@ import { exchange, NativeError } from "@torpor/ffi";
 import { newId } from "@torpor/ids";
 import { count, log, withSpan } from "@torpor/telemetry";
 import { hasReflinks } from "../storage/reflink.ts";
+import { isDiskFull } from "../storage/disk_full.ts";
 import { removeIfPresent } from "../storage/durable_file.ts";
 import type { Layout } from "../storage/layout.ts";
 import { type CollectedData, collectUnreferenced } from "./collect.ts";
@@ -56,7 +57,8 @@ export class Collector implements AsyncDisposable {
   /**
    * Collects now, after the collection that is under way.
    * @param dryRun tells what would go, and changes nothing.
-   * @throws TorporError `snapshot_corrupt` when a table cannot be read any more, `no_space`; NativeError, Deno.errors.
+   * @throws TorporError `snapshot_corrupt` when a table cannot be read any more; NativeError, Deno.errors. On a full disk it
+   *   does what needs no room.
    */
   async collect(dryRun = false): Promise<CollectedData[]> {
     const run = this.#last.then(() =>
@@ -73,7 +75,11 @@ export class Collector implements AsyncDisposable {
 
   async #preview(): Promise<CollectedData[]> {
     const unreferenced = await collectUnreferenced(this.#options, true);
-    this.#exchanges ??= await canExchange(this.#options.layout);
+    try {
+      this.#exchanges ??= await canExchange(this.#options.layout);
+    } catch (error) {
+      if (!isDiskFull(error)) throw error;
+    }
     if (!this.#exchanges) return unreferenced;
     const groups = await findCompactions(this.#options, this.#limits);
     return [...unreferenced, ...groups.flatMap(describe)];
@@ -81,11 +87,16 @@ export class Collector implements AsyncDisposable {
 
   async #run(): Promise<CollectedData[]> {
     const collected = await collectUnreferenced(this.#options, false);
-    this.#exchanges ??= await canExchange(this.#options.layout);
-    if (!this.#exchanges) return collected;
-    collected.push(...await this.#compact());
-    await this.#storeDifferences();
-    await this.#shareEqual();
+    try {
+      this.#exchanges ??= await canExchange(this.#options.layout);
+      if (this.#exchanges) collected.push(...await this.#compact());
+      if (this.#exchanges) await this.#storeDifferences();
+      await this.#shareEqual();
+    } catch (error) {
+      // What writes anew needs room first. What could be given back without any has been.
+      if (!isDiskFull(error)) throw error;
+      log("warn", "not_compacted", {}, error);
+    }
     return collected;
   }
 
@@ -166,7 +177,7 @@ async function canExchange({ staging }: Layout): Promise<boolean> {
     exchange(...paths);
     return true;
   } catch (error) {
-    if (!(error instanceof NativeError) || error.errno === constants.errno.ENOENT) throw error;
+    if (!(error instanceof NativeError) || isDiskFull(error) || error.errno === constants.errno.ENOENT) throw error;
     log("warn", "directories_not_exchanged", {}, error);
     return false;
   } finally {
