@@ -132,7 +132,10 @@ Deno.test("a counter's lines come once and in order over an agent's death, a pau
   });
 });
 
-Deno.test("a writer of megabytes waits for its reader while the agent is dead: nothing is lost", async () => {
+/** 14.9 MB as fast as they are taken; it ends when it is told to, so that neither death nor pause can come too late. */
+const MEGABYTES = "seq 1 2000000; until [ -e /tmp/stop ]; do sleep 0.1; done";
+
+Deno.test("a writer of megabytes waits for its reader over an agent's death and a pause: nothing is lost", async () => {
   await withHome(async (home) => {
     const log = new Log();
     let sandboxId: string;
@@ -140,7 +143,7 @@ Deno.test("a writer of megabytes waits for its reader while the agent is dead: n
       await using agent = await startHostAgentProcess(home);
       sandboxId = await sandboxHelpers(agent.client).create();
       const killed = log.read(
-        (options) => agent.client.execStream({ sandboxId, cmd: "seq", args: ["1", "1000000"], user: "root" }, options),
+        (options) => agent.client.execStream({ sandboxId, cmd: MEGABYTES, user: "root" }, options),
         () => {
           if (log.text.length > 1_000_000) Deno.kill(agent.pid, "SIGKILL");
           return false;
@@ -150,8 +153,18 @@ Deno.test("a writer of megabytes waits for its reader while the agent is dead: n
       assertEquals(await killed, "unavailable");
     }
     await using agent = await startHostAgentProcess(home);
-    assertEquals(await log.read(log.attach(agent.client, sandboxId)), "end");
-    assertEquals([log.exitCode, log.gaps, log.lines], [0, 0, 1_000_000]);
+    const { client } = agent;
+    let pausing: Promise<unknown> | undefined;
+    const paused = await log.read(log.attach(client, sandboxId), () => {
+      if (log.text.length > 3_000_000) pausing ??= client.pauseSandbox({ sandboxId });
+      return false;
+    });
+    assertEquals(paused, "paused");
+    await pausing;
+    await client.resumeSandbox({ sandboxId });
+    await sandboxHelpers(client).run(sandboxId, "touch /tmp/stop");
+    assertEquals(await log.read(log.attach(client, sandboxId)), "end");
+    assertEquals([log.exitCode, log.gaps, log.lines], [0, 0, 2_000_000]);
     log.assertWhole();
     await agent.client.terminate({});
     await agent.ended;
