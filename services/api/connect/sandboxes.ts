@@ -44,6 +44,8 @@ export function sandboxMethods(api: Api) {
         env: request.env,
         metadata: request.metadata,
         reclaim: reclaimOf(request),
+        host_labels: Object.keys(request.hostLabels).length > 0 ? request.hostLabels : undefined,
+        required_capabilities: request.requiredCapabilities.length > 0 ? request.requiredCapabilities : undefined,
       });
       const started = await createSandbox(api, callerOf(context), input, keyOf(request));
       return { sandbox: sandboxMessage(await started.done) };

@@ -33,6 +33,11 @@ export const sandboxCreate = defineAction({
     env: { type: "string", description: "NAME=VALUE for every process, several separated by commas" },
     metadata: { type: "string", description: "KEY=VALUE, several separated by commas" },
     reclaim: RECLAIM_OPTION,
+    "host-label": { type: "string", description: "KEY=VALUE of the host it is placed on, several separated by commas" },
+    "host-capability": {
+      type: "string",
+      description: "What its host must have (accelerator:kvm), several separated by commas",
+    },
   },
   async run({ args }) {
     const request = {
@@ -48,6 +53,8 @@ export const sandboxCreate = defineAction({
       env: pairs(args.env, "--env"),
       metadata: pairs(args.metadata, "--metadata"),
       reclaim: reclaimOption(args.reclaim),
+      hostLabels: pairs(args["host-label"], "--host-label"),
+      requiredCapabilities: (args["host-capability"] ?? "").split(",").filter((name) => name !== ""),
     };
     using api = openApi(await apiTarget());
     const { response, traceId, ms } = await new Progress().step(

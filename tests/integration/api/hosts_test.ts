@@ -1,4 +1,6 @@
-import { assertEquals, assertMatch } from "@std/assert";
+import { assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { TorporError } from "@torpor/errors";
+import { SandboxService } from "@torpor/proto/torpor";
 import { TestApi } from "./harness.ts";
 
 Deno.test("hosts are changed by the administrator only, by id or name", async () => {
@@ -50,6 +52,16 @@ Deno.test("a sandbox keeps its host from being removed; labels and capabilities 
     const nowhere = await api.call("POST", "/v1/sandboxes", { json: demand });
     assertEquals([nowhere.status, nowhere.json.code], [503, "no_capacity"]);
   }
+  using sandboxes = api.client(SandboxService);
+  for (const demand of [{ hostLabels: { zone: "z" } }, { requiredCapabilities: ["accelerator:quantum"] }]) {
+    const nowhere = await assertRejects(() => sandboxes.createSandbox({ memoryMb: 128, ...demand }), TorporError);
+    assertEquals(nowhere.code, "no_capacity");
+  }
+  await api.database.sql`update hosts set labels = ${{ zone: "z" }}, capabilities = ${["accelerator:quantum"]}`;
+  const suited = { hostLabels: { zone: "z" }, requiredCapabilities: ["accelerator:quantum"] };
+  const { sandbox } = await sandboxes.createSandbox({ memoryMb: 128, ...suited });
+  assertEquals((await api.call("DELETE", `/v1/sandboxes/${sandbox!.sandboxId}`)).status, 204);
+
   const removed = await api.call("DELETE", `${path}?force=true`, { key: api.token });
   assertEquals([removed.status, removed.json.sandboxes], [200, 1]);
   assertEquals((await api.call("GET", "/v1/hosts")).json.hosts, []);
