@@ -20,6 +20,7 @@ export const commands: Record<string, Loader> = {
   fork: async () => (await import("./fork.ts")).fork,
   host: async () => (await import("./host.ts")).host,
   snapshot: async () => (await import("./snapshot.ts")).snapshot,
+  webhook: async () => (await import("./webhook.ts")).webhook,
   trace: async () => (await import("./trace.ts")).trace,
   test: async () => (await import("./run_tests.ts")).runTests,
   bench: async () => (await import("./bench.ts")).bench,
