@@ -87,20 +87,20 @@ const VM_STEPS: Record<Verb, readonly string[]> = {
   delete: ["sandbox.destroy"],
 };
 
-/** The transactions of the api that a verb goes through, and with them all moments between two of its steps. */
-const API_STEPS: Record<Verb, readonly string[]> = {
-  create: ["db.begin", "db.record_placement", "db.finish_operation"],
-  pause: ["db.begin", "db.finish_operation"],
-  resume: ["db.begin", "db.record_placement", "db.finish_operation"],
+/** What the api writes for a verb, in this order: a statement or a transaction each. Between them lies all else. */
+const API_STEPS: Record<Verb, readonly [string, ...string[]]> = {
+  create: ["db.begin_create", "db.record_placement", "db.finish_create"],
+  pause: ["db.begin_pause", "db.finish_pause"],
+  resume: ["db.begin_resume", "db.record_placement", "db.finish_resume"],
   snapshot: ["db.begin", "db.finish_operation"],
   fork: ["db.begin", "db.begin_children", "db.close_fork"],
-  delete: ["db.begin", "db.finish_operation"],
+  delete: ["db.begin_delete", "db.finish_delete"],
 };
 
-/** The transactions of the scheduler. */
+/** What the scheduler writes. */
 const SCHEDULER_STEPS: Partial<Record<Verb, string>> = {
-  create: "db.place",
-  resume: "db.place",
+  create: "db.place_at_once",
+  resume: "db.place_at_once",
   fork: "db.place_group",
 };
 
@@ -123,7 +123,7 @@ function casesOf(verb: Verb): CrashCase[] {
   const scheduler = SCHEDULER_STEPS[verb];
   if (scheduler) points.push(...PHASES.map((phase) => at("scheduler", scheduler, phase)));
   // The reconciler has something to do only when somebody else has died before.
-  const abandoned = at("api", "db.begin", "end");
+  const abandoned = at("api", API_STEPS[verb][0], "end");
   const repair = verb === "fork" ? "db.close_fork" : "db.finish_operation";
   return [
     ...points.map((point) => ({ verb, point })),
@@ -136,12 +136,12 @@ export const CRASH_CASES: readonly CrashCase[] = VERBS.flatMap(casesOf);
 
 /** Few of them, of each verb and each victim at least one, for the everyday tests. */
 export const SHORT_CASES: readonly CrashCase[] = [
-  ["create", "api before db.finish_operation"],
+  ["create", "api before db.finish_create"],
   ["pause", "hostagent before pause.commit"],
   ["pause", "vmm before pause.export_memory of hostagent"],
-  ["resume", "scheduler after db.place"],
+  ["resume", "scheduler after db.place_at_once"],
   ["resume", "pager before resume.guest_hello of hostagent"],
   ["snapshot", "hostagent before checkpoint.device_state"],
   ["fork", "api after db.begin_children"],
-  ["delete", "api after db.begin, then reconciler before db.finish_operation"],
+  ["delete", "api after db.begin_delete, then reconciler before db.finish_operation"],
 ].map(([verb, step]) => CRASH_CASES.find((one) => caseName(one) === `${verb}: ${step}`)!);
