@@ -40,6 +40,8 @@ export const ERROR_CODES = {
   unimplemented: { http: 501, connect: "unimplemented" },
   no_capacity: { http: 503, connect: "unavailable" },
   no_space: { http: 507, connect: "resource_exhausted" },
+  /** The host's disk has failed a write of the sandbox; the sandbox stands still until it does not. */
+  io_error: { http: 503, connect: "unavailable" },
   host_unreachable: { http: 503, connect: "unavailable" },
   unavailable: { http: 503, connect: "unavailable" },
   deadline_exceeded: { http: 504, connect: "deadline_exceeded" },
