@@ -1,4 +1,6 @@
+import type postgres from "@torpor/postgres";
 import { type Database, named, type Queryable } from "./database.ts";
+import { DEFAULT_TEAM_ID } from "./teams.ts";
 
 /** The span attribute by which traces of a sandbox are found. */
 export const SANDBOX_ID_ATTRIBUTE = "torpor.sandbox_id";
@@ -96,25 +98,45 @@ async function countSpans(sql: Queryable, traceIds: string[]): Promise<void> {
     where traces.trace_id = added.trace_id`;
 }
 
-/** All stored spans of a trace, by start; empty when none is known. */
-export async function getTraceSpans(sql: Queryable, traceId: string): Promise<SpanRow[]> {
+/**
+ * Tells whether a team may see a trace: all teams in it, by who called and by whose sandboxes it is about, are this one.
+ * One without any is the control plane's own, and shown to the team of who runs it.
+ */
+function isVisible(sql: Queryable, traceId: postgres.Fragment | string, teamId: string) {
+  return sql`coalesce((
+    select bool_and(owners.team_id = ${teamId}) from (
+      select attributes ->> 'torpor.team_id' as team_id from trace_spans
+      where trace_id = ${traceId} and attributes ? 'torpor.team_id'
+      union
+      select sandboxes.team_id from trace_spans join sandboxes on sandboxes.id = attributes ->> 'torpor.sandbox_id'
+      where trace_id = ${traceId} and attributes ? 'torpor.sandbox_id') as owners), ${teamId === DEFAULT_TEAM_ID})`;
+}
+
+/**
+ * All stored spans of a trace, by start; empty when none is known.
+ * @param teamId only when this team may see it.
+ */
+export async function getTraceSpans(sql: Queryable, traceId: string, teamId?: string): Promise<SpanRow[]> {
   return await named("get_trace_spans", async () => [
     ...await sql<SpanRow[]>`
-    select * from trace_spans where trace_id = ${traceId} order by start_ns, end_ns desc, span_id`,
+    select * from trace_spans where trace_id = ${traceId}
+      ${teamId === undefined ? sql`` : sql`and ${isVisible(sql, traceId, teamId)}`}
+    order by start_ns, end_ns desc, span_id`,
   ]);
 }
 
-/** The newest traces, of one sandbox when `sandboxId` is given. */
+/** The newest traces, of one sandbox when `sandboxId` is given, that a team may see when `teamId` is. */
 export async function listTraces(
   sql: Queryable,
-  filter: { sandboxId?: string; limit: number },
+  filter: { sandboxId?: string; teamId?: string; limit: number },
 ): Promise<TraceRow[]> {
+  const ofTeam = filter.teamId === undefined ? sql`true` : isVisible(sql, sql`traces.trace_id`, filter.teamId);
   const ofSandbox = filter.sandboxId === undefined ? sql`` : sql`
-    where trace_id in (select trace_id from trace_spans
+    and trace_id in (select trace_id from trace_spans
       where attributes ? 'torpor.sandbox_id' and attributes ->> 'torpor.sandbox_id' = ${filter.sandboxId})`;
   return await named("list_traces", async () => [
     ...await sql<TraceRow[]>`
-    select trace_id, root_name, start_ns, end_ns, span_count from traces ${ofSandbox}
+    select trace_id, root_name, start_ns, end_ns, span_count from traces where ${ofTeam} ${ofSandbox}
     order by start_ns desc limit ${filter.limit}`,
   ]);
 }

@@ -1,7 +1,7 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import { create } from "@bufbuild/protobuf";
 import { asTorporError, ERROR_CODES, isErrorCode, TorporError } from "@torpor/errors";
-import { ErrorDetailSchema } from "@torpor/proto/torpor";
+import { type ErrorDetail, ErrorDetailSchema } from "@torpor/proto/torpor";
 import { currentTraceId } from "@torpor/telemetry";
 
 const CONNECT_CODES: Record<string, Code> = {
@@ -30,9 +30,11 @@ export function toConnectError(thrown: unknown): ConnectError {
     field: error.field ?? "",
     hint: error.hint ?? "",
     traceId: currentTraceId() ?? "",
+    details: Object.fromEntries(Object.entries(error.details ?? {}).map(([name, value]) => [name, BigInt(value)])),
   });
   const code = CONNECT_CODES[ERROR_CODES[error.code].connect] ?? Code.Internal;
-  return new ConnectError(error.message, code, undefined, [{ desc: ErrorDetailSchema, value: detail }], thrown);
+  const metadata = error.retryAfterSec === undefined ? undefined : { "retry-after": String(error.retryAfterSec) };
+  return new ConnectError(error.message, code, metadata, [{ desc: ErrorDetailSchema, value: detail }], thrown);
 }
 
 /** Our stable code for a ConnectError that carries no detail of ours: it came from the library or the transport. */
@@ -58,10 +60,17 @@ export function fromConnectError(error: ConnectError): TorporError {
       cause: error,
       field: detail.field || undefined,
       hint: detail.hint || undefined,
+      retryAfterSec: Number(error.metadata.get("retry-after")) || undefined,
+      details: detailsOf(detail),
     });
   }
   const code = CODES_WITHOUT_DETAIL[error.code as keyof typeof CODES_WITHOUT_DETAIL] ?? "internal";
   return new TorporError(code, error.rawMessage, { cause: error });
+}
+
+function detailsOf({ details }: ErrorDetail): Record<string, number> | undefined {
+  const entries = Object.entries(details).map(([name, value]) => [name, Number(value)] as const);
+  return entries.length > 0 ? Object.fromEntries(entries) : undefined;
 }
 
 /**

@@ -1,8 +1,8 @@
 import { asTorporError } from "@torpor/errors";
 import { currentTraceId } from "@torpor/telemetry";
 
-/** The JSON body of every error on `/v1`: `{code, message, field?, hint?, trace_id?}`. */
-export function errorBody(thrown: unknown): Record<string, string> {
+/** The JSON body of every error on `/v1`: `{code, message, field?, hint?, details?, trace_id?}`. */
+export function errorBody(thrown: unknown): Record<string, unknown> {
   const error = asTorporError(thrown);
   const traceId = currentTraceId();
   return {
@@ -10,6 +10,7 @@ export function errorBody(thrown: unknown): Record<string, string> {
     message: error.message,
     ...(error.field === undefined ? {} : { field: error.field }),
     ...(error.hint === undefined ? {} : { hint: error.hint }),
+    ...(error.details === undefined ? {} : { details: error.details }),
     ...(traceId === undefined ? {} : { trace_id: traceId }),
   };
 }

@@ -31,13 +31,16 @@ export interface TlsOptions {
 /** Who calls over TLS; undefined for callers over other transports, which know the internal token. */
 export const TLS_CALLER = createContextKey<TlsCaller | undefined>(undefined);
 
+/** Where the connection of a call comes from: the IP address; "" for a unix socket and for callers over TLS. */
+export const REMOTE_ADDRESS = createContextKey<string>("");
+
 /** Options of {@linkcode serve}. */
 export interface ServeOptions {
   listen: Address;
   /** Adds the service's ConnectRPC routes. */
   routes: (router: ConnectRouter) => void;
-  /** Answers what is no ConnectRPC route, /healthz or /readyz; undefined: 404. */
-  http?: (request: Request) => Promise<Response | undefined> | Response | undefined;
+  /** Answers what is no ConnectRPC route, /healthz or /readyz; undefined: 404. The address is as REMOTE_ADDRESS. */
+  http?: (request: Request, address: string) => Promise<Response | undefined> | Response | undefined;
   /** Requests without this bearer token are refused (but /healthz and /readyz); undefined: the service checks itself. */
   token?: string;
   /** Needed when `listen` is an `https:` address. */
@@ -57,7 +60,7 @@ export interface RunningService extends AsyncDisposable {
 /** Starts to serve; a unix socket left over from a killed process is replaced. */
 export async function serve(options: ServeOptions): Promise<RunningService> {
   const handlers = connectHandlers(options);
-  const handle = async (request: Request, caller?: TlsCaller): Promise<Response> => {
+  const handle = async (request: Request, address: string, caller?: TlsCaller): Promise<Response> => {
     const path = new URL(request.url).pathname;
     if (path === "/healthz") return new Response("ok\n");
     if (path === "/readyz") return await readiness(options);
@@ -66,13 +69,13 @@ export async function serve(options: ServeOptions): Promise<RunningService> {
       throw new TorporError("unauthenticated", "missing or wrong internal token");
     }
     const handler = handlers.get(path);
-    if (handler) return await handler(request, caller);
-    const response = await options.http?.(request);
+    if (handler) return await handler(request, address, caller);
+    const response = await options.http?.(request, address);
     return response ?? errorResponse(new TorporError("not_found", `no such path: ${path}`));
   };
-  const handleSafely = async (request: Request, caller?: TlsCaller): Promise<Response> => {
+  const handleSafely = async (request: Request, address: string, caller?: TlsCaller): Promise<Response> => {
     try {
-      return await handle(request, caller);
+      return await handle(request, address, caller);
     } catch (thrown) {
       if (!(thrown instanceof TorporError)) log("error", "request_failed", {}, thrown);
       return errorResponse(thrown);
@@ -85,15 +88,16 @@ export async function serve(options: ServeOptions): Promise<RunningService> {
 
 async function listen(
   { listen: address, tls }: ServeOptions,
-  handler: (request: Request, caller?: TlsCaller) => Promise<Response>,
+  handler: FetchHandler,
 ): Promise<{ address: Address; shutdown(): Promise<void> }> {
   const onListen = () => {};
   if (address.transport === "tls") {
     if (!tls) throw new TorporError("config_invalid", "this service does not serve https");
-    const server = await serveHttps(address, tls.credentials, handler);
+    const server = await serveHttps(address, tls.credentials, (request, caller) => handler(request, "", caller));
     return { address: { ...address, port: server.port }, shutdown: () => server.shutdown() };
   }
-  const answer = (request: Request) => handler(request);
+  const answer = (request: Request, { remoteAddr }: Deno.ServeHandlerInfo) =>
+    handler(request, "hostname" in remoteAddr ? remoteAddr.hostname : "");
   if (address.transport === "tcp") {
     const server = Deno.serve({ hostname: address.hostname, port: address.port, onListen }, answer);
     return { address: { ...address, port: server.addr.port }, shutdown: () => server.shutdown() };
@@ -115,7 +119,7 @@ async function isStaleSocket(path: string): Promise<boolean> {
   }
 }
 
-type FetchHandler = (request: Request, caller?: TlsCaller) => Promise<Response>;
+type FetchHandler = (request: Request, address: string, caller?: TlsCaller) => Promise<Response>;
 
 function connectHandlers(options: ServeOptions): Map<string, FetchHandler> {
   const limit = options.maxMessageBytes ?? MAX_MESSAGE_BYTES;
@@ -131,9 +135,9 @@ function connectHandlers(options: ServeOptions): Map<string, FetchHandler> {
 
 /** The library's own adapter opens the body of every request at once, also of one that is refused before it is read. */
 function fetchHandler(handler: UniversalHandler): FetchHandler {
-  return async (request, caller) => {
+  return async (request, address, caller) => {
     const { method, url, headers: header, signal } = request;
-    const contextValues = createContextValues().set(TLS_CALLER, caller);
+    const contextValues = createContextValues().set(TLS_CALLER, caller).set(REMOTE_ADDRESS, address);
     const body = openedWhenRead(request);
     const response = await handler({ httpVersion: "", method, url, header, body, signal, contextValues });
     return universalServerResponseToFetch(response);

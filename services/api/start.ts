@@ -8,6 +8,8 @@ import { addConnectServices } from "./connect/services.ts";
 import type { Api } from "./handlers/api.ts";
 import { HostPool } from "./hosts/host_pool.ts";
 import { FOR_EVER, type Lifetimes } from "./inputs/sandbox.ts";
+import { AuditLog } from "./audit/audit_log.ts";
+import { Admission } from "./keys/admission.ts";
 import { Authenticator } from "./keys/authenticate.ts";
 import { createRestApp } from "./rest/app.ts";
 
@@ -56,17 +58,27 @@ export async function startApi(config: ApiConfig): Promise<RunningService> {
   );
   const hosts = stack.use(new HostPool(clients, token, credentials));
   const authenticator = stack.use(new Authenticator(database, token));
+  const admission = new Admission(database, authenticator, stack.use(new AuditLog(database)));
   const stopping = new AbortController();
   const lifetimes = config.lifetimes ?? FOR_EVER;
   const webhooks = { allowPrivate: config.allowPrivateWebhooks ?? false, token };
-  const api: Api = { database, lifecycle, hosts, scheduler, reconciler, lifetimes, webhooks, stopping: stopping.signal };
+  const api: Api = {
+    database,
+    lifecycle,
+    hosts,
+    scheduler,
+    reconciler,
+    lifetimes,
+    webhooks,
+    stopping: stopping.signal,
+  };
   const receiver = { database, internalToken: token, retention: config.traceRetention };
-  const rest = createRestApp({ api, authenticator, receiver });
+  const rest = createRestApp({ api, admission, receiver });
   const server = stack.use(
     await serve({
       listen: config.listen,
-      routes: (router) => addConnectServices(router, api, authenticator),
-      http: (request) => rest.fetch(request),
+      routes: (router) => addConnectServices(router, api, admission),
+      http: (request, address) => rest.fetch(request, { address }),
       checkReady: () => database.checkReady(),
     }),
   );

@@ -1,6 +1,8 @@
 import { z } from "zod";
-import type { ConnectRouter } from "@connectrpc/connect";
+import type { DescService } from "@bufbuild/protobuf";
+import type { ConnectRouter, ServiceImpl } from "@connectrpc/connect";
 import { HostService, OperationService, SandboxService, SnapshotService, TraceService } from "@torpor/proto/torpor";
+import { ApiKeyService, AuditService, TeamService } from "@torpor/proto/team";
 import { WebhookService } from "@torpor/proto/webhook";
 import type { Api } from "../handlers/api.ts";
 import { getOperation, listOperations, watchOperation } from "../handlers/operations.ts";
@@ -9,8 +11,9 @@ import { getTrace, listTraces } from "../handlers/traces.ts";
 import { MAX_UNARY_FILE_BYTES } from "../inputs/file.ts";
 import { parseInput } from "../inputs/parse.ts";
 import { traceId, traceLimit } from "../inputs/trace.ts";
-import type { Authenticator } from "../keys/authenticate.ts";
+import type { Admission } from "../keys/admission.ts";
 import { requireId } from "@torpor/ids";
+import { audited } from "./audited.ts";
 import { execMethods } from "./exec.ts";
 import { fileMethods } from "./files.ts";
 import { callerOf, gateOptions } from "./gate.ts";
@@ -18,20 +21,24 @@ import { hostMessage, operationMessage, spanMessage, traceSummaryMessage } from 
 import { sandboxMethods } from "./sandboxes.ts";
 import { snapshotMethods } from "./snapshots.ts";
 import { webhookMethods } from "./webhooks.ts";
+import { apiKeyMethods, auditMethods, teamMethods } from "./teams.ts";
 
 /** A file of 16 MiB in base64 (the JSON codec), and the rest of its message. */
 const MAX_REQUEST_BYTES = Math.ceil(MAX_UNARY_FILE_BYTES * 4 / 3) + 1024 * 1024;
 
 /** Adds the public ConnectRPC services, torpor.v1. They share their handlers with REST. */
-export function addConnectServices(router: ConnectRouter, api: Api, authenticator: Authenticator): void {
-  const gate = gateOptions(authenticator, MAX_REQUEST_BYTES);
-  router.service(SandboxService, { ...sandboxMethods(api), ...execMethods(api), ...fileMethods(api) }, gate);
+export function addConnectServices(router: ConnectRouter, api: Api, admission: Admission): void {
+  const gate = gateOptions(admission, MAX_REQUEST_BYTES);
+  const add = <Service extends DescService>(service: Service, methods: ServiceImpl<Service>) =>
+    router.service(service, audited(methods), gate);
+  add(SandboxService, { ...sandboxMethods(api), ...execMethods(api), ...fileMethods(api) });
+  add(SnapshotService, snapshotMethods(api));
+  add(WebhookService, webhookMethods(api));
+  add(TeamService, teamMethods(api));
+  add(ApiKeyService, apiKeyMethods(api));
+  add(AuditService, auditMethods(api));
 
-  router.service(SnapshotService, snapshotMethods(api), gate);
-
-  router.service(WebhookService, webhookMethods(api), gate);
-
-  router.service(OperationService, {
+  add(OperationService, {
     getOperation: async (request, context) => {
       const operationId = requireId(request.operationId, "operation_id");
       return { operation: operationMessage(await getOperation(api, callerOf(context), operationId)) };
@@ -46,11 +53,15 @@ export function addConnectServices(router: ConnectRouter, api: Api, authenticato
         yield { operation: operationMessage(operation) };
       }
     },
-  }, gate);
+  });
 
-  router.service(TraceService, {
-    getTrace: async (request) => {
-      const spans = await getTrace(api, parseInput(traceIdInput, { trace_id: request.traceId }).trace_id);
+  add(TraceService, {
+    getTrace: async (request, context) => {
+      const spans = await getTrace(
+        api,
+        callerOf(context),
+        parseInput(traceIdInput, { trace_id: request.traceId }).trace_id,
+      );
       return { spans: spans.map(spanMessage) };
     },
     listTraces: async (request, context) => {
@@ -58,11 +69,11 @@ export function addConnectServices(router: ConnectRouter, api: Api, authenticato
       const sandboxId = request.sandboxId === "" ? undefined : requireId(request.sandboxId, "sandbox_id");
       return { traces: (await listTraces(api, callerOf(context), { sandboxId, limit })).map(traceSummaryMessage) };
     },
-  }, gate);
+  });
 
-  router.service(HostService, {
+  add(HostService, {
     listHosts: async () => ({ hosts: (await listHosts(api)).map(hostMessage) }),
-  }, gate);
+  });
 }
 
 const traceIdInput = z.object({ trace_id: traceId });

@@ -38,7 +38,9 @@ export async function createSandbox(
     hostLabels: input.host_labels,
     requiredCapabilities: input.required_capabilities,
   };
-  return await api.lifecycle.startCreate(caller.teamId, spec, options);
+  const started = await api.lifecycle.startCreate(caller.teamId, spec, options);
+  caller.call.target = started.sandbox.id;
+  return started;
 }
 
 function lifetimes({ lifetimes }: Api, input: Input): Lifetimes {

@@ -18,6 +18,7 @@ export async function ownSandbox(
   options: { deleted?: boolean } = {},
 ): Promise<SandboxRow> {
   trace.getActiveSpan()?.setAttribute("torpor.sandbox_id", sandboxId);
+  caller.call.target = sandboxId;
   const row = await getSandbox(api.database.sql, caller.teamId, sandboxId);
   if (row && (row.state !== "deleted" || options.deleted)) return row;
   throw new TorporError("sandbox_not_found", `no sandbox ${sandboxId}`);

@@ -35,7 +35,10 @@ export async function createSnapshot(
 ): Promise<StartedSnapshot> {
   const { sandbox_id: sandboxId, name, platform, expires_in_sec: expiresInSec } = input;
   if (platform) requireAdmin(caller, "only an administrator makes platform snapshots");
-  return await api.lifecycle.startSnapshot(caller.teamId, { sandboxId, name, platform, expiresInSec }, options);
+  const request = { sandboxId, name, platform, expiresInSec };
+  const started = await api.lifecycle.startSnapshot(caller.teamId, request, options);
+  caller.call.target = started.snapshot.id;
+  return started;
 }
 
 /** As {@linkcode createSnapshot}, with a generated name. */

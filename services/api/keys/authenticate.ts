@@ -1,17 +1,25 @@
-import { type ApiKeyRow, type Database, DEFAULT_TEAM_ID, findApiKey, touchApiKeys } from "@torpor/db";
+import { type ApiKeyRow, type Database, DEFAULT_TEAM_ID, findApiKey, type FoundApiKey, touchApiKeys } from "@torpor/db";
 import { TorporError } from "@torpor/errors";
+import { newId } from "@torpor/ids";
 import { bearerToken, tokensEqual } from "@torpor/rpc";
 import { log, withSpan } from "@torpor/telemetry";
 import { hashApiKey, isApiKey } from "./api_key.ts";
-import type { Caller } from "./caller.ts";
+import type { Caller, CallNote } from "./caller.ts";
 
 /** `last_used_at` is as exact as this. */
 const LAST_USED_MS = 60_000;
 
+/** A caller, and what its team's calls are limited to. */
+export interface Authenticated {
+  caller: Caller;
+  /** null: no limit. */
+  requestsPerS: number | null;
+}
+
 /** Tells who calls by the API key of a request. Dispose it to wait for the notes of use that are being written. */
 export class Authenticator implements AsyncDisposable {
   readonly #notes = new Map<string, Promise<void>>();
-  readonly #lookups = new Map<string, Promise<ApiKeyRow | undefined>>();
+  readonly #lookups = new Map<string, Promise<FoundApiKey | undefined>>();
 
   /** @param internalToken TORPOR_INTERNAL_TOKEN: who has it administers the deployment, and acts for the default team. */
   constructor(private readonly database: Database, private readonly internalToken: string) {}
@@ -21,20 +29,23 @@ export class Authenticator implements AsyncDisposable {
    * bearer.
    * @throws TorporError `unauthenticated`: no key, or one that is unknown, expired or revoked.
    */
-  async authenticate(headers: Headers): Promise<Caller> {
+  async authenticate(headers: Headers): Promise<Authenticated> {
     return await withSpan("authenticate", {}, async (span) => {
       if (tokensEqual(bearerToken(headers), this.internalToken)) {
         span.setAttributes({ "torpor.team_id": DEFAULT_TEAM_ID, "torpor.admin": true });
-        return { teamId: DEFAULT_TEAM_ID, keyId: "internal", admin: true };
+        const scopes = ["*", "admin"];
+        const caller = { teamId: DEFAULT_TEAM_ID, keyId: "internal", admin: true, scopes, call: newCall() };
+        return { caller, requestsPerS: null };
       }
       const row = await this.#findKey(headers);
       span.setAttributes({ "torpor.team_id": row.teamId, "torpor.key_id": row.id });
       this.#noteUse(row);
-      return { teamId: row.teamId, keyId: row.id, admin: false };
+      const { id: keyId, teamId, scopes, requestsPerS } = row;
+      return { caller: { teamId, keyId, admin: false, scopes, call: newCall() }, requestsPerS };
     });
   }
 
-  async #findKey(headers: Headers): Promise<ApiKeyRow> {
+  async #findKey(headers: Headers): Promise<FoundApiKey> {
     const key = bearerToken(headers) || (headers.get("x-api-key") ?? "");
     if (key === "") {
       throw unauthenticated("no API key", "send `Authorization: Bearer e2b_…` or `X-API-Key: e2b_…`");
@@ -53,7 +64,7 @@ export class Authenticator implements AsyncDisposable {
   }
 
   /** Requests with the same key that arrive while it is being looked up share the answer: it is as fresh for them. */
-  #find(hash: Uint8Array): Promise<ApiKeyRow | undefined> {
+  #find(hash: Uint8Array): Promise<FoundApiKey | undefined> {
     const name = hash.join();
     let lookup = this.#lookups.get(name);
     if (!lookup) {
@@ -76,6 +87,10 @@ export class Authenticator implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all(this.#notes.values());
   }
+}
+
+function newCall(): CallNote {
+  return { requestId: newId(), target: "" };
 }
 
 function unauthenticated(message: string, hint?: string): TorporError {

@@ -9,6 +9,9 @@ export const errorView = z.object({
   message: z.string(),
   field: z.string().optional().openapi({ description: "The input field at fault.", example: "memory_mb" }),
   hint: z.string().optional().openapi({ description: "What the caller or the operator can do." }),
+  details: z.record(z.string(), z.number()).optional().openapi({
+    description: "Numbers to act on: of `quota_exceeded` `limit`, `used` and `asked`.",
+  }),
   trace_id: z.string().optional().openapi({ description: "See GET /v1/traces/{trace_id}." }),
 }).openapi("Error");
 
@@ -30,7 +33,8 @@ function errorAnswer(description: string) {
 export const commonErrors = {
   401: errorAnswer("No, unknown, expired or revoked API key (`unauthenticated`)."),
   422: errorAnswer("The input is not valid (`invalid_argument` with `field`)."),
-  429: errorAnswer("Too many requests; see Retry-After."),
+  403: errorAnswer("The API key lacks the scope that the message names (`permission_denied`); nothing was touched."),
+  429: errorAnswer("Too many requests (`rate_limited`), or a limit of the team is reached (`quota_exceeded`)."),
   500: errorAnswer("The service failed; `trace_id` leads to the reason."),
   503: errorAnswer("Something that is needed is away or full; see Retry-After."),
 };

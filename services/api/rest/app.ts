@@ -3,10 +3,13 @@ import { bodyLimit } from "hono/body-limit";
 import { TorporError } from "@torpor/errors";
 import type { Api } from "../handlers/api.ts";
 import { MAX_STDIN_BYTES } from "../inputs/exec.ts";
-import type { Authenticator } from "../keys/authenticate.ts";
+import type { Admission } from "../keys/admission.ts";
 import { addMetricsRoutes } from "../metrics/routes.ts";
 import { TRACES_RECEIVER_PATH } from "../otlp/paths.ts";
 import { type ReceiverOptions, receiveTraces } from "../traces/receiver.ts";
+import { admit } from "./admit.ts";
+import { addApiKeyRoutes } from "./api_keys.ts";
+import { addAuditRoute } from "./audit.ts";
 import { addDirectoryRoutes } from "./directories.ts";
 import { addDocs } from "./docs.ts";
 import type { RestApp, RestEnvironment } from "./environment.ts";
@@ -23,7 +26,9 @@ import { addProcessRoutes } from "./processes.ts";
 import { addSandboxRoutes } from "./sandboxes.ts";
 import { addSnapshotRoutes } from "./snapshots.ts";
 import { observe } from "./observe.ts";
+import { addTeamRoutes } from "./teams.ts";
 import { addTraceRoutes } from "./traces.ts";
+import { addUsageRoute } from "./usage.ts";
 import { addWebhookRoutes } from "./webhooks.ts";
 
 const MAX_JSON_BYTES = 1024 * 1024;
@@ -34,7 +39,7 @@ const MAX_STDIN_JSON_BYTES = Math.ceil(MAX_STDIN_BYTES * 4 / 3) + MAX_JSON_BYTES
 /** What the REST application is made of. */
 export interface RestOptions {
   api: Api;
-  authenticator: Authenticator;
+  admission: Admission;
   receiver: ReceiverOptions;
 }
 
@@ -45,10 +50,7 @@ export function createRestApp(options: RestOptions): RestApp {
   app.onError((thrown) => answerError(thrown));
   app.notFound((c) => answerError(unknownPath(paths, c.req.method, c.req.path)));
   app.use(observe(paths));
-  app.use("/v1/*", async (c, next) => {
-    c.set("caller", await options.authenticator.authenticate(c.req.raw.headers));
-    await next();
-  });
+  app.use("/v1/*", admit(options.admission, paths));
   addBodyRules(app);
   addRoutes(app, options.api);
   app.post(TRACES_RECEIVER_PATH, async (c) => await receiveTraces(c.req.raw, options.receiver));
@@ -75,6 +77,10 @@ function addRoutes(app: RestApp, api: Api): void {
   addTraceRoutes(app, api);
   addHostRoutes(app, api);
   addHostAdminRoutes(app, api);
+  addTeamRoutes(app, api);
+  addApiKeyRoutes(app, api);
+  addUsageRoute(app, api);
+  addAuditRoute(app, api);
 }
 
 /**

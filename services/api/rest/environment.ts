@@ -1,8 +1,10 @@
 import type { OpenAPIHono } from "@hono/zod-openapi";
 import type { Caller } from "../keys/caller.ts";
 
-/** What the middleware leaves for the routes. */
+/** What comes with a request, and what the middleware leaves for the routes. */
 export interface RestEnvironment {
+  /** Where the connection comes from; "" for a unix socket. */
+  Bindings: { address: string };
   Variables: { caller: Caller };
 }
 

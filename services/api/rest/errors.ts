@@ -24,9 +24,14 @@ function fromHttpException(exception: HTTPException): TorporError {
 const RETRY_STATUSES = [429, 503];
 const DEFAULT_RETRY_SEC = 5;
 
+/** The error that stands for whatever a route threw. */
+export function errorOf(thrown: unknown): TorporError {
+  return thrown instanceof HTTPException ? fromHttpException(thrown) : asTorporError(thrown);
+}
+
 /** The answer for whatever a route threw. What is our fault is logged with its cause, which no client sees. */
 export function answerError(thrown: unknown): Response {
-  const error = thrown instanceof HTTPException ? fromHttpException(thrown) : asTorporError(thrown);
+  const error = errorOf(thrown);
   const span = trace.getActiveSpan();
   if (error.httpStatus >= 500) {
     log("error", "request_failed", {}, error);

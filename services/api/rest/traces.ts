@@ -43,6 +43,6 @@ export function addTraceRoutes(app: RestApp, api: Api): void {
 
   app.openapi(getRoute, async (c) => {
     const { trace_id } = c.req.valid("param");
-    return c.json({ trace_id, spans: (await getTrace(api, trace_id)).map(viewSpan) }, 200);
+    return c.json({ trace_id, spans: (await getTrace(api, c.get("caller"), trace_id)).map(viewSpan) }, 200);
   });
 }

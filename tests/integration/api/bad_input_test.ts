@@ -207,7 +207,7 @@ Deno.test("bad input of snapshots", async () => {
     ["DELETE", "/v1/snapshots/nowhere", {}, 404, "snapshot_not_found"],
     ["DELETE", `/v1/snapshots/${"a".repeat(64)}`, {}, 422, "invalid_argument", "snapshot"],
     ["POST", "/v1/snapshots/collect", json({ dry_run: true }), 403, "permission_denied"],
-    ["POST", "/v1/snapshots/collect", json({ dry_run: 1 }), 422, "invalid_argument", "dry_run"],
+    ["POST", "/v1/snapshots/collect", { ...json({ dry_run: 1 }), key: api.token }, 422, "invalid_argument", "dry_run"],
     ["POST", `/v1/sandboxes/${sandbox_id}/checkpoint?wait=no`, {}, 422, "invalid_argument", "wait"],
     fork({ count: 0 }, "count"),
     fork({ count: 33 }, "count"),
