@@ -249,7 +249,7 @@ export async function listDeliveries(
 
 /**
  * Forgets deliveries: those that ended longer ago than `retentionMs`, those that have waited for longer for a webhook that
- * is disabled, and those of deleted webhooks, which then go, too.
+ * is disabled, and those of deleted webhooks, which go after an hour.
  * @param limit deliveries that are deleted at most, of each kind.
  * @returns how many.
  */
@@ -274,7 +274,8 @@ export async function deleteOldDeliveries(sql: Queryable, retentionMs: number, l
     select count(*)::int as count from gone`);
   await named("delete_old_webhooks", () =>
     sql`
-    delete from webhooks where deleted_at is not null
+    -- Not at once: transactions that do not see its deletion yet may still write events for it.
+    delete from webhooks where deleted_at < clock_timestamp() - interval '1 hour'
       and not exists (select from webhook_deliveries where webhook_id = webhooks.id)`);
   return rows[0]!.count;
 }

@@ -160,6 +160,9 @@ Deno.test("nothing is written for webhooks that are disabled or deleted, and not
   await updateWebhook(sql, "default", disabled.id, { enabled: true });
   assertEquals((await claimDeliveries(sql, LIMITS)).map(({ webhookId }) => webhookId), [disabled.id]);
   assertEquals(await deleteOldDeliveries(sql, 3_600_000, 10), 1);
+  assertEquals((await sql`select id from webhooks`).length, 2);
+  await sql`update webhooks set deleted_at = now() - interval '2 hours' where deleted_at is not null`;
+  await deleteOldDeliveries(sql, 3_600_000, 10);
   assertEquals((await sql`select id from webhooks`).length, 1);
 });
 

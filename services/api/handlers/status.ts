@@ -1,4 +1,4 @@
-import { countSandboxesByState, type SandboxState } from "@torpor/db";
+import { countSandboxesByState, countWebhooks, type SandboxState, type WebhookCounts } from "@torpor/db";
 import { asTorporError } from "@torpor/errors";
 import type { GetStatusResponse } from "@torpor/proto/reconciler";
 import type { Host } from "@torpor/proto/scheduler";
@@ -13,6 +13,8 @@ export interface Status {
   /** The team's sandboxes, by state; deleted ones are not counted. */
   sandboxes: Partial<Record<SandboxState, number>>;
   hosts: Answered<Host[]>;
+  /** The team's. */
+  webhooks: WebhookCounts;
   /** Undefined when no reconciler was configured. */
   reconciler: Answered<GetStatusResponse> | undefined;
 }
@@ -22,12 +24,13 @@ export interface Status {
  * @throws TorporError `unavailable` when the database cannot be reached.
  */
 export async function getStatus(api: Api, caller: Caller): Promise<Status> {
-  const [sandboxes, hosts, reconciler] = await Promise.all([
+  const [sandboxes, webhooks, hosts, reconciler] = await Promise.all([
     countSandboxesByState(api.database.sql, caller.teamId),
+    countWebhooks(api.database.sql, caller.teamId),
     ask(api.scheduler.listHosts({}).then((response) => response.hosts)),
     api.reconciler && ask(api.reconciler.getStatus({})),
   ]);
-  return { sandboxes, hosts, reconciler };
+  return { sandboxes, webhooks, hosts, reconciler };
 }
 
 async function ask<T>(call: Promise<T>): Promise<Answered<T>> {

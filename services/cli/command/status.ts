@@ -13,6 +13,7 @@ import { printJson } from "./print.ts";
 
 const statusSchema = z.object({
   sandboxes: z.record(z.string(), z.int()),
+  webhooks: z.object({ webhooks: z.int(), failing: z.int(), disabled: z.int(), pending: z.int() }),
   hosts: z.array(z.looseObject({
     host_id: z.string(),
     name: z.string(),
@@ -86,7 +87,7 @@ function show(
   rows.push([paint(databaseUp ? "green" : "red", databaseUp ? "●" : "○"), "postgresql", database]);
   console.log(formatTable(rows));
   if (!("status" in answer)) return console.log(`\nThe API does not answer: ${answer.message}`);
-  const { hosts, sandboxes, reconciler } = answer.status;
+  const { hosts, sandboxes, webhooks, reconciler } = answer.status;
   console.log(`\nAPI ${answer.url}\n\nHosts`);
   const hostRows = hosts.map((host) => [
     host.name,
@@ -97,6 +98,7 @@ function show(
   ]);
   console.log(hosts.length > 0 ? indent(formatTable(hostRows)) : "  none has registered");
   console.log(`\nSandboxes  ${counts(sandboxes)}`);
+  if (webhooks.webhooks > 0) console.log(`Webhooks   ${counts({ ...webhooks })}`);
   if (reconciler && !reconciler.available) {
     console.log(`Reconciler does not answer (${reconciler.error_code})`);
   } else if (reconciler) {

@@ -16,6 +16,12 @@ const reconcilerView = z.object({
 
 export const statusView = z.object({
   sandboxes: z.record(z.string(), z.int()).openapi({ description: "How many the team has, by state." }),
+  webhooks: z.object({
+    webhooks: z.int(),
+    failing: z.int().openapi({ description: "Whose last attempt failed." }),
+    disabled: z.int(),
+    pending: z.int().openapi({ description: "Events that wait to be delivered." }),
+  }).openapi({ description: "How the team's webhooks stand." }),
   hosts: z.array(hostView),
   scheduler: z.object({ available: z.boolean(), error_code: z.string().optional() }),
   reconciler: reconcilerView.nullable().openapi({ description: "null when none was configured." }),
@@ -25,6 +31,7 @@ export const statusView = z.object({
 export function viewStatus(status: Status): z.input<typeof statusView> {
   return {
     sandboxes: Object.fromEntries(Object.entries(status.sandboxes)),
+    webhooks: status.webhooks,
     hosts: "answer" in status.hosts ? status.hosts.answer.map(viewHost) : [],
     scheduler: "answer" in status.hosts ? { available: true } : unavailable(status.hosts.errorCode),
     reconciler: status.reconciler === undefined ? null : viewReconciler(status.reconciler),
