@@ -52,6 +52,8 @@ export interface FakeSandbox {
   reason: string;
   createdAtUnix: number;
   lastActiveAtUnix: number;
+  uniqueBytes?: bigint;
+  sharedBytes?: bigint;
   memoryMb: number;
 }
 
@@ -63,6 +65,8 @@ export interface FakeKept {
   memoryMb: number;
   /** Why it cannot be used. */
   reason?: string;
+  uniqueBytes?: bigint;
+  sharedBytes?: bigint;
 }
 
 interface LifecycleRequest {
@@ -267,6 +271,8 @@ export class FakeHost implements AsyncDisposable {
       sandboxId,
       accelerator: "tcg",
       createdAtUnix: BigInt(sandbox.createdAtUnix),
+      uniqueBytes: sandbox.uniqueBytes,
+      sharedBytes: sandbox.sharedBytes,
       lastActiveAtUnix: BigInt(sandbox.lastActiveAtUnix),
     };
   }
@@ -321,8 +327,18 @@ export class FakeHost implements AsyncDisposable {
   }
 }
 
-function stampOf({ status, version, reason, snapshot, lastActiveAtUnix }: FakeSandbox): Stamp {
-  return [status, version, reason, snapshot?.snapshotId, snapshot?.generation, lastActiveAtUnix];
+function stampOf({ status, version, reason, snapshot, lastActiveAtUnix, ...rest }: FakeSandbox): Stamp {
+  const { uniqueBytes, sharedBytes } = rest;
+  return [
+    status,
+    version,
+    reason,
+    snapshot?.snapshotId,
+    snapshot?.generation,
+    lastActiveAtUnix,
+    uniqueBytes,
+    sharedBytes,
+  ];
 }
 
 function newSandbox(request: LifecycleRequest & { memoryMb: number }): FakeSandbox {

@@ -29,6 +29,7 @@ import type { CompactionLimits } from "./snapshot/compaction_choice.ts";
 import { KnownDamage } from "./snapshot/damage.ts";
 import { KeptSnapshots } from "./snapshot/kept.ts";
 import { SnapshotReferences } from "./snapshot/references.ts";
+import { type Metered, StorageMeter } from "./snapshot/storage_meter.ts";
 import { readVerificationState } from "./snapshot/verification_state.ts";
 import { Verifier } from "./snapshot/verifier.ts";
 import { SparePool } from "./spare/spare_pool.ts";
@@ -66,7 +67,8 @@ export async function startHostAgent(
 ): Promise<RunningHostAgent> {
   const host = { ...await openHost(config, overrides), ...overrides };
   const { verifier } = host;
-  const soon = () => (host.collector.soon(), verifier.soon());
+  const meter: StorageMeter = new StorageMeter(host.layout, () => metered(host, manager));
+  const soon = () => (host.collector.soon(), verifier.soon(), meter.soon());
   const reserveBytes = (config.diskReserveMb ?? 0) * 2 ** 20;
   const space = new DiskSpace(host.layout.home, reserveBytes, () => host.collector.soon());
   const context: HostContext = {
@@ -87,6 +89,7 @@ export async function startHostAgent(
   const collector = resources.use(host.collector);
   collector.start();
   resources.use(verifier).start();
+  resources.use(meter).start();
   const terminated = Promise.withResolvers<void>();
   const http = dataRoutes(manager);
   const service = await serve({
@@ -126,6 +129,22 @@ export async function startHostAgent(
     finished: terminated.promise,
     [Symbol.asyncDispose]: () => stack.disposeAsync(),
   };
+}
+
+/** Everybody for whom something is stored here. */
+function metered({ layout, kept }: HostContext, manager: SandboxManager): Metered[] {
+  return [
+    ...manager.list().map((sandbox): Metered => ({
+      snapshots: sandbox.snapshots,
+      files: [layout.sandbox(sandbox.id).disk],
+      take: (stored) => void (sandbox.stored = stored),
+    })),
+    ...kept.list().map((snapshot): Metered => ({
+      snapshots: [snapshot],
+      files: [],
+      take: (stored) => void (snapshot.stored = stored),
+    })),
+  ];
 }
 
 /** What lives as long as the agent. */

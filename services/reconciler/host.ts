@@ -1,4 +1,4 @@
-import { type HostRow, listChangedSandboxIds, setHostUnreachable } from "@torpor/db";
+import { type HostRow, listChangedSandboxIds, recordStoredBytes, setHostUnreachable } from "@torpor/db";
 import type { HostClient } from "@torpor/lifecycle";
 import type { ListSandboxesResponse } from "@torpor/proto/hostagent";
 import { log } from "@torpor/telemetry";
@@ -7,6 +7,7 @@ import type { HostView } from "./host_views.ts";
 import { ask, compareWith, type Comparison, forEachPage } from "./inventory.ts";
 import { judge } from "./judge.ts";
 import { loseHost } from "./lost_host.ts";
+import { measuredBytes } from "./measured_bytes.ts";
 import type { PassContext } from "./pass.ts";
 import { repairSandbox } from "./repair_sandbox.ts";
 import type { Repair } from "./repairs.ts";
@@ -113,6 +114,7 @@ class Round {
       else this.view.watched.delete(id);
     }
     await refreshActivity(context.database, rows, infos);
+    await recordStoredBytes(context.database.sql, "sandboxes", host.id, measuredBytes(infos));
     await acknowledge(context.database, client, host, comparison);
   }
 }

@@ -4,6 +4,7 @@ import {
   type KeptSnapshotChanges,
   type KeptSnapshotToReconcile,
   listKeptSnapshotsToReconcile,
+  recordStoredBytes,
   setKeptSnapshotState,
   type SnapshotState,
 } from "@torpor/db";
@@ -12,6 +13,7 @@ import { type HostClient, removeSnapshot } from "@torpor/lifecycle";
 import type { KeptSnapshot } from "@torpor/proto/hostagent";
 import { log } from "@torpor/telemetry";
 import { judgeSnapshot, type SnapshotVerdict } from "./judge_snapshot.ts";
+import { measuredBytes } from "./measured_bytes.ts";
 import type { PassContext } from "./pass.ts";
 import type { Repair } from "./repairs.ts";
 
@@ -40,6 +42,7 @@ export async function reconcileSnapshots(
     return [];
   }
   const listed = new Map(snapshots.map((one) => [one.snapshot?.snapshotId ?? "", one]));
+  await recordStoredBytes(context.database.sql, "snapshots", host.id, measuredBytes(listed));
   const known = await listKeptSnapshotsToReconcile(context.database.sql, host.id, [...listed.keys()]);
   const rows = new Map(known.map((row) => [row.id, row]));
   const repairs: (Repair | undefined)[] = [];

@@ -33,6 +33,9 @@ export function sandboxInfo(sandbox: Sandbox): SandboxInfo {
     snapshot: newest && snapshotInfo(newest.manifest),
     accelerator: vm?.accelerator ?? "",
     reason: sandbox.reason,
+    guestStopped: sandbox.guestStoppedFor !== undefined,
+    uniqueBytes: BigInt(sandbox.stored.unique),
+    sharedBytes: BigInt(sandbox.stored.shared),
   });
 }
 
@@ -42,12 +45,15 @@ export function inventoryStamp(sandbox: Sandbox): Stamp {
   return [
     sandbox.status,
     record.revision,
-    record.reason,
+    sandbox.reason,
+    sandbox.guestStoppedFor,
     record.version,
     record.operation?.operation_id,
     newest?.manifest.snapshot_id,
     vm?.accelerator,
     lastActiveAt(sandbox),
+    sandbox.stored.unique,
+    sandbox.stored.shared,
   ];
 }
 
@@ -83,6 +89,8 @@ export function keptSnapshot(found: FoundSnapshot): KeptSnapshot {
     memoryMb: manifest.memory_mb,
     diskSizeMb: manifest.disk_size_mb,
     reason: isDamaged(found) ? "snapshot_corrupt" : "",
+    uniqueBytes: BigInt(found.stored?.unique ?? 0),
+    sharedBytes: BigInt(found.stored?.shared ?? 0),
   });
 }
 

@@ -7,6 +7,7 @@ import type { Layout } from "../storage/layout.ts";
 import { readDiskTable, readManifest, readParentManifest, readTable } from "./committed.ts";
 import { isSpared, SnapshotReferences } from "./references.ts";
 import { releaseUnreferenced } from "./release.ts";
+import type { StoredBytes } from "./stored_bytes.ts";
 import { readsWithoutManifest, type TableReads } from "./table_reads.ts";
 import type { VerifiedFile } from "./verify_data.ts";
 
@@ -17,6 +18,8 @@ export interface FoundSnapshot extends TableReads {
   tableDamaged?: boolean;
   /** What verifications have found of it, and of the data that it reads, damaged or missing. */
   damage?: readonly VerifiedFile[];
+  /** Of a snapshot that belongs to no sandbox: what is stored for it, once that was measured. */
+  stored?: StoredBytes;
 }
 
 /** Whether a snapshot is known to be damaged: nobody must be told that it can be used. */
