@@ -63,15 +63,18 @@ export async function startCluster(paths: HomePaths, report: Report): Promise<"s
   return "started";
 }
 
-/** Stops the server after its transactions; false when it did not run. */
-export async function stopCluster(paths: HomePaths): Promise<boolean> {
+/**
+ * Stops the server; false when it did not run.
+ * @param mode `fast` rolls back what is under way and ends its sessions; `immediate` is a crash, and the next start recovers.
+ */
+export async function stopCluster(paths: HomePaths, mode: "fast" | "immediate" = "fast"): Promise<boolean> {
   const cluster = clusterOf(paths);
   if (!await exists(join(cluster.dataDirectory, "PG_VERSION"))) return false;
   const owner = await postgresUser();
   const control = [join(await serverPrograms(cluster.dataDirectory), "pg_ctl"), "-D", cluster.dataDirectory];
   const asPostgres = { ...owner, cwd: "/" };
   if (!await succeeds([...control, "status"], asPostgres)) return false;
-  await runTool([...control, "-w", "-t", "60", "-m", "fast", "stop"], asPostgres);
+  await runTool([...control, "-w", "-t", "60", "-m", mode, "stop"], asPostgres);
   return true;
 }
 

@@ -7,8 +7,8 @@ const ROOTS = {
   unit: ["libs", "ffi", "proto", "services", "infra", "tests/kvm"],
   /** What crosses processes: real database, real virtual machines. */
   integration: ["tests/integration"],
-  /** Processes that die, and random histories; few of what `./torpor test crash` runs. */
-  faults: ["tests/crash"],
+  /** Processes that die, and random histories: few of what `./torpor test crash` runs; connections that do; crowds. */
+  faults: ["tests/crash", "tests/faults"],
   /** Random chains of operations against a model of every byte. */
   property: ["tests/property"],
 } as const;

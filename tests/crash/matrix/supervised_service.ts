@@ -41,6 +41,11 @@ export class SupervisedService implements AsyncDisposable {
     }
   }
 
+  /** Of the process that runs now. */
+  async pid(): Promise<number> {
+    return Number(await Deno.readTextFile(join(this.directory, `${this.name}.pid`)));
+  }
+
   /** Waits until it serves and can do its work. */
   async ready(): Promise<void> {
     const deadline = performance.now() + START_TIMEOUT_MS;

@@ -3,9 +3,10 @@ import { listKeptSnapshots, listSandboxes, lockSandbox, type SandboxRow, sandbox
 import { asTorporError } from "@torpor/errors";
 import { newId } from "@torpor/ids";
 import { beginOperation, beginSnapshot, canTransition, isTransitional, type Lifecycle } from "@torpor/lifecycle";
-import type { FakeHost, FakeKept, FakeSandbox } from "@torpor/testing/fake_host";
+import type { FakeHost } from "@torpor/testing/fake_host";
 import { SPEC, TEAM } from "../../integration/control/control_plane.ts";
 import { ABANDONED, type AbandonedVerb, type Action } from "./action.ts";
+import { assertAgreement } from "./agreement.ts";
 import type { ModelPlane } from "./model_plane.ts";
 
 /** A fault that is left over can undo one pass, so several may be needed; each of a handful of faults hits once. */
@@ -194,42 +195,7 @@ export class HistoryRun {
 
   /** @throws AssertionError where the database and a host, or two tables, disagree. */
   async check(): Promise<void> {
-    const { database, hosts } = this.plane;
-    const [hosted, kept] = [new Map<string, FakeSandbox>(), new Map<string, FakeKept>()];
-    for (const host of hosts) {
-      for (const [id, sandbox] of host.sandboxes) {
-        assert(!hosted.has(id), `${id} is on two hosts`);
-        hosted.set(id, sandbox);
-      }
-      for (const [id, snapshot] of host.kept) kept.set(id, snapshot);
-    }
-    for (const row of await this.#rows()) checkSandbox(row, hosted.get(row.id));
-    assertEquals((await database.sql`select from operations where state = 'running'`).length, 0);
-    const ready = await database.sql<{ id: string }[]>`select id from snapshots where state = 'ready'`;
-    assertEquals(ready.map(({ id }) => id).sort(), [...kept.keys()].sort());
-    assertEquals((await database.sql`select from snapshots where state = 'ready' and kind = 'fork'`).length, 0);
-    const halves = await database.sql`
-      select from forks where state = 'failed' and exists (
-        select from sandboxes where id = any(child_ids) and state <> 'deleted')`;
-    assertEquals(halves.length, 0, "a fork that failed has no children");
-    await this.#checkReservations();
-  }
-
-  async #checkReservations(): Promise<void> {
-    const sums = await this.plane.database.sql`
-      select id, reserved_vcpus, reserved_memory_mb,
-        (select count(*) from sandboxes where state = 'running' and host_id = hosts.id) as running,
-        (select coalesce(sum(vcpus), 0)::int8 from reservations where host_id = hosts.id) as summed_vcpus,
-        (select coalesce(sum(memory_mb), 0)::int8 from reservations where host_id = hosts.id) as summed_memory_mb,
-        stored_disk_mb,
-        (select coalesce(sum(stored_mb(snapshots)), 0)::int8 from snapshots where host_id = hosts.id) as summed_stored_mb
-      from hosts`;
-    for (const host of sums) {
-      assertEquals(host.reservedVcpus, host.summedVcpus);
-      assertEquals(host.reservedMemoryMb, host.summedMemoryMb);
-      assertEquals(host.storedDiskMb, host.summedStoredMb);
-      assertEquals(host.reservedVcpus, host.running);
-    }
+    await assertAgreement(this.plane.database, this.plane.hosts);
   }
 
   /** Delete always succeeds: of every sandbox, in whatever state it came to rest. */
@@ -241,18 +207,6 @@ export class HistoryRun {
     assertEquals((await listSandboxes(database.sql, TEAM)).sandboxes, []);
     for (const host of hosts) assertEquals([host.sandboxes.size, host.kept.size], [0, 0]);
   }
-}
-
-function checkSandbox(row: SandboxRow, there: FakeSandbox | undefined): void {
-  const about = `${row.id} is ${row.state} (${row.reason}), the host says ${there?.status} (${there?.reason})`;
-  if (row.state === "running") assertEquals(there?.status, "running", about);
-  if (row.state === "paused") {
-    assertEquals(there?.status, "paused", about);
-    assertEquals(row.snapshot?.id, there?.snapshot?.snapshotId, about);
-  }
-  if (row.state === "deleted") assertEquals(there, undefined, about);
-  if (row.state === "failed") assert(there?.status !== "running", about);
-  assert(["running", "paused", "deleted", "failed"].includes(row.state), about);
 }
 
 /** Refusals and failures are part of a history; bugs, whose code is never injected, are not. */

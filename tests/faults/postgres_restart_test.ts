@@ -1,0 +1,27 @@
+import { assert, assertEquals } from "@std/assert";
+import { OwnCluster } from "./cluster.ts";
+import { Load } from "./load.ts";
+import { Plane } from "./plane.ts";
+import { assertNothingLost, periodsUntilRest } from "./rest.ts";
+
+Deno.test("PostgreSQL is restarted under load, in order and by a crash: nothing acknowledged is lost", async () => {
+  await using cluster = await OwnCluster.start();
+  await using plane = await Plane.start({ databaseUrl: cluster.url, apis: 2, reconcilers: 2, hosts: 2 });
+  const pids = await plane.pids();
+  const load = new Load(plane, 8);
+  await load.goesOn(40);
+  for (const mode of ["fast", "immediate"] as const) {
+    const { unavailable } = load.counts;
+    await cluster.restart(mode);
+    await load.goesOn(40);
+    assert(load.counts.unavailable > unavailable, "nobody has noticed");
+  }
+  await cluster.restart("immediate");
+  await load.abandon();
+  const periods = await periodsUntilRest(plane, 10);
+  console.log(`faults_restart ${JSON.stringify({ ...load.counts, periods })}`);
+  assert(periods <= 2, `${periods} periods until rest`);
+  await assertNothingLost(plane, load);
+  assert(await plane.leader() !== undefined);
+  assertEquals(await plane.pids(), pids, "the services reconnect by themselves");
+});
