@@ -173,6 +173,8 @@ Deno.test("the command line, from an empty data directory to none", async (t) =>
       const verdicts = damaged.json().verified.filter(({ verdict }: { verdict: string }) => verdict === "damaged");
       assertEquals([damaged.code, verdicts.length, verdicts[0].file], [1, 1, "memory.data"], damaged.stderr);
     });
+    // What is known to be damaged is refused until it is found good again.
+    assertEquals((await torpor.run(["snapshot", "inspect", "typed", "--verify"])).code, 0);
     const spawned = await torpor.run(["sandbox", "create", "--snapshot", "typed", "--json"]);
     assertEquals([spawned.code, spawned.json().memory_mb], [0, 192], spawned.stderr);
     assertEquals((await torpor.run(["sandbox", "create", "--snapshot", "typed", "--memory", "256"])).code, 4);
