@@ -4,6 +4,7 @@ import { drainHosts } from "./drain_hosts.ts";
 import { reconcileHost } from "./host.ts";
 import { reconcileRemovedHosts } from "./removed_hosts.ts";
 import type { HostViews } from "./host_views.ts";
+import { keepHouse } from "./housekeeping.ts";
 import type { Repair, RepairLog } from "./repairs.ts";
 import { sweepSnapshots } from "./sweep_snapshots.ts";
 import { sweepSandboxes } from "./sweeps.ts";
@@ -19,6 +20,8 @@ export interface PassContext {
   hostGraceMs: number;
   /** See ReconcilerConfig. */
   failedRetentionMs: number;
+  /** See ReconcilerConfig. */
+  auditRetentionMs: number;
   /** How long this replica has led. */
   leadingMs: number;
   /** What earlier passes of this term have compared. */
@@ -68,6 +71,7 @@ export async function runPass(context: PassContext): Promise<PassResult> {
   });
   repairs.push(...await reconcileRemovedHosts(context), ...await drainHosts(context));
   repairs.push(...await sweepSandboxes(context), ...await sweepSnapshots(context));
+  await keepHouse(context);
   return { repairs, hostsChecked: hosts.length, hostsUnreachable: unreachable };
 }
 

@@ -23,6 +23,8 @@ export interface ReconcilerConfig {
   hostGraceMs: number;
   /** How long failed snapshots are shown before they are deleted, ms. Default 24 h. */
   failedRetentionMs?: number;
+  /** How long entries of the audit log are kept, ms. Default 90 days. */
+  auditRetentionMs?: number;
   /** See LifecycleOptions; default: graceMs. */
   unknownGraceMs?: number;
   /** How events are delivered; absent: to public receivers, kept for a week, disabled after three days of failures. */
@@ -44,8 +46,11 @@ export async function startReconciler(config: ReconcilerConfig): Promise<Running
   const hosts = stack.use(new HostClients(token, credentials));
   const host = (address: string) => hosts.at(address);
   const { unknownGraceMs = config.graceMs, failedRetentionMs = 86_400_000 } = config;
+  const { auditRetentionMs = 90 * 86_400_000 } = config;
   const lifecycle = stack.use(new Lifecycle({ database, scheduler, hosts: host, unknownGraceMs }));
-  const loop = stack.use(new ReconcileLoop({ ...config, failedRetentionMs, database, lifecycle, host }));
+  const loop = stack.use(
+    new ReconcileLoop({ ...config, failedRetentionMs, auditRetentionMs, database, lifecycle, host }),
+  );
   stack.use(observeCensus(database, () => loop.leads));
   const deliverer = stack.use(new WebhookDeliverer({ ...WEBHOOKS, ...config.webhooks, database, token }));
   const service = stack.use(
