@@ -4,7 +4,7 @@ import type { PathTable } from "./path_table.ts";
 const DESCRIPTION = `Self-hosted microVM sandboxes that sleep and wake.
 
 Every call but this page needs an API key: \`Authorization: Bearer e2b_…\` or \`X-API-Key: e2b_…\`.
-Errors are \`{code, message, field?, hint?, trace_id?}\`; \`code\` is stable. \`x-trace-id\` names the trace of each call.
+Errors are \`{code, message, field?, hint?, details?, trace_id?}\`; \`code\` is stable. \`x-trace-id\` names the trace of each call.
 Routes for administrators take the deployment's internal token as the bearer instead; it acts for the default team.
 POSTs of the lifecycle take an \`Idempotency-Key\` header: a repeat with the same body returns the first answer.
 The same handlers answer ConnectRPC (\`torpor.v1\`), see \`proto/torpor/v1\`.`;
