@@ -117,8 +117,9 @@ export class WebhookDeliverer implements AsyncDisposable {
     try {
       result = await this.#send(delivery);
     } catch (thrown) {
-      if (!this.#stop.signal.aborted) throw thrown;
-      return await releaseDelivery(database.sql, delivery);
+      if (this.#stop.signal.aborted) return await releaseDelivery(database.sql, delivery);
+      log("error", "webhook_attempt_broke", { ...about(delivery) }, thrown);
+      result = { error: "internal", tookMs: 0 };
     }
     measure("torpor.webhook.attempt.duration", result.tookMs / 1000, { "torpor.outcome": result.error ?? "ok" });
     if (result.error === undefined) {

@@ -19,6 +19,8 @@ import { Receiver, stall } from "./testing/receiver.ts";
 
 const TOKEN = "an internal token";
 
+const PERMISSIONS = ["--allow-net", "--allow-sys", "--allow-env", "--allow-read", "--allow-write"];
+
 async function addWebhook(database: Database, url: string, token = TOKEN): Promise<{ id: string; secret: string }> {
   const [id, secret] = [newId(), newWebhookSecret()];
   const sealed = await sealSecret(secret, token);
@@ -167,7 +169,14 @@ Deno.test("an event whose deliverer is killed after it was sent is sent again wi
   const { id } = await addWebhook(database, receiver.url);
   const eventId = await addEvent(database, id);
   const child = new Deno.Command(Deno.execPath(), {
-    args: ["run", "--no-check", "-A", new URL("./testing/deliver_process.ts", import.meta.url).pathname],
+    // What a deployment gives the reconciler, see services/cli/deployment/services.ts.
+    args: [
+      "run",
+      "--no-check",
+      "--no-prompt",
+      ...PERMISSIONS,
+      new URL("./testing/deliver_process.ts", import.meta.url).pathname,
+    ],
     env: { DATABASE_URL: test.url, TORPOR_INTERNAL_TOKEN: TOKEN },
     stdin: "piped",
     stdout: "null",

@@ -9,6 +9,7 @@ export const DELIVERY_ERRORS = {
   refused: "the receiver answered with a status other than 2xx",
   gone: "the receiver answered 410: it wants no events any more",
   secret_unreadable: "the secret was sealed with another internal token; rotate it",
+  internal: "the deployment failed; the reconciler's log says why",
 } as const;
 
 /** One of the keys of {@linkcode DELIVERY_ERRORS}. */

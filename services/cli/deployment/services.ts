@@ -90,7 +90,10 @@ export function serviceDefinitions(
       define("hostagent", { ...scheduler, TORPOR_LIB_DIR: nativeDirectory }, ["--allow-all"], 120_000),
     ]),
     define("reconciler", { ...database, ...scheduler }, [
-      `--allow-net=${networkOf(deployment, ["scheduler", "reconciler", "hostagent"])}`,
+      // It calls the receivers of webhooks, which can be anywhere; libs/webhooks says which are not allowed.
+      "--allow-net",
+      // To know the machine's own addresses, and for node:https to read the trusted certificate authorities.
+      "--allow-sys",
       `--allow-read=${[paths.run, paths.database].join(",")}`,
       `--allow-write=${[paths.run, paths.database].join(",")}`,
       "--allow-env",
