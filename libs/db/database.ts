@@ -17,6 +17,12 @@ export type Sql = postgres.Sql<ColumnTypes>;
 /** A transaction that meets a deadlock or a serialization failure is run again this often. */
 const MAX_TRANSACTION_ATTEMPTS = 4;
 
+/** A statement that takes longer is given up by the server: it waits for a lock whose holder hangs. ms. */
+const STATEMENT_TIMEOUT_MS = 10_000;
+
+/** A session that began a transaction and then says nothing has a client that hangs: its locks are freed after this, ms. */
+const SILENT_TRANSACTION_MS = 20_000;
+
 /** Options of {@linkcode openDatabase}. */
 export interface DatabaseOptions {
   /** Connections of the pool. Default 10. */
@@ -70,7 +76,10 @@ export function openDatabase(url: string, options: DatabaseOptions = {}): Databa
   return new Database(url, options);
 }
 
-/** Runs one query function inside the span `db.<name>` and measures it, with connection failures as `unavailable`. */
+/**
+ * Runs one query function inside the span `db.<name>` and measures it.
+ * @throws `unavailable` for connection failures and for a statement that takes too long; else what `work` throws.
+ */
 export async function named<T>(name: string, work: () => Promise<T>): Promise<T> {
   using _active = underWay("torpor.db.queries.active");
   const traced = () =>
@@ -84,10 +93,25 @@ export async function named<T>(name: string, work: () => Promise<T>): Promise<T>
   return await timed("torpor.db.query.duration", { "torpor.query": name }, traced);
 }
 
+/** Options of {@linkcode connect}. */
+export interface ConnectOptions {
+  /** Connections. */
+  max: number;
+  onclose?: () => void;
+  /** After which the server gives a statement up, ms; 0: never. Default 10,000. */
+  statementTimeoutMs?: number;
+}
+
 /** A postgres.js client with the project's settings. */
-export function connect(url: string, options: { max: number; onclose?: () => void }): Sql {
+export function connect(url: string, options: ConnectOptions): Sql {
+  const { connection, ...target } = parseDatabaseUrl(url);
   return postgres({
-    ...parseDatabaseUrl(url),
+    ...target,
+    connection: {
+      ...connection,
+      statement_timeout: options.statementTimeoutMs ?? STATEMENT_TIMEOUT_MS,
+      idle_in_transaction_session_timeout: SILENT_TRANSACTION_MS,
+    },
     max: options.max,
     onclose: options.onclose,
     types: { bigint: postgres.BigInt },

@@ -14,7 +14,7 @@ const CONNECTION_CODES = new Set([
 ]);
 
 /** SQLSTATEs of a server that is stopping, starting or full (PostgreSQL manual, appendix A). */
-const UNAVAILABLE_STATES = new Set(["57P01", "57P02", "57P03", "53300"]);
+const UNAVAILABLE_STATES = new Set(["57P01", "57P02", "57P03", "57P05", "25P03", "53300"]);
 
 /** SQLSTATEs after which the same transaction can succeed: serialization failure and deadlock. */
 const RETRY_STATES = new Set(["40001", "40P01"]);
@@ -22,6 +22,13 @@ const RETRY_STATES = new Set(["40001", "40P01"]);
 /** True when running the same transaction again can succeed. */
 export function isRetryable(thrown: unknown): boolean {
   return thrown instanceof postgres.PostgresError && RETRY_STATES.has(thrown.code);
+}
+
+/** SQLSTATEs of a statement that was given up: it waited for too long. */
+const SLOW_STATES = new Set(["57014", "55P03"]);
+
+function tooSlow(cause: unknown): TorporError {
+  return new TorporError("unavailable", "the database does not answer in time", { cause, retryAfterSec: 2 });
 }
 
 /** True when `thrown` is a violation of the named constraint. */
@@ -58,8 +65,8 @@ export function quotaExceeded({ limit, most, used, asked }: MetLimit, cause?: un
 const QUOTA_RETRY_SEC = 5;
 
 /**
- * A lost or refused connection becomes `unavailable` (whether a commit happened is then unknown), a limit that is
- * reached `quota_exceeded`; the rest stays.
+ * A lost or refused connection and a statement that took too long become `unavailable` (whether a commit happened is then
+ * unknown), a limit that is reached `quota_exceeded`; the rest stays.
  */
 export function fromDatabaseError(thrown: unknown): unknown {
   if (!(thrown instanceof Error) || thrown instanceof TorporError) return thrown;
@@ -68,6 +75,7 @@ export function fromDatabaseError(thrown: unknown): unknown {
   if (thrown instanceof postgres.PostgresError && code === QUOTA_STATE) {
     return quotaExceeded(JSON.parse(thrown.detail ?? ""), thrown);
   }
+  if (thrown instanceof postgres.PostgresError && SLOW_STATES.has(code)) return tooSlow(thrown);
   const unavailable = thrown instanceof postgres.PostgresError
     ? UNAVAILABLE_STATES.has(code) || code.startsWith("08")
     : CONNECTION_CODES.has(code);

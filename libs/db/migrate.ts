@@ -16,7 +16,7 @@ const provider: MigrationProvider = { getMigrations: () => Promise.resolve(MIGRA
  */
 export async function migrate(database: Database): Promise<string[]> {
   return await named("migrate", async () => {
-    const postgres = connect(database.url, { max: 1 });
+    const postgres = connect(database.url, { max: 1, statementTimeoutMs: 0 });
     await using kysely = new Kysely<unknown>({ dialect: new PostgresJSDialect({ postgres }) });
     const { error, results } = await new Migrator({ db: kysely, provider }).migrateToLatest();
     if (error !== undefined) {
