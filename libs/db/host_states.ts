@@ -74,18 +74,19 @@ export async function readmitHost(sql: Queryable, id: string): Promise<boolean> 
   return rows.length > 0;
 }
 
-/** Ids of removed hosts that sandboxes or snapshots still name. */
+/** Ids of removed hosts with sandboxes or snapshots that nobody has given up yet. */
 export async function removedHostsInUse(sql: Queryable): Promise<string[]> {
   return await named("removed_hosts_in_use", async () => {
     const rows = await sql<{ id: string }[]>`
       select id from hosts where removed_at is not null and (
-        exists (select from sandboxes where host_id = hosts.id and state not in ('failed', 'deleted'))
+        exists (select from sandboxes where host_id = hosts.id and state not in ('failed', 'deleted')
+          and not (state = 'lost' and reason = 'host_removed'))
         or exists (select from snapshots where host_id = hosts.id and state not in ('failed', 'deleted')))`;
     return rows.map(({ id }) => id);
   });
 }
 
-/** Sandboxes of a host that no operation holds and that are not at their end, as the caller will judge them. */
+/** Sandboxes of a removed host that no operation holds and that are not given up yet, as the caller will judge them. */
 export async function listSandboxesToGiveUp(
   sql: Queryable,
   hostId: string,
@@ -94,8 +95,15 @@ export async function listSandboxesToGiveUp(
   return await named("list_sandboxes_to_give_up", async () => [
     ...await sql<Pick<SandboxRow, "id" | "version" | "state">[]>`
       select id, version, state from sandboxes
-      where host_id = ${hostId} and state in ('running', 'paused', 'lost') limit ${limit}`,
+      where host_id = ${hostId} and (state in ('running', 'paused') or state = 'lost' and reason <> 'host_removed') limit ${limit}`,
   ]);
+}
+
+/** Why a sandbox that is lost already is so by now. */
+export async function setLostReason(sql: Queryable, id: string, reason: string): Promise<void> {
+  await named("set_lost_reason", () =>
+    sql`
+    update sandboxes set reason = ${reason} where id = ${id} and state = 'lost'`);
 }
 
 /** Running sandboxes of hosts that are being drained, oldest use first. */

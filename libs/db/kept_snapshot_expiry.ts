@@ -33,7 +33,10 @@ export async function expireKeptSnapshots(sql: Queryable, limit: number): Promis
     returning *`);
 }
 
-/** Moves up to `limit` snapshots that have been `failed` for longer than `retentionMs` to `deleting`. */
+/**
+ * Moves up to `limit` snapshots that have been `failed` for longer than `retentionMs` to `deleting`, but not those that only
+ * wait for a host that was removed.
+ */
 export async function expireFailedSnapshots(
   sql: Queryable,
   retentionMs: number,
@@ -44,7 +47,7 @@ export async function expireFailedSnapshots(
     update snapshots set state = 'deleting', reason = '', state_changed_at = clock_timestamp()
     where id in (
       select id from snapshots
-      where state = 'failed' and state_changed_at <= now() - ${retentionMs}::float8 * interval '1 millisecond'
+      where state = 'failed' and reason <> 'host_removed' and state_changed_at <= now() - ${retentionMs}::float8 * interval '1 millisecond'
       order by state_changed_at limit ${limit} for update skip locked)
     returning *`);
 }

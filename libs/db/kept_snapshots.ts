@@ -183,6 +183,23 @@ export async function setKeptSnapshotState(
   return rows[0];
 }
 
+/**
+ * Makes a snapshot ready again that had failed because its host was removed.
+ * @returns undefined when it is no such one, or its name was taken meanwhile.
+ */
+export async function restoreKeptSnapshot(
+  sql: Queryable,
+  id: string,
+  sizes: KeptSnapshotSizes,
+): Promise<KeptSnapshotRow | undefined> {
+  const taken = await named("find_taken_snapshot_name", () =>
+    sql`
+    select from snapshots lost join snapshots live on live.name = lost.name and live.state in ('creating', 'ready')
+      and (live.team_id = lost.team_id or live.platform and lost.platform)
+    where lost.id = ${id} and lost.state = 'failed'`);
+  return taken.length > 0 ? undefined : await setKeptSnapshotState(sql, id, ["failed"], "ready", { sizes });
+}
+
 /** True while the operation that takes a snapshot has no outcome. */
 export async function hasRunningSnapshotOperation(sql: Queryable, snapshotId: string): Promise<boolean> {
   const rows = await named("has_running_snapshot_operation", () =>

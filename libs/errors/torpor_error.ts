@@ -37,6 +37,8 @@ export const ERROR_CODES = {
   rate_limited: { http: 429, connect: "resource_exhausted" },
   /** A limit of the team; `details` has it, and what is in use. */
   quota_exceeded: { http: 429, connect: "resource_exhausted" },
+  /** The host that has the sandbox's data was taken out by an administrator; it may be added again. */
+  host_removed: { http: 409, connect: "failed_precondition" },
   unimplemented: { http: 501, connect: "unimplemented" },
   no_capacity: { http: 503, connect: "unavailable" },
   no_space: { http: 507, connect: "resource_exhausted" },

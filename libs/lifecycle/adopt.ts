@@ -4,6 +4,8 @@ import {
   lockSandboxOfAnyTeam,
   type Queryable,
   type SandboxRow,
+  setLostReason,
+  setRunningReason,
   type SnapshotRow,
   waiveLimits,
 } from "@torpor/db";
@@ -54,6 +56,12 @@ export async function adoptRunning(database: Database, row: Judged, accelerator:
   });
 }
 
+/** It runs, and its guest stands still for this reason, or goes on again (empty). No change of its state: the version stays. */
+export async function noteReason(database: Database, row: Judged, reason: string): Promise<void> {
+  if (await setRunningReason(database.sql, row, reason)) return;
+  throw new TorporError("conflict", `sandbox ${row.id} is no longer running at version ${row.version}`);
+}
+
 /** It cannot be recovered. @param reason an error code. */
 export async function markFailed(database: Database, row: Judged, reason: string): Promise<SandboxRow> {
   return await database.transaction("mark_failed", async (sql) => {
@@ -62,15 +70,26 @@ export async function markFailed(database: Database, row: Judged, reason: string
   });
 }
 
-/** Its host has been silent for too long; the operation that was under way there has no known outcome. */
-export async function markLost(database: Database, row: Judged): Promise<SandboxRow> {
+/**
+ * Its host has been silent for too long, or was removed; the operation that was under way there has no known outcome. One
+ * that is lost already gets the reason.
+ */
+export async function markLost(
+  database: Database,
+  row: Judged,
+  reason: "host_unreachable" | "host_removed",
+): Promise<SandboxRow> {
   return await database.transaction("mark_lost", async (sql) => {
     const locked = await lockUnchanged(sql, row);
+    if (locked.state === "lost") {
+      await setLostReason(sql, locked.id, reason);
+      return { ...locked, reason };
+    }
     if (locked.deadline !== null) {
-      const error = { code: "host_unreachable", message: "the host went silent during the operation" };
+      const error = { code: reason, message: "the host was lost during the operation" };
       await closeOperation(sql, locked.operationId!, { error });
     }
-    return await atRest(sql, await transition(sql, locked, "lost", { reason: "host_unreachable" }));
+    return await atRest(sql, await transition(sql, locked, "lost", { reason }));
   });
 }
 

@@ -4,6 +4,7 @@ import type { HookOutcome as HostHookOutcome, SandboxInfo } from "@torpor/proto/
 import type { HostClient } from "./host_clients.ts";
 import type { Held, Outcome } from "./journal.ts";
 import { decideOutcome, decideSnapshot, type HostView, toKeptSizes, toSnapshotRow } from "./outcome.ts";
+import { outcomeOnRemovedHost } from "./removed_host.ts";
 import { stateAroundSnapshot } from "./states.ts";
 
 /** Questions to a host are answered from memory, ms. */
@@ -26,6 +27,8 @@ export async function carryOut(host: HostClient, held: Held): Promise<Outcome> {
   try {
     return await call(host, held);
   } catch (thrown) {
+    const outcome = outcomeOnRemovedHost(held, thrown);
+    if (outcome) return outcome;
     if (isAmbiguous(thrown) || held.operation.kind === "delete") throw thrown;
     return await outcomeOfFailure(host, held, asTorporError(thrown));
   }

@@ -12,7 +12,8 @@ import { continueTrace, log, withSpan } from "@torpor/telemetry";
 import { askHost, carryOut, outcomeByHost } from "./host_calls.ts";
 import type { HostClient } from "./host_clients.ts";
 import { finishOperation, type Held, type Outcome } from "./journal.ts";
-import { hostClientOf } from "./removed_host.ts";
+import type { HostView } from "./outcome.ts";
+import { hostClientOf, outcomeOnRemovedHost } from "./removed_host.ts";
 
 /** What settling needs. */
 export interface Settling {
@@ -91,7 +92,15 @@ async function outcomeOf(settling: Settling, held: Held): Promise<Outcome | unde
     const error = { code: "unavailable", message: "the service that created the sandbox ended before it had a host" };
     return { path: ["failed"], changes: { reason: "unavailable" }, error };
   }
-  const view = await askHost(await hostClientOf(settling.database, settling.hosts, sandbox.hostId!), operation);
+  const host = await hostClientOf(settling.database, settling.hosts, sandbox.hostId!);
+  let view: HostView;
+  try {
+    view = await askHost(host, operation);
+  } catch (thrown) {
+    const outcome = outcomeOnRemovedHost(held, thrown);
+    if (outcome) return outcome;
+    throw thrown;
+  }
   // The call may still be on its way to the host.
   if (view.operation === "unknown" && Date.now() - sandbox.stateChangedAt.getTime() < settling.unknownGraceMs) {
     return undefined;

@@ -10,7 +10,7 @@ import { SANDBOX_STATES, type SandboxRow, type SandboxState } from "@torpor/db";
  *                                         ▲ restore failed │
  *                                         └────────────────┘
  *     running ◀─▶ snapshotting ◀─▶ paused (a checkpoint leaves the sandbox as it was)
- *     running, pausing, snapshotting ─▶ lost (host silent) ─▶ running, paused, failed
+ *     running, pausing, paused, snapshotting ─▶ lost (host silent or removed) ─▶ running, paused, failed
  *     every state but deleted ─▶ deleting ─▶ deleted
  */
 export const TRANSITIONS: Readonly<Record<SandboxState, readonly SandboxState[]>> = {
@@ -21,12 +21,12 @@ export const TRANSITIONS: Readonly<Record<SandboxState, readonly SandboxState[]>
   running: ["pausing", "snapshotting", "deleting", "lost", "failed"],
   /** Set before the host is called, so that nobody takes the vanishing VM for a dead one. */
   pausing: ["paused", "running", "deleting", "lost"],
-  /** Snapshot committed. `failed` only when the host no longer has that snapshot. */
-  paused: ["resuming", "snapshotting", "deleting", "failed"],
+  /** Snapshot committed. `failed` only when the host no longer has that snapshot, `lost` only when its host was removed. */
+  paused: ["resuming", "snapshotting", "deleting", "lost", "failed"],
   resuming: ["running", "paused", "deleting"],
   /** A checkpoint is taken: of a running sandbox, whose VM goes on meanwhile, or of a paused one, without any VM. */
   snapshotting: ["running", "paused", "deleting", "lost"],
-  /** Its host has been silent for longer than the grace period. */
+  /** Its host has been silent for longer than the grace period, or was removed. What it says when it is back decides. */
   lost: ["running", "paused", "failed", "deleting"],
   failed: ["deleting"],
   /** Repeats until the host confirms. */
@@ -62,6 +62,11 @@ export function isLive(sandbox: Pick<SandboxRow, "state" | "accelerator">): bool
 /** The state that a sandbox had before the checkpoint under way, and will have after it. */
 export function stateAroundSnapshot(sandbox: Pick<SandboxRow, "accelerator">): "running" | "paused" {
   return sandbox.accelerator === "" ? "paused" : "running";
+}
+
+/** Whether a lost sandbox ran, as far as is known, when its host was lost; else it was paused there. */
+export function ranWhenLost(sandbox: Pick<SandboxRow, "accelerator">): boolean {
+  return sandbox.accelerator !== "";
 }
 
 /** True when `text` names a state. */

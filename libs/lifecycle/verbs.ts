@@ -49,9 +49,15 @@ export function stateConflict(verb: Verb, sandbox: SandboxRow, operation: Operat
   if (operation?.state === "running") {
     return new TorporError("conflict", message, { hint: "wait for the operation to end", retryAfterSec: 1 });
   }
-  return new TorporError("conflict", message, {
-    hint: sandbox.state === "failed" ? "it cannot be recovered; delete it" : undefined,
-  });
+  return new TorporError("conflict", message, { hint: hintFor(sandbox) });
+}
+
+function hintFor({ state, reason }: SandboxRow): string | undefined {
+  if (state === "failed") return "it cannot be recovered; delete it";
+  if (state !== "lost") return undefined;
+  return reason === "host_removed"
+    ? "it comes back when its host is added again with its data directory; or delete it"
+    : "it comes back with its host; or delete it";
 }
 
 function ageSec(since: Date): number {

@@ -1,5 +1,5 @@
 import type { InventoryRow, SnapshotRow } from "@torpor/db";
-import { isTransitional, toSnapshotRow } from "@torpor/lifecycle";
+import { isTransitional, ranWhenLost, toSnapshotRow } from "@torpor/lifecycle";
 import type { SandboxInfo } from "@torpor/proto/hostagent";
 
 /** What has to be done so that the database and one host agree about one sandbox. */
@@ -7,6 +7,7 @@ export type Verdict =
   | { do: "nothing" }
   | { do: "adopt_pause"; kind: "adopted_pause" | "host_returned" | "vm_gone"; snapshot: SnapshotRow; reason: string }
   | { do: "adopt_running"; kind: "adopted_resume" | "host_returned"; accelerator: string }
+  | { do: "note_reason"; kind: "guest_stopped" | "guest_goes_on"; reason: string }
   | { do: "mark_failed"; kind: "vm_gone" | "snapshot_missing"; reason: string }
   | { do: "destroy" };
 
@@ -67,7 +68,14 @@ function judgeRunning(row: InventoryRow, info: SandboxInfo | undefined, inventor
   }
   if (info?.status === "failed") return { do: "mark_failed", kind: "vm_gone", reason: info.reason || "vm_gone" };
   if (!info && isOld(row, inventory)) return { do: "mark_failed", kind: "vm_gone", reason: "vm_gone" };
-  return NOTHING;
+  return info?.status === "running" ? judgeGuest(row, info) : NOTHING;
+}
+
+/** A guest that its VMM has stopped is still a running sandbox. Other reasons are of an operation that has failed. */
+function judgeGuest(row: InventoryRow, { guestStopped, reason }: SandboxInfo): Verdict {
+  const wanted = guestStopped ? reason : "";
+  if (row.reason === wanted) return NOTHING;
+  return { do: "note_reason", kind: guestStopped ? "guest_stopped" : "guest_goes_on", reason: wanted };
 }
 
 /** Reasons by which a host says that the snapshot it lists cannot be used. */
@@ -96,11 +104,17 @@ function judgeLost(row: InventoryRow, info: SandboxInfo | undefined, inventory: 
   }
   if (info?.status === "paused" && info.snapshot) {
     const snapshot = toSnapshotRow(info.snapshot);
-    const older = snapshot.id === row.snapshotId;
-    return { do: "adopt_pause", kind: "host_returned", snapshot, reason: info.reason || (older ? "vm_gone" : "") };
+    // Its disk is an old copy. Never a silent older generation.
+    if (snapshot.generation < (row.snapshotGeneration ?? 0)) {
+      return { do: "mark_failed", kind: "snapshot_missing", reason: "snapshot_missing" };
+    }
+    // What it did after that snapshot, it did in a VM that is gone.
+    const behind = snapshot.id === row.snapshotId && ranWhenLost(row);
+    return { do: "adopt_pause", kind: "host_returned", snapshot, reason: info.reason || (behind ? "vm_gone" : "") };
   }
-  if (info && info.status !== "failed") return NOTHING;
-  return isOld(row, inventory) ? { do: "mark_failed", kind: "vm_gone", reason: info?.reason || "vm_gone" } : NOTHING;
+  if (info && info.status !== "failed" || !isOld(row, inventory)) return NOTHING;
+  const kind = ranWhenLost(row) ? "vm_gone" : "snapshot_missing";
+  return { do: "mark_failed", kind, reason: info?.reason || kind };
 }
 
 function isOld(row: InventoryRow, { takenAt, graceMs }: Inventory): boolean {

@@ -8,6 +8,8 @@ export type SnapshotVerdict =
   | { do: "nothing" }
   /** It was taken by an operation that was given up. */
   | { do: "adopt"; sizes: KeptSnapshotSizes }
+  /** Its host was removed, and is back. */
+  | { do: "restore"; sizes: KeptSnapshotSizes }
   | { do: "mark_failed"; kind: "snapshot_failed" | "snapshot_missing" | "snapshot_damaged"; reason: string }
   /** It is being deleted: the host is told again. */
   | { do: "remove" }
@@ -36,6 +38,10 @@ export function judgeSnapshot(
       // The host has found its data damaged: that is no matter of time.
       if (listed?.reason) return { do: "mark_failed", kind: "snapshot_damaged", reason: listed.reason };
       return !listed && isOld(row, inventory) ? failed("snapshot_missing") : NOTHING;
+    case "failed":
+      return row.reason === "host_removed"
+        ? judgeReturned(row, listed, inventory)
+        : judgeOrphan(row, listed, inventory);
     case "deleting":
       return isOld(row, inventory) ? { do: "remove" } : NOTHING;
     default:
@@ -45,6 +51,16 @@ export function judgeSnapshot(
 
 function failed(kind: "snapshot_failed" | "snapshot_missing"): SnapshotVerdict {
   return { do: "mark_failed", kind, reason: "snapshot_missing" };
+}
+
+function judgeReturned(
+  row: KeptSnapshotToReconcile,
+  listed: KeptSnapshot | undefined,
+  inventory: Inventory,
+): SnapshotVerdict {
+  if (!isOld(row, inventory)) return NOTHING;
+  if (listed?.reason) return { do: "mark_failed", kind: "snapshot_damaged", reason: listed.reason };
+  return listed?.snapshot ? { do: "restore", sizes: toKeptSizes(listed.snapshot, 0n) } : failed("snapshot_missing");
 }
 
 function judgeOrphan(

@@ -23,14 +23,14 @@ export async function loseHost(context: PassContext, host: HostRow): Promise<Rep
 
 async function loseSandbox({ database, repairs }: PassContext, row: InventoryRow): Promise<Repair | undefined> {
   const about = { kind: "host_lost", sandboxId: row.id, hostId: row.hostId!, fromState: row.state } as const;
-  const reason = "host_unreachable";
+  const reason = "host_unreachable" as const;
   switch (row.state) {
     case "running":
     case "pausing":
     case "snapshotting":
       // The checkpoint of a paused sandbox goes on when the host is back, as what it is made of does.
       if (row.state === "snapshotting" && !isLive(row)) return undefined;
-      return await repairs.carryOut({ ...about, toState: "lost", reason }, () => markLost(database, row));
+      return await repairs.carryOut({ ...about, toState: "lost", reason }, () => markLost(database, row, reason));
     case "starting":
       return await repairs.carryOut({ ...about, toState: "failed", reason }, async () => {
         const operation = await getOperation(database.sql, row.operationId!);

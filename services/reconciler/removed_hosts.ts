@@ -4,19 +4,19 @@ import {
   removedHostsInUse,
   setKeptSnapshotState,
 } from "@torpor/db";
-import { markFailed } from "@torpor/lifecycle";
+import { markLost } from "@torpor/lifecycle";
 import type { PassContext } from "./pass.ts";
 import type { Repair } from "./repairs.ts";
 
-/** Why what was on a host that was removed by force has failed. */
+/** Why what was on a host that was removed by force is lost. */
 const REASON = "host_removed";
 
 /** Rows of one host that a pass takes at most. */
 const LIMIT = 500;
 
 /**
- * Gives up what was on hosts that were removed by force. What an operation holds is given up when that has ended, which
- * the journal sees to: a removed host answers as one that has nothing.
+ * Gives up what was on hosts that were removed by force, until they are added again with their data: then their inventory
+ * decides. What an operation holds is given up with that operation, which its runner or the journal sees to.
  */
 export async function reconcileRemovedHosts(context: PassContext): Promise<Repair[]> {
   const repairs: (Repair | undefined)[] = [];
@@ -29,8 +29,8 @@ export async function reconcileRemovedHosts(context: PassContext): Promise<Repai
 async function giveUpSandboxes({ database, repairs }: PassContext, hostId: string): Promise<(Repair | undefined)[]> {
   const done: (Repair | undefined)[] = [];
   for (const row of await listSandboxesToGiveUp(database.sql, hostId, LIMIT)) {
-    const about = { sandboxId: row.id, hostId, fromState: row.state, toState: "failed", reason: REASON };
-    done.push(await repairs.carryOut({ ...about, kind: "host_removed" }, () => markFailed(database, row, REASON)));
+    const about = { sandboxId: row.id, hostId, fromState: row.state, toState: "lost", reason: REASON };
+    done.push(await repairs.carryOut({ ...about, kind: "host_removed" }, () => markLost(database, row, REASON)));
   }
   return done;
 }
@@ -38,10 +38,10 @@ async function giveUpSandboxes({ database, repairs }: PassContext, hostId: strin
 async function giveUpSnapshots(context: PassContext, hostId: string): Promise<(Repair | undefined)[]> {
   const { database, lifecycle, repairs } = context;
   const done: (Repair | undefined)[] = [];
-  for (const { id, state } of await listKeptSnapshotsToReconcile(database.sql, hostId, [])) {
+  for (const { id, state, inOperation } of await listKeptSnapshotsToReconcile(database.sql, hostId, [])) {
     const about = { kind: "host_removed" as const, snapshotId: id, hostId, fromState: state };
-    if (state === "ready") {
-      const fail = () => setKeptSnapshotState(database.sql, id, ["ready"], "failed", { reason: REASON });
+    if (state === "ready" || state === "creating" && !inOperation) {
+      const fail = () => setKeptSnapshotState(database.sql, id, [state], "failed", { reason: REASON });
       done.push(await repairs.carryOut({ ...about, toState: "failed", reason: REASON }, fail));
     } else if (state === "deleting") {
       done.push(await repairs.carryOut({ ...about, toState: "deleted" }, () => lifecycle.deleteSnapshot(id)));

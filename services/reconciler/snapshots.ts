@@ -2,9 +2,11 @@ import {
   type Database,
   type HostRow,
   type KeptSnapshotChanges,
+  type KeptSnapshotSizes,
   type KeptSnapshotToReconcile,
   listKeptSnapshotsToReconcile,
   recordStoredBytes,
+  restoreKeptSnapshot,
   setKeptSnapshotState,
   type SnapshotState,
 } from "@torpor/db";
@@ -69,6 +71,11 @@ async function repair(
         { ...about, kind: "snapshot_adopted", toState: "ready" },
         () => change(database, row!, "ready", { sizes: verdict.sizes }),
       );
+    case "restore":
+      return await repairs.carryOut(
+        { ...about, kind: "host_returned", toState: "ready" },
+        () => restore(database, row!, verdict.sizes),
+      );
     case "mark_failed":
       return await repairs.carryOut(
         { ...about, kind: verdict.kind, toState: "failed", reason: verdict.reason },
@@ -85,6 +92,13 @@ async function repair(
         () => client.deleteSnapshot({ snapshotId }, { timeoutMs: DELETE_TIMEOUT_MS }),
       );
   }
+}
+
+/** @throws `conflict` when it has changed since it was judged, or its name is taken: then it stays as it is, with its data. */
+async function restore(database: Database, row: KeptSnapshotToReconcile, listed: KeptSnapshotSizes): Promise<void> {
+  const { id, sizes } = row;
+  const ready = await database.transaction("restore_snapshot", (sql) => restoreKeptSnapshot(sql, id, sizes ?? listed));
+  if (!ready) throw new TorporError("conflict", `snapshot ${id} has changed, or another one has its name`);
 }
 
 /** @throws `conflict` when the snapshot has changed since it was judged. */

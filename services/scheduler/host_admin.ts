@@ -60,7 +60,7 @@ export async function changePlacement(
 }
 
 /**
- * Takes a host out for good. With `force` the reconciler gives up what is there.
+ * Takes a host out, until it is added again by a new token. With `force` what is there is lost until then.
  * @throws TorporError `host_not_found`; `conflict` with the counts when sandboxes or snapshots are there.
  */
 export async function removeHost(
@@ -74,7 +74,7 @@ export async function removeHost(
     if (contents.sandboxes + contents.snapshots > 0 && !force) {
       const held = `${contents.sandboxes} sandboxes and ${contents.snapshots} snapshots`;
       throw new TorporError("conflict", `host ${name} holds ${held}`, {
-        hint: "delete them first; or remove it with force: then they are lost",
+        hint: "delete them first; or remove it with force: then they are lost, until it is added again with its data",
       });
     }
     await setHostRemoved(sql, id);

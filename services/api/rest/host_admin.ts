@@ -54,7 +54,7 @@ const removeRoute = createRoute({
   method: "delete",
   path: "/v1/hosts/{host}",
   tags,
-  summary: "Take a host out for good; with force what it holds is given up",
+  summary: "Take a host out; with force what it holds is lost until it is added again with its data",
   request: { params: hostPath, query: z.object({ force: z.enum(["true", "false"]).default("false") }) },
   responses: { 200: jsonAnswer(removedHostView, "What was given up."), ...hostErrors },
 });

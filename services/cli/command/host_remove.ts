@@ -8,10 +8,10 @@ const removedSchema = z.object({ host_id: z.string(), sandboxes: z.number(), sna
 /** `torpor host remove` */
 export const hostRemove = defineAction({
   name: "remove",
-  description: "Take a host out for good; refused while it holds sandboxes or snapshots",
+  description: "Take a host out; refused while it holds sandboxes or snapshots",
   args: {
     host: { type: "positional", description: "Id or name of the host", required: true },
-    force: { type: "boolean", description: "Give up what it holds: those sandboxes and snapshots fail" },
+    force: { type: "boolean", description: "What it holds is lost, until the host is added again with its data" },
   },
   async run({ args }) {
     using api = openApi(await adminTarget());
@@ -20,7 +20,7 @@ export const hostRemove = defineAction({
     const removed = removedSchema.parse(await response.json());
     if (args.json) return printJson(removed);
     console.log(
-      `Removed ${removed.host_id}; given up: ${removed.sandboxes} sandboxes, ${removed.snapshots} snapshots.`,
+      `Removed ${removed.host_id}; lost with it: ${removed.sandboxes} sandboxes, ${removed.snapshots} snapshots.`,
     );
   },
 });
