@@ -9,7 +9,7 @@ import { connect, type Database, migrate, openDatabase } from "@torpor/db";
 export interface TestDatabase extends AsyncDisposable {
   database: Database;
   url: string;
-  /** Cuts all connections to this database but the caller's, as a restart of the server does. */
+  /** Cuts all connections to this database, as a restart of the server does, and waits until their sessions are gone. */
   terminateConnections(): Promise<void>;
 }
 
@@ -25,7 +25,11 @@ export async function openTestDatabase(options: { migrated?: boolean } = {}): Pr
     database,
     url,
     terminateConnections: () =>
-      asAdministrator(directory, `select pg_terminate_backend(pid) from pg_stat_activity where datname = '${name}'`),
+      // Without the time (ms) it only signals them: they end, and free their locks, some time later.
+      asAdministrator(
+        directory,
+        `select pg_terminate_backend(pid, 30000) from pg_stat_activity where datname = '${name}'`,
+      ),
     [Symbol.asyncDispose]: async () => {
       await database[Symbol.asyncDispose]();
       await asAdministrator(directory, `drop database ${name} with (force)`);
