@@ -9,7 +9,8 @@ import type { GuestChannel } from "../guest/channel.ts";
 export interface SandboxAccess {
   /**
    * The open channel of a running sandbox, without counting as activity.
-   * @throws TorporError `invalid_argument` (no id), `sandbox_not_found`, `conflict` when it is not running.
+   * @throws TorporError `invalid_argument` (no id), `sandbox_not_found`, `conflict` when it is not running,
+   *   `no_space` or `io_error` while its guest stands still because of its disk.
    */
   channel(sandboxId: string): Promise<GuestChannel>;
 

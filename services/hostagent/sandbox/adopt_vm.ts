@@ -13,7 +13,7 @@ import type { Sandbox } from "./sandbox.ts";
 
 /**
  * Takes over the VM of a sandbox that an earlier agent started: the same process by pidfd, start time and command line, its
- * memory through its own descriptor. Its vCPUs run afterwards.
+ * memory through its own descriptor. Its vCPUs run afterwards, unless a fault of its disk has stopped them.
  * @returns undefined when the VM or its pager is gone or does not answer; the VM is then dead.
  */
 export async function adoptVm(context: HostContext, sandbox: Sandbox): Promise<RunningVm | undefined> {
@@ -42,8 +42,8 @@ async function adopt(context: HostContext, sandbox: Sandbox, vm: VmRecord): Prom
   const parentId = vm.parent_id ?? (pager ? sandbox.record.snapshot_id : null);
   const parent = parentId ? await readParent(context, parentId) : undefined;
   const vmm = await driver.adopt(process, paths, mark);
-  // Its agent may have died between stopping the vCPUs and committing.
-  if (!await vmm.isRunning()) await vmm.startVcpus();
+  // Its agent may have died between stopping the vCPUs and committing. A guest that its disk has stopped is minded later.
+  if (!vmm.diskFault && !await vmm.isRunning()) await vmm.startVcpus();
   const { tracking, marks_complete: marksComplete, accelerator } = vm;
   const parts = { vmm, pager, parent, tracking, marksComplete, accelerator, agentSocket: paths.agentSocket };
   const own = pager ? await PrivateMemory.ofSibling(memory, vmm, pager) : memory;

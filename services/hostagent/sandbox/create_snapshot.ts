@@ -7,6 +7,7 @@ import { StagedSnapshot } from "../snapshot/staging.ts";
 import type { FoundSnapshot } from "../snapshot/sweep.ts";
 import { checkpointVm } from "./checkpoint_vm.ts";
 import { type HostContext, step } from "./context.ts";
+import { requireSoundDisk } from "./disk_fault.ts";
 import { hostError } from "./host_error.ts";
 import { roomForCheckpoint } from "./room.ts";
 import type { Sandbox } from "./sandbox.ts";
@@ -43,6 +44,7 @@ export async function createSnapshot(
   let result: MadeSnapshot;
   try {
     const { vm, record } = sandbox;
+    if (vm) requireSoundDisk(vm);
     using _room = vm && await roomForCheckpoint(context, record, vm);
     result = vm
       ? await checkpointVm(context, record, vm, { ...spec, save: () => sandbox.save(context.layout) }, signal)

@@ -1,5 +1,7 @@
 import { TorporError } from "@torpor/errors";
 import type { GuestIdentity } from "../guest/wake.ts";
+import type { DiskFault } from "../vmm/driver.ts";
+import { diskFaultError } from "./disk_fault.ts";
 import type { RunningVm } from "./running_vm.ts";
 
 /** Bytes for the guest's random number generator: siblings of one snapshot must not draw the same numbers. */
@@ -22,12 +24,16 @@ export function newIdentity(sandboxId: string): GuestIdentity {
  * Waits for the guest's agent, sets the guest's clock, reseeds its random numbers, makes it who it is to be, and lets its
  * user's processes go on: all in one message, which goes out together with the first Hello.
  * @returns how far the guest's clock was behind, milliseconds.
- * @throws TorporError `vm_gone` when the VM ends meanwhile, `guest_unreachable`, `guest_protocol`, `internal` when the guest
- *   could not do it (its user's processes are then still frozen); the signal's reason.
+ * @throws TorporError `vm_gone` when the VM ends meanwhile, `no_space` or `io_error` when its disk stops the guest,
+ *   `guest_unreachable`, `guest_protocol`, `internal` when the guest could not do it (its user's processes are then still
+ *   frozen); the signal's reason.
  */
 export async function greetGuest(vm: RunningVm, signal: AbortSignal, greeting: Greeting = {}): Promise<number> {
   const ended = new AbortController();
   vm.vmm.process.exited.then(() => ended.abort(new TorporError("vm_gone", "the VM ended before its agent answered")));
+  const stopped = (fault: DiskFault | undefined) => fault && ended.abort(diskFaultError(fault));
+  using _listening = vm.vmm.onDiskFault(stopped);
+  stopped(vm.vmm.diskFault);
   const limit = AbortSignal.any([signal, ended.signal]);
   if (greeting.boots) await vm.channel(limit);
   const entropy = crypto.getRandomValues(new Uint8Array(ENTROPY_BYTES));

@@ -8,7 +8,10 @@ import { isDiskFull } from "../storage/disk_full.ts";
 export function hostError(thrown: unknown, fallback: ErrorCode, message: string): TorporError {
   if (thrown instanceof TorporError) return thrown;
   if (isDiskFull(thrown)) {
-    return new TorporError("no_space", `${message}: the host's disk is full`, { cause: thrown });
+    return new TorporError("no_space", `${message}: the host's disk is full`, {
+      hint: "delete sandboxes or snapshots, or collect what nothing refers to (torpor snapshot gc)",
+      cause: thrown,
+    });
   }
   return new TorporError(fallback, message, { cause: thrown });
 }

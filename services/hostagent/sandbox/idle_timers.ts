@@ -20,13 +20,16 @@ export class IdleTimers {
     this.#onIdle = onIdle;
   }
 
-  /** Arms the timer of a sandbox, or disarms it when it does not run or has no timeout. */
-  start(sandbox: Sandbox): void {
+  /**
+   * Arms the timer of a sandbox, or disarms it when it does not run or has no timeout.
+   * @param leastMs it does not fire before.
+   */
+  start(sandbox: Sandbox, leastMs = 0): void {
     this.stop(sandbox);
     const timeoutMs = sandbox.record.timeout_sec * 1000;
     if (timeoutMs === 0 || !sandbox.vm) return;
     const dueMs = Math.min(idleAtMs(sandbox), Date.now() + timeoutMs) - Date.now();
-    const delayMs = Math.min(Math.max(dueMs, 0), MAX_DELAY_MS);
+    const delayMs = Math.min(Math.max(dueMs, leastMs), MAX_DELAY_MS);
     this.#timers.set(sandbox.id, setTimeout(() => this.#check(sandbox), delayMs));
   }
 

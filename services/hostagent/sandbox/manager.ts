@@ -10,6 +10,7 @@ import { type HostContext, step } from "./context.ts";
 import { createSandbox } from "./create_sandbox.ts";
 import { createSnapshot, findMade, type MadeSnapshot } from "./create_snapshot.ts";
 import { destroySandbox } from "./destroy_sandbox.ts";
+import { requireSoundDisk } from "./disk_fault.ts";
 import { idleAtMs, IdleTimers } from "./idle_timers.ts";
 import { KeyedLocks } from "./keyed_locks.ts";
 import { LifecycleRunner, requireNewest } from "./lifecycle_runner.ts";
@@ -20,6 +21,9 @@ import type { Sandbox } from "./sandbox.ts";
 import { SandboxTable } from "./sandbox_table.ts";
 import { spawnSandbox } from "./spawn_sandbox.ts";
 import { VmCare } from "./vm_care.ts";
+
+/** After an automatic pause that has failed. */
+const AUTO_PAUSE_RETRY_MS = 10_000;
 
 /**
  * All sandboxes of this host. Each lifecycle operation is idempotent by its id, fenced by its version and holds its
@@ -198,11 +202,13 @@ export class SandboxManager implements SandboxAccess, AsyncDisposable {
 
   async channel(sandboxId: string): Promise<GuestChannel> {
     const sandbox = this.#sandboxes.running(sandboxId);
+    requireSoundDisk(sandbox.vm!);
     return await sandbox.vm!.channel();
   }
 
   async use<T>(sandboxId: string, work: (channel: GuestChannel) => Promise<T>): Promise<T> {
     const sandbox = this.#sandboxes.running(sandboxId);
+    requireSoundDisk(sandbox.vm!);
     sandbox.uses++;
     sandbox.touch();
     try {
@@ -240,8 +246,9 @@ export class SandboxManager implements SandboxAccess, AsyncDisposable {
       await this.pause({ sandboxId: sandbox.id, operationId: "", version: 0 }, "auto_pause");
       log("info", "sandbox_auto_paused", { sandbox_id: sandbox.id });
     } catch (error) {
-      // It runs on; the timer was armed again.
+      // It runs on, and is as idle as before: not again at once.
       log("error", "auto_pause_failed", { sandbox_id: sandbox.id }, error);
+      if (!this.#runner.closing) this.#idle.start(sandbox, AUTO_PAUSE_RETRY_MS);
     }
   }
 

@@ -3,6 +3,7 @@ import { log } from "@torpor/telemetry";
 import { releaseSnapshots } from "../snapshot/release.ts";
 import type { FoundSnapshot } from "../snapshot/sweep.ts";
 import { type HostContext, step } from "./context.ts";
+import { requireSoundDisk } from "./disk_fault.ts";
 import { prepareGuest, thawGuest } from "./guest_hooks.ts";
 import { countHooks } from "./hook_metrics.ts";
 import { hostError } from "./host_error.ts";
@@ -20,7 +21,7 @@ import { rememberWorkingSet } from "./working_set.ts";
  * sandbox stays as it is. Lock held by the caller.
  * @param options.expectResume starts a VMM for the next resume meanwhile.
  * @param options.reclaim what the guest does first; absent: what the sandbox was created with.
- * @throws TorporError `pause_failed`, `no_space` and what the VMM reports (the VM runs on); `vm_gone` or `pager_failed`
+ * @throws TorporError `pause_failed`, `no_space` (also, as `io_error`, while the guest stands still for that) and what the VMM reports (the VM runs on); `vm_gone` or `pager_failed`
  *   when the VM vanished before: the newest snapshot is then older than what the caller wants to keep.
  */
 export async function pauseSandbox(
@@ -31,6 +32,7 @@ export async function pauseSandbox(
 ): Promise<void> {
   const { vm, record } = sandbox;
   if (!vm) return requirePaused(sandbox);
+  requireSoundDisk(vm);
   using _room = await roomForPause(context, vm);
   if (options.expectResume) context.spares?.prepare(vmShape(context, record));
   let snapshot: FoundSnapshot;

@@ -3,6 +3,7 @@ import type { StoredBytes } from "../snapshot/stored_bytes.ts";
 import { type FoundSnapshot, isDamaged } from "../snapshot/sweep.ts";
 import { removeIfPresent, replaceUnsynced, writeDurably } from "../storage/durable_file.ts";
 import type { Layout } from "../storage/layout.ts";
+import type { DiskFault } from "../vmm/driver.ts";
 import type { HookOutcome } from "./guest_hooks.ts";
 import type { OperationKind, SandboxRecord } from "./record.ts";
 import type { RunningVm } from "./running_vm.ts";
@@ -61,10 +62,15 @@ export class Sandbox {
     return state === "new" ? "starting" : state;
   }
 
-  /** Why the VM went away, the last operation failed, or it cannot be resumed; empty when all is well. */
+  /** Why the VM went away, its guest was stopped, the last operation failed, or it cannot be resumed; empty when all is well. */
   get reason(): string {
     const unusable = this.status === "paused" && this.newest !== undefined && isDamaged(this.newest);
-    return unusable ? "snapshot_corrupt" : this.record.reason;
+    return unusable ? "snapshot_corrupt" : this.guestStoppedFor ?? this.record.reason;
+  }
+
+  /** It runs, but its VMM has stopped the guest for this. */
+  get guestStoppedFor(): DiskFault | undefined {
+    return this.vm && !this.vm.ended ? this.vm.vmm.diskFault : undefined;
   }
 
   /** The snapshots that it needs: its newest generation, and what its running VM was resumed from. */

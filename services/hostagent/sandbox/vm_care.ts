@@ -1,4 +1,5 @@
 import type { HostContext } from "./context.ts";
+import { mindDiskFaults } from "./disk_fault.ts";
 import { thawGuest } from "./guest_hooks.ts";
 import type { IdleTimers } from "./idle_timers.ts";
 import type { KeyedLocks } from "./keyed_locks.ts";
@@ -22,7 +23,7 @@ export class VmCare {
     this.#idle = idle;
   }
 
-  /** Notices the end of the sandbox's VM, and arms its idle timer. */
+  /** Notices the end of the sandbox's VM, lets its guest go on when its disk has stopped it, and arms its idle timer. */
   watch(sandbox: Sandbox): void {
     const { vm } = sandbox;
     if (!vm) return;
@@ -32,6 +33,7 @@ export class VmCare {
       succeeded: () => this.#inBackground(this.#noteSuccessor(sandbox, vm)),
     };
     this.#inBackground(this.#settleWhenLost(sandbox, vm, care));
+    this.#inBackground(mindDiskFaults(this.#context, this.#locks, sandbox.id, vm));
   }
 
   /** Watches one that an earlier agent has left, which may have died between freezing the guest and stopping its vCPUs. */

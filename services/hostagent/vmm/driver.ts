@@ -61,6 +61,12 @@ export interface DiskCopy extends AsyncDisposable {
   finish(): Promise<void>;
 }
 
+/**
+ * Why a VMM has stopped its guest by itself: the file system of the writable disk is full, or a write to it has failed for
+ * another reason. The write is not lost: it is tried again when the vCPUs are started.
+ */
+export type DiskFault = "no_space" | "io_error";
+
 /** Descriptors have these numbers inside a VMM. */
 export const VMM_MEMORY_FD = 3;
 
@@ -78,6 +84,10 @@ export interface Vmm extends AsyncDisposable {
   isRunning(): Promise<boolean>;
   /** Does what can be done for `saveDeviceState` before the vCPUs stop. @throws as that. */
   prepareDeviceState(): Promise<void>;
+  /** Why the VMM has stopped the guest by itself, as far as it has said; undefined: it has not. */
+  readonly diskFault: DiskFault | undefined;
+  /** Calls `listener` whenever `diskFault` has changed, until the result is disposed. */
+  onDiskFault(listener: (fault: DiskFault | undefined) => void): Disposable;
   /**
    * Writes the state of the devices, without RAM, to a descriptor that the caller keeps. The vCPUs must be stopped. The VMM
    * may write to guest RAM meanwhile, so RAM is saved afterwards.
@@ -106,7 +116,7 @@ export interface VmmDriver {
   boot(config: VmmConfig, source: BootSource, signal: AbortSignal): Promise<Vmm>;
   /** Starts a VMM that waits for a device state; its RAM is served by a pager. @throws TorporError `vm_start_failed`. */
   restore(config: VmmConfig, pager: PagerLink, signal: AbortSignal): Promise<Vmm>;
-  /** Takes over a VMM that an earlier agent started. @throws TorporError `vm_gone` when it does not answer. */
+  /** Takes over a VMM that an earlier agent started; its `diskFault` is known then. @throws TorporError `vm_gone` when it does not answer. */
   adopt(process: Process, paths: SandboxPaths, commandLineMark: string): Promise<Vmm>;
   /** A part of the command line that only the VMM started with these paths has. */
   commandLineMark(paths: SandboxPaths): string;

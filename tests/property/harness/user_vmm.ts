@@ -174,6 +174,13 @@ export class UserVmm implements Vmm {
     return this.#running;
   }
 
+  /** Its writes to the disk are the test's own, which fail there. */
+  readonly diskFault = undefined;
+
+  onDiskFault(): Disposable {
+    return { [Symbol.dispose]() {} };
+  }
+
   async prepareDeviceState(): Promise<void> {}
 
   async saveDeviceState(fd: number): Promise<void> {

@@ -91,7 +91,7 @@ function machineArguments(config: VmmConfig, accelerator: Accelerator): string[]
     ...["-device", "virtio-serial-device", "-chardev", socketChardev("agent", paths.agentSocket)],
     ...["-device", `virtserialport,chardev=agent,name=${AGENT_PORT}`],
     ...diskArguments("base", config.baseImage, "read-only=on", "read-only=on"),
-    ...diskArguments("disk", paths.disk, "discard=unmap", "discard=unmap,detect-zeroes=unmap"),
+    ...diskArguments("disk", paths.disk, "discard=unmap", "discard=unmap,detect-zeroes=unmap", DISK_ERRORS),
     ...["-device", BALLOON],
   ];
 }
@@ -110,11 +110,14 @@ export function socketChardev(id: string, path: string): string {
   return `socket,id=${id},path=${escapeComma(path)},server=on,wait=off`;
 }
 
-function diskArguments(name: string, path: string, file: string, raw: string): string[] {
+/** docs/decisions/0022-guest-disk-errors.md: a write that fails stops the guest, a read that fails is told to it. */
+const DISK_ERRORS = ",werror=stop,rerror=report";
+
+function diskArguments(name: string, path: string, file: string, raw: string, device = ""): string[] {
   return [
     ...["-blockdev", `driver=file,node-name=${name}-file,filename=${escapeComma(path)},${file}`],
     ...["-blockdev", `driver=raw,node-name=${name},file=${name}-file,${raw}`],
-    ...["-device", `virtio-blk-device,drive=${name}`],
+    ...["-device", `virtio-blk-device,drive=${name}${device}`],
   ];
 }
 

@@ -38,7 +38,7 @@ Deno.test("a restored VM has the devices of the booted one in the same order, an
 Deno.test("the base is the first disk and read-only; commas in paths are escaped", () => {
   const args = bootArguments(config, source, "tcg", 2_100_000);
   const devices = valuesOf(args, "-device").filter((device) => device.startsWith("virtio-blk"));
-  assertEquals(devices, ["virtio-blk-device,drive=base", "virtio-blk-device,drive=disk"]);
+  assertEquals(devices, ["virtio-blk-device,drive=base", "virtio-blk-device,drive=disk,werror=stop,rerror=report"]);
   const base = valuesOf(args, "-blockdev").filter((blockdev) => blockdev.includes("node-name=base"));
   assert(base.every((blockdev) => blockdev.includes("read-only=on")));
   assert(valuesOf(args, "-blockdev").some((blockdev) => blockdev.includes("/srv/a,,b/sandboxes")));

@@ -94,7 +94,14 @@ export class QemuDriver implements VmmDriver {
   }
 
   async adopt(process: Process, paths: SandboxPaths, commandLineMark: string): Promise<Vmm> {
-    return await QemuVmm.connect(process, paths, commandLineMark, AbortSignal.timeout(START_TIMEOUT_MS));
+    const vmm = await QemuVmm.connect(process, paths, commandLineMark, AbortSignal.timeout(START_TIMEOUT_MS));
+    try {
+      await vmm.findDiskFault();
+      return vmm;
+    } catch (error) {
+      await vmm[Symbol.asyncDispose]();
+      throw error;
+    }
   }
 
   commandLineMark(paths: SandboxPaths): string {

@@ -37,6 +37,7 @@ export class Qmp implements AsyncDisposable {
   readonly #closed = Promise.withResolvers<void>();
   readonly #pending = new Map<number, Pending>();
   readonly #listeners = new Set<Listener>();
+  readonly #followers: ((event: QmpEvent) => void)[] = [];
   #ended = false;
   #nextId = 1;
   #partial = "";
@@ -104,6 +105,11 @@ export class Qmp implements AsyncDisposable {
     }
   }
 
+  /** Calls `follower` with each event from now on, in the order in which the monitor tells them and its answers. */
+  follow(follower: (event: QmpEvent) => void): void {
+    this.#followers.push(follower);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#socket.destroy();
     await this.#closed.promise;
@@ -132,6 +138,7 @@ export class Qmp implements AsyncDisposable {
     }
     if (typeof message.event === "string") {
       const event = { event: message.event, data: (message.data ?? {}) as Record<string, unknown> };
+      for (const follower of this.#followers) follower(event);
       for (const listener of this.#listeners) if (listener.matches(event)) listener.settle.resolve(event);
       return;
     }

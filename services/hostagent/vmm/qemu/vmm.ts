@@ -3,9 +3,10 @@ import type { Process } from "@torpor/ffi";
 import { TorporError } from "@torpor/errors";
 import { delay } from "../../host/delay.ts";
 import type { SandboxPaths } from "../../storage/layout.ts";
-import type { DiskCopy, Vmm } from "../driver.ts";
+import type { DiskCopy, DiskFault, Vmm } from "../driver.ts";
 import { ConsoleLog } from "./console.ts";
 import { QemuDiskCopy } from "./disk_copy.ts";
+import { QemuDiskFaults } from "./disk_faults.ts";
 import { Qmp } from "./qmp.ts";
 
 /** Device states have 55 to 400 KB; this is for a host that swaps. */
@@ -22,6 +23,7 @@ export class QemuVmm implements Vmm {
   readonly #qmp: Qmp;
   readonly #console: ConsoleLog;
   readonly #connections: AsyncDisposableStack;
+  readonly #diskFaults: QemuDiskFaults;
   #prepared: Promise<void> | undefined;
 
   private constructor(
@@ -36,6 +38,7 @@ export class QemuVmm implements Vmm {
     this.#qmp = qmp;
     this.#console = console;
     this.#connections = connections;
+    this.#diskFaults = new QemuDiskFaults(qmp);
   }
 
   /**
@@ -72,6 +75,19 @@ export class QemuVmm implements Vmm {
   async isRunning(): Promise<boolean> {
     const status = await this.#qmp.execute("query-status") as { running: boolean };
     return status.running;
+  }
+
+  get diskFault(): DiskFault | undefined {
+    return this.#diskFaults.current;
+  }
+
+  onDiskFault(listener: (fault: DiskFault | undefined) => void): Disposable {
+    return this.#diskFaults.onChange(listener);
+  }
+
+  /** Asks for what was said before it was connected to. @throws TorporError `vm_gone`, `deadline_exceeded`. */
+  async findDiskFault(): Promise<void> {
+    await this.#diskFaults.find();
   }
 
   async prepareDeviceState(): Promise<void> {
