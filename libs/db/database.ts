@@ -1,4 +1,4 @@
-import postgres from "postgres";
+import postgres from "@torpor/postgres";
 import { TorporError } from "@torpor/errors";
 import { timed, underWay, withSpan } from "@torpor/telemetry";
 import { fromDatabaseError, isRetryable } from "./db_errors.ts";

@@ -1,4 +1,4 @@
-import postgres from "postgres";
+import postgres from "@torpor/postgres";
 import { TorporError } from "@torpor/errors";
 
 /** Codes of postgres.js and of the socket for "the server cannot be reached, or went away in the middle". */

@@ -1,6 +1,6 @@
-import { TorporError } from "@torpor/errors";
+import { asTorporError, TorporError } from "@torpor/errors";
 import { log } from "@torpor/telemetry";
-import type { Database } from "./database.ts";
+import { type Database, named } from "./database.ts";
 import { type ForkRow, getFork } from "./forks.ts";
 import { getOperation, notifyFinished, type OperationRow } from "./operations.ts";
 
@@ -48,7 +48,8 @@ export class OperationFeed implements AsyncDisposable {
     signal: AbortSignal,
   ): AsyncGenerator<Row> {
     await this.#listen();
-    for (let last: Row | undefined; !signal.aborted;) {
+    let last: Row | undefined;
+    while (!signal.aborted) {
       using bell = this.#bell(id);
       const row = await read();
       if (row.state !== last?.state || row.step !== last.step) yield row;
@@ -81,12 +82,13 @@ export class OperationFeed implements AsyncDisposable {
   }
 
   #listen(): Promise<unknown> {
-    this.#listening ??= this.database.sql.listen("operation_finished", (id) => {
-      for (const ring of this.#waiting.get(id) ?? []) ring();
-    }).catch((thrown) => {
-      this.#listening = undefined;
-      throw thrown;
-    });
+    this.#listening ??= named("listen", () =>
+      this.database.sql.listen("operation_finished", (id) => {
+        for (const ring of this.#waiting.get(id) ?? []) ring();
+      })).catch((thrown) => {
+        this.#listening = undefined;
+        throw thrown;
+      });
     return this.#listening;
   }
 
@@ -140,7 +142,13 @@ export class OperationFeed implements AsyncDisposable {
     await this.#telling;
     await this.#tellAll();
     const listening = this.#listening;
-    if (listening) await (await listening).unlisten();
+    if (!listening) return;
+    try {
+      await named("unlisten", async () => await (await listening).unlisten());
+    } catch (thrown) {
+      // A connection that is lost does not listen.
+      if (asTorporError(thrown).code !== "unavailable") throw thrown;
+    }
   }
 }
 

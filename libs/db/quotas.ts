@@ -1,4 +1,4 @@
-import type postgres from "postgres";
+import type postgres from "@torpor/postgres";
 import { named, type Queryable } from "./database.ts";
 import { quotaExceeded } from "./db_errors.ts";
 

@@ -1,4 +1,4 @@
-import type postgres from "postgres";
+import type postgres from "@torpor/postgres";
 import { named, type Queryable } from "./database.ts";
 
 /** What a team has used on one day of UTC. */
