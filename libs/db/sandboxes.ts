@@ -245,6 +245,18 @@ export async function compareAndSetState(
   return rows[0];
 }
 
+/** Writes why the guest of a running sandbox stands still. @returns false when the sandbox has changed since. */
+export async function setRunningReason(
+  sql: Queryable,
+  { id, version }: Pick<SandboxRow, "id" | "version">,
+  reason: string,
+): Promise<boolean> {
+  const { count } = await named("set_running_reason", () =>
+    sql`
+    update sandboxes set reason = ${reason} where id = ${id} and version = ${version} and state = 'running'`);
+  return count === 1;
+}
+
 /** Moves `last_active_at` of many sandboxes forward, never back, in one statement. */
 export async function touchSandboxes(sql: Queryable, activity: ReadonlyMap<string, Date>): Promise<void> {
   if (activity.size === 0) return;

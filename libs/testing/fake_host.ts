@@ -50,6 +50,7 @@ export interface FakeSandbox {
   generation: number;
   snapshot?: MessageInitShape<typeof SnapshotInfoSchema>;
   reason: string;
+  guestStopped?: boolean;
   createdAtUnix: number;
   lastActiveAtUnix: number;
   uniqueBytes?: bigint;
@@ -328,11 +329,12 @@ export class FakeHost implements AsyncDisposable {
 }
 
 function stampOf({ status, version, reason, snapshot, lastActiveAtUnix, ...rest }: FakeSandbox): Stamp {
-  const { uniqueBytes, sharedBytes } = rest;
+  const { guestStopped, uniqueBytes, sharedBytes } = rest;
   return [
     status,
     version,
     reason,
+    guestStopped,
     snapshot?.snapshotId,
     snapshot?.generation,
     lastActiveAtUnix,

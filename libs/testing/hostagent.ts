@@ -142,6 +142,7 @@ export async function startHostAgentProcess(
       TORPOR_TEST_WAIT_AT: options.waitAt?.step ?? "",
       TORPOR_TEST_GATE: options.waitAt?.gate ?? "",
       TORPOR_SPARE_VMM: options.spareVmm ? "on" : "off",
+      TORPOR_DISK_RESERVE_MB: "0",
     },
     stdin: "null",
     stdout: "null",

@@ -6,6 +6,8 @@ export type RepairKind =
   | "adopted_pause"
   | "adopted_resume"
   | "vm_gone"
+  | "guest_stopped"
+  | "guest_goes_on"
   | "orphan_destroyed"
   | "operation_finished"
   | "operation_rolled_back"

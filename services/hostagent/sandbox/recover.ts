@@ -59,7 +59,7 @@ export async function recoverSandboxes(context: HostContext): Promise<Recovered>
       sandboxes.push(sandbox);
       // An older generation than the one that is missing is nobody's, until the sandbox is destroyed.
       if (sandbox.newest) newest.delete(id);
-      log("info", "sandbox_recovered", { sandbox_id: id, status: sandbox.status, reason: sandbox.record.reason });
+      log("info", "sandbox_recovered", { sandbox_id: id, status: sandbox.status, reason: sandbox.reason });
     }
   }
   // Of VMs that are gone.

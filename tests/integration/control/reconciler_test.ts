@@ -101,6 +101,23 @@ Deno.test("its VM died before any pause: failed", async () => {
   assertEquals((await plane.sandbox(id)).reason, "pager_failed");
 });
 
+Deno.test("its guest stands still because of its host's disk: running, with the reason for as long as it does", async () => {
+  await using plane = await ControlPlane.start();
+  await using reconciler = await plane.startReconciler();
+  const { id, version } = await plane.create();
+  const standing = plane.host.sandboxes.get(id)!;
+  Object.assign(standing, { reason: "no_space", guestStopped: true });
+  assertEquals(await reconciler.pass(), ["guest_stopped running>running"]);
+  assertEquals(await reconciler.pass(), []);
+  const row = await plane.sandbox(id);
+  // No operation must find itself overtaken by that.
+  assertEquals([row.state, row.reason, row.version], ["running", "no_space", version]);
+  // The reason that is left is that of an operation which failed meanwhile.
+  standing.guestStopped = false;
+  assertEquals(await reconciler.pass(), ["guest_goes_on running>running"]);
+  assertEquals((await plane.sandbox(id)).reason, "");
+});
+
 Deno.test("host silent beyond the grace period: lost; back again: running, paused or failed as it says", async () => {
   await using plane = await ControlPlane.start();
   await using reconciler = await plane.startReconciler();
