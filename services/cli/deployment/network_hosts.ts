@@ -5,7 +5,7 @@ import { join } from "@std/path";
 import { TorporError } from "@torpor/errors";
 import { z } from "zod";
 import { openApi } from "../client/api.ts";
-import { isAlive, type ProcessInfo, readProcess } from "../process/process_table.ts";
+import { endProcess, isAlive, type ProcessInfo, readProcess } from "../process/process_table.ts";
 import type { Deployment } from "./deployment.ts";
 import { exists, readTextIfThere, rotateLog } from "./files.ts";
 import { type HostNetworkMember, inNamespace } from "./host_network.ts";
@@ -14,6 +14,9 @@ import { findServices } from "./service_process.ts";
 import { HOST_PORT, hostEnvironment, hostHome } from "./services.ts";
 
 const POLL_MS = 100;
+
+/** A host agent that stops writes the memory of its sandboxes to disk. */
+const STOP_MS = 180_000;
 
 /** A host agent in a network namespace. */
 export interface NetworkHost {
@@ -25,7 +28,8 @@ export interface NetworkHost {
 
 /**
  * Starts the host agents of a deployment that has more than one, each in its namespace with a data directory of its own,
- * and waits until the scheduler has all of them. A new one joins by a token, as on another machine.
+ * and waits until the scheduler has all of them. A new one joins by a token, as on another machine; so does one that was
+ * removed: it keeps its id and its data, and brings its sandboxes back.
  * @throws TorporError `unavailable` when one ends or does not register within `timeoutMs`.
  */
 export async function startNetworkHosts(
@@ -35,12 +39,19 @@ export async function startNetworkHosts(
   timeoutMs: number,
 ): Promise<NetworkHost[]> {
   const hosts: NetworkHost[] = [];
+  const members = await memberNames(deployment);
   for (const [index, member] of deployment.network!.hosts.entries()) {
     const home = hostHome(deployment.paths, index);
-    const running = findServices(deployment.paths).find(({ process }) => process.env.get("TORPOR_HOME") === home);
     const name = `host-${index + 1}`;
-    const process = running?.process ??
-      await start(deployment, { name, home, member, nativeDirectory, sources });
+    const isMember = members.has(name);
+    let running = findServices(deployment.paths).find(({ process }) => process.env.get("TORPOR_HOME") === home)
+      ?.process;
+    if (running && !isMember) {
+      // An agent takes a token only at its start. It pauses what runs there first.
+      await endProcess(running, STOP_MS);
+      running = undefined;
+    }
+    const process = running ?? await start(deployment, { name, home, member, nativeDirectory, sources, isMember });
     hosts.push({ name, process, address: `https://${member.address}:${HOST_PORT}`, started: !running });
   }
   await untilRegistered(deployment, hosts, timeoutMs);
@@ -53,11 +64,19 @@ interface Start {
   member: HostNetworkMember;
   nativeDirectory: string;
   sources: string;
+  /** The scheduler has it: it needs no token. */
+  isMember: boolean;
 }
 
-async function start(deployment: Deployment, { name, home, member, ...rest }: Start): Promise<ProcessInfo> {
+/** The hosts that the deployment has; removed ones are not among them. */
+async function memberNames({ apiUrl, internalToken }: Deployment): Promise<Set<string>> {
+  using api = openApi({ url: apiUrl, key: internalToken });
+  return new Set((await api.hosts.listHosts({})).hosts.map(({ name }) => name));
+}
+
+async function start(deployment: Deployment, { name, home, member, isMember, ...rest }: Start): Promise<ProcessInfo> {
   await Deno.mkdir(home, { recursive: true, mode: 0o700 });
-  const known = await exists(join(home, "host-certificate.json"));
+  const known = isMember && await exists(join(home, "host-certificate.json"));
   const env = hostEnvironment(deployment, {
     ...(known ? {} : { TORPOR_HOST_TOKEN: await hostToken(deployment, name) }),
     TORPOR_SERVICE: "hostagent",
