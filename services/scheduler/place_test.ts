@@ -276,3 +276,47 @@ Deno.test("what is no host and no demand is refused with the field", async () =>
     assertEquals([error.code, error.field], ["invalid_argument", field]);
   }
 });
+
+Deno.test("spread fills hosts evenly, pack one after the other; neither over-commits, and room that is freed is used", async () => {
+  const order = async (strategy: "spread" | "pack") => {
+    await using test = await openTestDatabase();
+    await using scheduler = await startTestScheduler(test, { ...DEFAULT_POLICY, strategy });
+    const { client } = scheduler;
+    const names = new Map<string, string>();
+    // Room for 2, 3 and 4 of them by memory.
+    for (const [name, memoryMb] of [["two", 256n], ["three", 384n], ["four", 512n]] as const) {
+      names.set(await register(client, name, { vcpus: 8, memoryMb, diskMb: 10_000n }), name);
+    }
+    const sandboxIds = Array.from({ length: 9 }, () => newId());
+    const placed: string[] = [];
+    for (const sandboxId of sandboxIds) {
+      placed.push(names.get((await client.place({ sandboxId, resources: SMALL })).hostId)!);
+    }
+    const full = await assertRejects(() => client.place({ sandboxId: newId(), resources: SMALL }), TorporError);
+    assertEquals(full.code, "no_capacity");
+    await client.release({ sandboxId: sandboxIds[placed.indexOf("three")]! });
+    assertEquals(names.get((await client.place({ sandboxId: newId(), resources: SMALL })).hostId), "three");
+    return placed;
+  };
+  assertEquals(await order("pack"), ["two", "two", ...Array(3).fill("three"), ...Array(4).fill("four")]);
+  const spread = await order("spread");
+  // Always the most free: 4 · 3 3 · 2 2 2 · 1 1 1, whichever comes first among equals.
+  const levels = [spread.slice(0, 1), spread.slice(1, 3), spread.slice(3, 6), spread.slice(6, 9)];
+  const each = [["four"], ["four", "three"], ["four", "three", "two"], ["four", "three", "two"]];
+  assertEquals(levels.map((level) => level.sort()), each);
+});
+
+Deno.test("pack takes the fullest host that has room for all that is asked", async () => {
+  await using test = await openTestDatabase();
+  await using scheduler = await startTestScheduler(test, { ...DEFAULT_POLICY, strategy: "pack" });
+  const { client } = scheduler;
+  const small = await register(client, "small", { vcpus: 1, memoryMb: 512n, diskMb: 10_000n });
+  const big = await register(client, "big", { vcpus: 8, memoryMb: 4096n, diskMb: 20_000n });
+  const place = async (resources: typeof SMALL) => (await client.place({ sandboxId: newId(), resources })).hostId;
+  assertEquals(await place(SMALL), small);
+  // Too many vCPUs, too much memory, too much disk for the rest of the small one.
+  assertEquals(await place({ ...SMALL, vcpus: 8 }), big);
+  assertEquals(await place({ ...SMALL, memoryMb: 512n }), big);
+  assertEquals(await place({ ...SMALL, diskMb: 39_991n }), big);
+  assertEquals(await place(SMALL), small);
+});
