@@ -54,3 +54,14 @@ Deno.test("without a timeout or a VM there is no timer", () => {
   // The sanitizer would report a timer that is left.
   timers.stopAll();
 });
+
+Deno.test("a sandbox whose pause has failed is idle already, but not paused again at once", async () => {
+  const idle = Promise.withResolvers<void>();
+  const timers = new IdleTimers(() => idle.resolve());
+  const sandbox = sandboxWith(0.001);
+  sandbox.lastActiveAtMs -= 1000;
+  const begin = performance.now();
+  timers.start(sandbox, 60);
+  await idle.promise;
+  assertGreaterOrEqual(performance.now() - begin, 59);
+});
