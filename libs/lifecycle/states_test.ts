@@ -1,6 +1,14 @@
 import { assert, assertEquals } from "@std/assert";
 import { SANDBOX_STATES, type SandboxState } from "@torpor/db";
-import { canTransition, isLive, isTransitional, stateAroundSnapshot, TRANSITIONAL_STATES, TRANSITIONS } from "./mod.ts";
+import {
+  canTransition,
+  isLive,
+  isTransitional,
+  ranWhenLost,
+  stateAroundSnapshot,
+  TRANSITIONAL_STATES,
+  TRANSITIONS,
+} from "./mod.ts";
 
 Deno.test("every state reaches deleted, and deleted is the end", () => {
   for (const state of SANDBOX_STATES) {
@@ -45,4 +53,11 @@ Deno.test("a checkpoint leaves a sandbox as it was, and only a running one takes
   assertEquals([stateAroundSnapshot(ran), stateAroundSnapshot(slept)], ["running", "paused"]);
   assertEquals(SANDBOX_STATES.filter((state) => isLive({ state, ...ran })), ["running", "snapshotting"]);
   assertEquals(SANDBOX_STATES.filter((state) => isLive({ state, ...slept })), ["running"]);
+});
+
+Deno.test("what runs or is saved is lost with its host; all that can be lost can come back", () => {
+  const lost = SANDBOX_STATES.filter((state) => canTransition(state, "lost"));
+  assertEquals(lost, ["running", "pausing", "paused", "snapshotting"]);
+  assertEquals(TRANSITIONS.lost, ["running", "paused", "failed", "deleting"]);
+  assertEquals([ranWhenLost({ accelerator: "tcg" }), ranWhenLost({ accelerator: "" })], [true, false]);
 });
