@@ -181,3 +181,27 @@ Deno.test("a write that fails for another reason is io_error, tried again, and n
     await host.agent.manager.destroyAll();
   }
 });
+
+Deno.test("a disk that fails in the middle of a pause: it fails, and the guest goes on with nothing lost", async () => {
+  await using disk = await makeTestDisk("ext4", 768);
+  let file = "";
+  const onStep = async (step: string) => {
+    if (step === "pause.stop" && file !== "") await chattr("+i", file);
+  };
+  await using host = await startTestHostAgent({ home: await homeOn(disk), overrides: { onStep } });
+  const { client } = host;
+  const id = await host.create();
+  file = host.layout.sandbox(id).disk;
+  try {
+    await host.run(id, WRITER);
+    await host.run(id, "while [ ! -s /root/data ]; do sleep 0.05; done");
+    // A file that is immutable gets no second name either.
+    assertEquals((await failureOf(client.pauseSandbox({ sandboxId: id })))[0], "pause_failed");
+    assertEquals(await stopped(client, id), ["running", "io_error", true]);
+    await chattr("-i", file);
+    await goesOn(client, host.run, id);
+  } finally {
+    await chattr("-i", file);
+    await host.agent.manager.destroyAll();
+  }
+});
