@@ -34,7 +34,7 @@ export async function benchPlacement(plane: Plane): Promise<Record<string, numbe
   return figures;
 }
 
-/** Two schedulers, more placements at once than there is room for. @returns how many too many were placed. */
+/** More placements at once than there is room for, by one scheduler. @returns how many too many were placed. */
 async function contend(plane: Plane): Promise<number> {
   await plane.registerHosts(LAST_SLOTS / 10, { memoryMb: 5_120 });
   using scheduler = plane.scheduler();
