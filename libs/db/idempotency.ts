@@ -74,6 +74,38 @@ export async function getIdempotentAnswer(
   return rows[0] && toSandboxRow(rows[0] as Parameters<typeof toSandboxRow>[0]);
 }
 
+/** What a request that begins no operation was answered with. */
+export interface KeptAnswer {
+  status: number;
+  /** The media type; "" without a body. */
+  type: string;
+  body: string;
+}
+
+/** Keeps the answer of a key's first request. */
+export async function keepAnswer(
+  sql: Queryable,
+  key: { teamId: string; key: string },
+  { status, type, body }: KeptAnswer,
+): Promise<void> {
+  await named("keep_answer", () =>
+    sql`
+    update idempotency_keys set answer_status = ${status}, answer_type = ${type}, answer_body = ${body}
+    where team_id = ${key.teamId} and key = ${key.key}`);
+}
+
+/** The answer of a key's first request; undefined while there is none. */
+export async function getKeptAnswer(
+  sql: Queryable,
+  key: { teamId: string; key: string },
+): Promise<KeptAnswer | undefined> {
+  const rows = await named("get_kept_answer", () =>
+    sql<KeptAnswer[]>`
+    select answer_status as status, answer_type as type, answer_body as body from idempotency_keys
+    where team_id = ${key.teamId} and key = ${key.key} and answer_status is not null`);
+  return rows[0];
+}
+
 /** Forgets old keys. @returns how many. */
 export async function deleteOldIdempotencyKeys(sql: Queryable, limit: number): Promise<number> {
   const rows = await named("delete_old_idempotency_keys", () =>

@@ -1,4 +1,4 @@
-import type postgres from "@torpor/postgres";
+import type postgres from "postgres";
 import { type Database, named, type Queryable } from "./database.ts";
 import { DEFAULT_TEAM_ID } from "./teams.ts";
 

@@ -31,7 +31,7 @@ import {
 const HOST = "h".repeat(20);
 const SPEC = {
   ...{ template: "base", vcpus: 2, memoryMb: 256, diskSizeMb: 1000, timeoutSec: 0, autoDeleteAfterSec: 0, ttlSec: 0 },
-  ...{ onTtl: "pause", env: { SECRET: "1" }, metadata: { job: "7" }, sourceSnapshotId: null, reclaim: null },
+  ...{ onTtl: "pause" as const, env: { SECRET: "1" }, metadata: { job: "7" }, sourceSnapshotId: null, reclaim: null },
 } as const;
 const SNAPSHOT = {
   ...{ id: "s".repeat(20), generation: 1, sizeBytes: 1n, memoryBytes: 1n, diskBytes: 0n, pagesResident: 1n },

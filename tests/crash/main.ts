@@ -37,7 +37,7 @@ const model = await runWorkers(
 
 const violations = matrix.flatMap(({ name, violations }) => violations.map((text) => `${name}: ${text}`));
 const report = {
-  cases: matrix.length,
+  cases: chosen.length,
   violations: violations.length,
   max_convergence_periods: Math.max(...matrix.map(({ periods }) => periods)),
   max_convergence_ms: Math.max(...matrix.map(({ convergedMs }) => convergedMs)),

@@ -8,6 +8,7 @@ import * as hosts from "./0006_hosts.ts";
 import * as teams from "./0007_teams.ts";
 import * as webhooks from "./0008_webhooks.ts";
 import * as storedBytes from "./0009_stored_bytes.ts";
+import * as answers from "./0010_answers.ts";
 
 /** All migrations by name; they run in the order of their names and are never changed once released. */
 export const MIGRATIONS: Record<string, Migration> = {
@@ -20,4 +21,5 @@ export const MIGRATIONS: Record<string, Migration> = {
   "0007_teams": teams,
   "0008_webhooks": webhooks,
   "0009_stored_bytes": storedBytes,
+  "0010_answers": answers,
 };

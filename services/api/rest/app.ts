@@ -3,11 +3,13 @@ import { bodyLimit } from "hono/body-limit";
 import { TorporError } from "@torpor/errors";
 import type { Api } from "../handlers/api.ts";
 import { MAX_STDIN_BYTES } from "../inputs/exec.ts";
+import { idempotencyHeader } from "../inputs/sandbox.ts";
 import type { Admission } from "../keys/admission.ts";
 import { addMetricsRoutes } from "../metrics/routes.ts";
 import { TRACES_RECEIVER_PATH } from "../otlp/paths.ts";
 import { type ReceiverOptions, receiveTraces } from "../traces/receiver.ts";
 import { admit } from "./admit.ts";
+import { answerOnce } from "./answer_once.ts";
 import { addApiKeyRoutes } from "./api_keys.ts";
 import { addAuditRoute } from "./audit.ts";
 import { addDirectoryRoutes } from "./directories.ts";
@@ -36,6 +38,15 @@ const MAX_JSON_BYTES = 1024 * 1024;
 /** Base64 adds a third, and the other members of the body have their own limits. */
 const MAX_STDIN_JSON_BYTES = Math.ceil(MAX_STDIN_BYTES * 4 / 3) + MAX_JSON_BYTES;
 
+/** A stream is followed again by its sequence; the others answer with a secret. */
+const KEEPS_NO_ANSWER = [
+  "/v1/sandboxes/{sandbox_id}/exec/stream",
+  "/v1/api-keys",
+  "/v1/host-tokens",
+  "/v1/webhooks",
+  "/v1/webhooks/{webhook_id}/rotate",
+];
+
 /** What the REST application is made of. */
 export interface RestOptions {
   api: Api;
@@ -52,10 +63,15 @@ export function createRestApp(options: RestOptions): RestApp {
   app.use(observe(paths));
   app.use("/v1/*", admit(options.admission, paths));
   addBodyRules(app);
+  const exempt = new Set<string>(KEEPS_NO_ANSWER);
+  app.use("/v1/*", answerOnce(options.api.database, paths, exempt));
   addRoutes(app, options.api);
   app.post(TRACES_RECEIVER_PATH, async (c) => await receiveTraces(c.req.raw, options.receiver));
   for (const definition of app.openAPIRegistry.definitions) {
-    if (definition.type === "route") paths.add(definition.route.method, definition.route.path);
+    if (definition.type !== "route") continue;
+    const { method, path, request } = definition.route;
+    paths.add(method, path);
+    if (request?.headers === idempotencyHeader) exempt.add(path);
   }
   paths.add("post", TRACES_RECEIVER_PATH);
   addMetricsRoutes(app, paths, options.receiver.internalToken);

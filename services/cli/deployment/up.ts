@@ -6,6 +6,7 @@ import type { Progress, Report } from "../terminal/progress.ts";
 import { runTool } from "../tool/run_tool.ts";
 import { type Deployment, deploymentPaths, prepareDeployment, recordedHosts } from "./deployment.ts";
 import { createHostNetwork } from "./host_network.ts";
+import { buildDatabaseDriver } from "./database_driver.ts";
 import { buildImages } from "./images.ts";
 import { buildNative } from "./native.ts";
 import { installPackages, missingPackages, type Package, PACKAGES } from "./packages.ts";
@@ -48,6 +49,7 @@ export async function bringUp(progress: Progress, options: UpOptions = {}): Prom
   if (options.hosts !== undefined) await requireSameHosts(paths, options.hosts);
   const deployment = await prepareDeployment(paths, options.port, options.hosts);
   const native = await progress.step("native code", (report) => buildNative(paths, report));
+  await progress.step("database driver", buildDatabaseDriver);
   await progress.step("guest images", (report) => buildImages(paths, report));
   if (deployment.ownDatabase) {
     await progress.step("PostgreSQL", (report) => startCluster(paths, report));

@@ -1,5 +1,6 @@
 import { join } from "@std/path";
 import type { HomePaths } from "@torpor/config";
+import { buildDatabaseDriver } from "../deployment/database_driver.ts";
 import { buildImages } from "../deployment/images.ts";
 import { removeIfThere } from "../deployment/files.ts";
 import { buildNative } from "../deployment/native.ts";
@@ -29,6 +30,7 @@ export async function runSuites(
 ): Promise<SuiteResult[]> {
   await providePackages(progress, TEST_PACKAGES);
   const native = await progress.step("native code", (report) => buildNative(paths, report));
+  await progress.step("database driver", buildDatabaseDriver);
   await progress.step("guest images", (report) => buildImages(paths, report));
   const suites = await chooseSuites(filters);
   const before = machineState();

@@ -131,6 +131,11 @@ function casesOf(verb: Verb): CrashCase[] {
   ];
 }
 
+/** Whether the api dies before anything was written: then nothing was asked for, as far as anybody knows. */
+export function neverBegun({ verb, point }: CrashCase): boolean {
+  return point.victim === "api" && point.span === API_STEPS[verb][0] && point.phase === "begin";
+}
+
 /** All cases. */
 export const CRASH_CASES: readonly CrashCase[] = VERBS.flatMap(casesOf);
 
