@@ -1,15 +1,17 @@
-import { assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import { newId } from "@torpor/ids";
 import { openTestDatabase, type TestDatabase } from "@torpor/testing/postgres";
 import {
   compareAndSetState,
   countSandboxesByState,
+  databaseTime,
   getSandbox,
   insertOperation,
   insertSandbox,
   listSandboxes,
   type SandboxSpec,
   touchSandboxes,
+  touchSandboxesAgo,
   upsertHost,
   violates,
 } from "./mod.ts";
@@ -162,11 +164,20 @@ Deno.test("lists filter by state and by metadata; deleted ones only on request",
   assertEquals(await countSandboxesByState(test.database.sql), { pending: 2 });
 });
 
-Deno.test("activity moves forward only", async () => {
+Deno.test("activity moves forward only, and never beyond now", async () => {
   await using test = await openTestDatabase();
   const row = await insertPending(test);
-  const later = new Date(row.lastActiveAt.getTime() + 5000);
+  const activeAt = async () => (await getSandbox(test.database.sql, "default", row.id))!.lastActiveAt;
+  await test.database.sql`update sandboxes set last_active_at = now() - interval '1 hour'`;
+  const earlier = await activeAt();
+  const later = new Date(earlier.getTime() + 5000);
   await touchSandboxes(test.database.sql, new Map([[row.id, later], [newId(), later]]));
-  await touchSandboxes(test.database.sql, new Map([[row.id, row.lastActiveAt]]));
-  assertEquals((await getSandbox(test.database.sql, "default", row.id))!.lastActiveAt, later);
+  await touchSandboxes(test.database.sql, new Map([[row.id, earlier]]));
+  await touchSandboxesAgo(test.database.sql, new Map([[row.id, 2 * 3_600_000]]));
+  assertEquals(await activeAt(), later);
+  await touchSandboxes(test.database.sql, new Map([[row.id, new Date(Date.now() + 3_600_000)]]));
+  const now = await databaseTime(test.database.sql);
+  assert((await activeAt()).getTime() <= now.getTime());
+  await touchSandboxesAgo(test.database.sql, new Map([[row.id, 0]]));
+  assert((await activeAt()).getTime() >= now.getTime());
 });

@@ -1,4 +1,4 @@
-import { type Database, touchSandboxes } from "@torpor/db";
+import { type Database, touchSandboxesAgo } from "@torpor/db";
 import { log } from "@torpor/telemetry";
 
 /** Activity is written at most this often, ms: a busy proxy would else write a row per request. */
@@ -6,7 +6,8 @@ const FLUSH_MS = 1_000;
 
 /** Collects activity of sandboxes and writes it in batches. Dispose it to write what is left. */
 export class ActivityBatch implements AsyncDisposable {
-  #seen = new Map<string, Date>();
+  /** When, by this process's monotonic clock. */
+  #seen = new Map<string, number>();
   #timer: ReturnType<typeof setTimeout> | undefined;
   #flushing: Promise<void> = Promise.resolve();
 
@@ -14,7 +15,7 @@ export class ActivityBatch implements AsyncDisposable {
 
   /** Notes that a sandbox is in use now. */
   touch(sandboxId: string): void {
-    this.#seen.set(sandboxId, new Date());
+    this.#seen.set(sandboxId, performance.now());
     this.#timer ??= setTimeout(() => {
       this.#timer = undefined;
       this.#flushing = this.#flush();
@@ -25,7 +26,8 @@ export class ActivityBatch implements AsyncDisposable {
     const seen = this.#seen;
     this.#seen = new Map();
     try {
-      await touchSandboxes(this.database.sql, seen);
+      const now = performance.now();
+      await touchSandboxesAgo(this.database.sql, new Map([...seen].map(([id, at]) => [id, now - at])));
     } catch (thrown) {
       // The host agent keeps the exact times and the reconciler copies them: a lost batch is repaired by itself.
       log("warn", "activity_not_written", { sandboxes: seen.size }, thrown);

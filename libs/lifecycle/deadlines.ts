@@ -25,3 +25,8 @@ export function operationDeadlineMs(kind: OperationKind, sandbox: Pick<SandboxRo
 export function operationDeadline(kind: OperationKind): { ms: number; msPerMb: number } {
   return { ms: BASE_MS[kind], msPerMb: kind === "create" ? 0 : 1000 / SLOW_DISK_MB_PER_S };
 }
+
+/** How long an operation was given, ms: both times are by PostgreSQL's clock, which this process's need not agree with. */
+export function allowedMs({ createdAt, deadline }: { createdAt: Date; deadline: Date }): number {
+  return Math.max(1_000, deadline.getTime() - createdAt.getTime());
+}

@@ -19,7 +19,7 @@ import { asTorporError, isErrorCode, TorporError } from "@torpor/errors";
 import { newId } from "@torpor/ids";
 import { log, timed, withSpan } from "@torpor/telemetry";
 import { lockSnapshotSource } from "./begin_verb.ts";
-import { operationDeadlineMs } from "./deadlines.ts";
+import { allowedMs, operationDeadlineMs } from "./deadlines.ts";
 import { requestHash } from "./idempotency.ts";
 import { beginCreate, beginSnapshot, type Held } from "./journal.ts";
 import type { OperationOwner } from "./owner.ts";
@@ -204,11 +204,11 @@ export class Forks {
   }
 
   /** The answer of a fork that an earlier request has begun; its children as they are now. */
-  async #replay({ operationId, deadline }: ForkRow): Promise<Fork> {
+  async #replay({ operationId, createdAt, deadline }: ForkRow): Promise<Fork> {
     const running = this.#running.get(operationId);
     if (running) return await running;
     const { database, runner } = this.context;
-    const leftMs = Math.max(0, deadline.getTime() - Date.now()) + FORK_MARGIN_MS;
+    const leftMs = allowedMs({ createdAt, deadline }) + FORK_MARGIN_MS;
     const fork = await runner.feed.waitForFork(operationId, leftMs, this.context.unownedWaitMs ?? UNOWNED_WAIT_MS);
     if (fork.state === "failed") {
       throw new TorporError(isErrorCode(fork.errorCode) ? fork.errorCode : "internal", fork.errorMessage);

@@ -1,6 +1,7 @@
 import type { HookOutcome, OperationRow, SandboxRow } from "@torpor/db";
 import { asTorporError, type ErrorCode, TorporError } from "@torpor/errors";
 import type { HookOutcome as HostHookOutcome, SandboxInfo } from "@torpor/proto/hostagent";
+import { allowedMs } from "./deadlines.ts";
 import type { HostClient } from "./host_clients.ts";
 import type { Held, Outcome } from "./journal.ts";
 import { decideOutcome, decideSnapshot, type HostView, toKeptSizes, toSnapshotRow } from "./outcome.ts";
@@ -36,7 +37,7 @@ export async function carryOut(host: HostClient, held: Held): Promise<Outcome> {
 
 async function call(host: HostClient, { sandbox, operation }: Held): Promise<Outcome> {
   const common = { sandboxId: sandbox.id, operationId: operation.id, version: operation.version };
-  const options = { timeoutMs: Math.max(1_000, operation.deadline.getTime() - Date.now()) };
+  const options = { timeoutMs: allowedMs(operation) };
   switch (operation.kind) {
     case "create": {
       const { accelerator } = await host.createSandbox({ ...common, ...requestedSpec(sandbox) }, options);

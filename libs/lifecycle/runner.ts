@@ -10,6 +10,7 @@ import {
 import { asTorporError, isErrorCode, TorporError } from "@torpor/errors";
 import { log, withSpan } from "@torpor/telemetry";
 import { finishAtOnce, recordPlacementAtOnce } from "./at_once.ts";
+import { allowedMs } from "./deadlines.ts";
 import { carryOut } from "./host_calls.ts";
 import type { HostClient, SchedulerClient } from "./host_clients.ts";
 import { finishOperation, type Held, type Outcome, recordPlacement } from "./journal.ts";
@@ -67,7 +68,7 @@ export class OperationRunner {
   async waitFor(operation: OperationRow): Promise<SandboxRow> {
     const running = this.#running.get(operation.id);
     if (running) return await running;
-    const left = Math.max(0, operation.deadline.getTime() - Date.now()) + SETTLE_MARGIN_MS;
+    const left = allowedMs(operation) + SETTLE_MARGIN_MS;
     const ended = await this.feed.waitForOperation(operation.id, left, this.options.unownedWaitMs ?? 15_000);
     if (ended.state === "failed") throw operationError(ended);
     const sandbox = await getSandboxOfAnyTeam(this.options.database.sql, operation.sandboxId);

@@ -1,6 +1,7 @@
 import {
   claimAbandonedOperations,
   type Database,
+  databaseTime,
   disownOperation,
   getOperation,
   getSandboxOfAnyTeam,
@@ -102,8 +103,9 @@ async function outcomeOf(settling: Settling, held: Held): Promise<Outcome | unde
     throw thrown;
   }
   // The call may still be on its way to the host.
-  if (view.operation === "unknown" && Date.now() - sandbox.stateChangedAt.getTime() < settling.unknownGraceMs) {
-    return undefined;
+  if (view.operation === "unknown") {
+    const now = await databaseTime(settling.database.sql);
+    if (now.getTime() - sandbox.stateChangedAt.getTime() < settling.unknownGraceMs) return undefined;
   }
   return outcomeByHost(held, view);
 }

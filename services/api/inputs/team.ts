@@ -1,5 +1,5 @@
 import { z } from "@hono/zod-openapi";
-import { idText } from "./text.ts";
+import { idText, plainText } from "./text.ts";
 
 /** The id of a team: as all ids, but for the one that exists from the start. */
 export const teamId = z.union([z.literal("default"), idText]).openapi({ type: "string", example: "default" });
@@ -36,7 +36,7 @@ export const usageInput = z.strictObject({
 
 export const auditInput = z.strictObject({
   team_id: teamId.optional(),
-  target: z.string().min(1).max(200).optional(),
+  target: plainText(200, 1).optional(),
   limit: z.int().min(1).max(1000).default(100),
   cursor: z.string().max(200).default(""),
 });
