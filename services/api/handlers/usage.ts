@@ -1,4 +1,4 @@
-import { getTeam, getUsage as queryUsage, type UsageDay } from "@torpor/db";
+import { getTeam, getUsage as queryUsage, storedBytesOfTeam, type TeamStorage, type UsageDay } from "@torpor/db";
 import { TorporError } from "@torpor/errors";
 import type { z } from "zod";
 import type { usageInput } from "../inputs/team.ts";
@@ -21,10 +21,12 @@ export interface Usage {
   from: string;
   to: string;
   days: UsageDay[];
+  /** What is stored for it now. */
+  stored: TeamStorage;
 }
 
 /**
- * What a team has used on each day of UTC, up to this moment.
+ * What a team has used on each day of UTC, up to this moment, and what is stored for it now.
  * @throws TorporError `invalid_argument` (field `from`), `team_not_found`.
  */
 export async function getUsage(api: Api, caller: Caller, input: z.output<typeof usageInput>): Promise<Usage> {
@@ -38,7 +40,9 @@ export async function getUsage(api: Api, caller: Caller, input: z.output<typeof 
       field: "from",
     });
   }
-  return { teamId, from, to, days: await queryUsage(api.database.sql, teamId, from, to) };
+  const { sql } = api.database;
+  const [used, stored] = await Promise.all([queryUsage(sql, teamId, from, to), storedBytesOfTeam(sql, teamId)]);
+  return { teamId, from, to, days: used, stored };
 }
 
 function dayOf(unixMs: number): string {

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { adminTarget, apiTarget, openApi } from "../client/api.ts";
 import { jsonCall, queryOf } from "../client/json_call.ts";
+import { formatBytes } from "../terminal/format.ts";
 import { formatTable } from "../terminal/table.ts";
 import { defineAction } from "./define.ts";
 import { printJson } from "./print.ts";
@@ -13,12 +14,15 @@ const sums = z.object({
   snapshot_byte_seconds: z.number(),
 });
 
+const stored = z.object({ unique_bytes: z.number(), shared_bytes: z.number() });
+
 const usageSchema = z.object({
   team_id: z.string(),
   from: z.string(),
   to: z.string(),
   days: z.array(sums.extend({ day: z.string() })),
   total: sums,
+  stored: z.object({ sandboxes: stored, snapshots: stored }),
 });
 
 const HOUR = 3600;
@@ -48,6 +52,8 @@ export const usage = defineAction({
       hours(day.snapshot_byte_seconds / 1024 ** 3),
     ]);
     console.log(formatTable([header, ...rows]));
+    const bytes = [used.stored.sandboxes, used.stored.snapshots].map((one) => one.unique_bytes + one.shared_bytes);
+    console.log(`stored now: ${formatBytes(bytes[0]!)} for sandboxes, ${formatBytes(bytes[1]!)} for snapshots`);
   },
 });
 

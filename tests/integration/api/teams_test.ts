@@ -205,7 +205,11 @@ Deno.test("usage is of the team that asks, for the days that it asks for", async
   const id = await api.createSandbox({ memory_mb: 128, vcpus: 2 });
   await api.database.sql`update sandboxes set state_changed_at = '2026-03-01T00:00:00Z' where id = ${id}`;
   await api.call("POST", `/v1/sandboxes/${id}/pause`);
+  await api.database.sql`update sandboxes set unique_bytes = 1000, shared_bytes = 24 where team_id = 'default'`;
   const { json } = await api.call("GET", "/v1/usage?from=2026-03-01&to=2026-03-02");
+  assertEquals(json.stored.snapshots, { unique_bytes: 0, shared_bytes: 0 });
+  const sandboxes = (await api.call("GET", "/v1/sandboxes")).json.sandboxes.length;
+  assertEquals(json.stored.sandboxes, { unique_bytes: 1000 * sandboxes, shared_bytes: 24 * sandboxes });
   assertEquals([json.team_id, json.from, json.to, json.days.length], ["default", "2026-03-01", "2026-03-02", 2]);
   assertEquals([json.days[0].vcpu_seconds, json.total.vcpu_seconds], [172_800, 345_600]);
   assertEquals(json.total.memory_mb_seconds, 345_600 * 64);

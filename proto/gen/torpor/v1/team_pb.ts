@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file torpor/v1/team.proto.
  */
 export const file_torpor_v1_team: GenFile = /*@__PURE__*/
-  fileDesc("ChR0b3Jwb3IvdjEvdGVhbS5wcm90bxIJdG9ycG9yLnYxItQCCgpUZWFtTGltaXRzEhsKDnJlcXVlc3RzX3Blcl9zGAEgASgDSACIAQESGgoNbWF4X3NhbmRib3hlcxgCIAEoA0gBiAEBEiIKFW1heF9ydW5uaW5nX3NhbmRib3hlcxgDIAEoA0gCiAEBEhYKCW1heF92Y3B1cxgEIAEoA0gDiAEBEhoKDW1heF9tZW1vcnlfbWIYBSABKANIBIgBARIYCgttYXhfZGlza19tYhgGIAEoA0gFiAEBEhoKDW1heF9zbmFwc2hvdHMYByABKANIBogBAUIRCg9fcmVxdWVzdHNfcGVyX3NCEAoOX21heF9zYW5kYm94ZXNCGAoWX21heF9ydW5uaW5nX3NhbmRib3hlc0IMCgpfbWF4X3ZjcHVzQhAKDl9tYXhfbWVtb3J5X21iQg4KDF9tYXhfZGlza19tYkIQCg5fbWF4X3NuYXBzaG90cyJ9CgdUZWFtVXNlEhEKCXNhbmRib3hlcxgBIAEoAxIZChFydW5uaW5nX3NhbmRib3hlcxgCIAEoAxINCgV2Y3B1cxgDIAEoAxIRCgltZW1vcnlfbWIYBCABKAMSDwoHZGlza19tYhgFIAEoAxIRCglzbmFwc2hvdHMYBiABKAMinQEKBFRlYW0SDwoHdGVhbV9pZBgBIAEoCRIMCgRuYW1lGAIgASgJEiUKBmxpbWl0cxgDIAEoCzIVLnRvcnBvci52MS5UZWFtTGltaXRzEh8KA3VzZRgEIAEoCzISLnRvcnBvci52MS5UZWFtVXNlEi4KCmNyZWF0ZWRfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIkgKEUNyZWF0ZVRlYW1SZXF1ZXN0EgwKBG5hbWUYASABKAkSJQoGbGltaXRzGAIgASgLMhUudG9ycG9yLnYxLlRlYW1MaW1pdHMiMwoSQ3JlYXRlVGVhbVJlc3BvbnNlEh0KBHRlYW0YASABKAsyDy50b3Jwb3IudjEuVGVhbSIhCg5HZXRUZWFtUmVxdWVzdBIPCgd0ZWFtX2lkGAEgASgJIjAKD0dldFRlYW1SZXNwb25zZRIdCgR0ZWFtGAEgASgLMg8udG9ycG9yLnYxLlRlYW0iEgoQTGlzdFRlYW1zUmVxdWVzdCIzChFMaXN0VGVhbXNSZXNwb25zZRIeCgV0ZWFtcxgBIAMoCzIPLnRvcnBvci52MS5UZWFtImcKEVVwZGF0ZVRlYW1SZXF1ZXN0Eg8KB3RlYW1faWQYASABKAkSEQoEbmFtZRgCIAEoCUgAiAEBEiUKBmxpbWl0cxgDIAEoCzIVLnRvcnBvci52MS5UZWFtTGltaXRzQgcKBV9uYW1lIjMKElVwZGF0ZVRlYW1SZXNwb25zZRIdCgR0ZWFtGAEgASgLMg8udG9ycG9yLnYxLlRlYW0iJAoRRGVsZXRlVGVhbVJlcXVlc3QSDwoHdGVhbV9pZBgBIAEoCSIUChJEZWxldGVUZWFtUmVzcG9uc2UiqAEKCFVzYWdlRGF5EgsKA2RheRgBIAEoCRIUCgx2Y3B1X3NlY29uZHMYAiABKAESGQoRbWVtb3J5X21iX3NlY29uZHMYAyABKAESHwoXcnVubmluZ19kaXNrX21iX3NlY29uZHMYBCABKAESHgoWcGF1c2VkX2Rpc2tfbWJfc2Vjb25kcxgFIAEoARIdChVzbmFwc2hvdF9ieXRlX3NlY29uZHMYBiABKAEiPAoPR2V0VXNhZ2VSZXF1ZXN0Eg8KB3RlYW1faWQYASABKAkSDAoEZnJvbRgCIAEoCRIKCgJ0bxgDIAEoCSJgChBHZXRVc2FnZVJlc3BvbnNlEg8KB3RlYW1faWQYASABKAkSDAoEZnJvbRgCIAEoCRIKCgJ0bxgDIAEoCRIhCgRkYXlzGAQgAygLMhMudG9ycG9yLnYxLlVzYWdlRGF5IpkCCgZBcGlLZXkSDgoGa2V5X2lkGAEgASgJEg8KB3RlYW1faWQYAiABKAkSDAoEbmFtZRgDIAEoCRIOCgZwcmVmaXgYBCABKAkSDgoGc2NvcGVzGAUgAygJEi4KCmNyZWF0ZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjAKDGxhc3RfdXNlZF9hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKZXhwaXJlc19hdBgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKcmV2b2tlZF9hdBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiXAoTQ3JlYXRlQXBpS2V5UmVxdWVzdBIMCgRuYW1lGAEgASgJEg4KBnNjb3BlcxgCIAMoCRIWCg5leHBpcmVzX2luX3NlYxgDIAEoAxIPCgd0ZWFtX2lkGAQgASgJIkcKFENyZWF0ZUFwaUtleVJlc3BvbnNlEiIKB2FwaV9rZXkYASABKAsyES50b3Jwb3IudjEuQXBpS2V5EgsKA2tleRgCIAEoCSIlChJMaXN0QXBpS2V5c1JlcXVlc3QSDwoHdGVhbV9pZBgBIAEoCSI6ChNMaXN0QXBpS2V5c1Jlc3BvbnNlEiMKCGFwaV9rZXlzGAEgAygLMhEudG9ycG9yLnYxLkFwaUtleSI2ChNSZXZva2VBcGlLZXlSZXF1ZXN0Eg4KBmtleV9pZBgBIAEoCRIPCgd0ZWFtX2lkGAIgASgJIhYKFFJldm9rZUFwaUtleVJlc3BvbnNlIsIBCgpBdWRpdEVudHJ5EhIKCnJlcXVlc3RfaWQYASABKAkSDwoHdGVhbV9pZBgCIAEoCRIOCgZrZXlfaWQYAyABKAkSDgoGYWN0aW9uGAQgASgJEg4KBnRhcmdldBgFIAEoCRIMCgRjb2RlGAYgASgJEhAKCHRyYWNlX2lkGAcgASgJEg8KB2FkZHJlc3MYCCABKAkSLgoKY3JlYXRlZF9hdBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiXQoXTGlzdEF1ZGl0RW50cmllc1JlcXVlc3QSDwoHdGVhbV9pZBgBIAEoCRIOCgZ0YXJnZXQYAiABKAkSEQoJcGFnZV9zaXplGAMgASgFEg4KBmN1cnNvchgEIAEoCSJXChhMaXN0QXVkaXRFbnRyaWVzUmVzcG9uc2USJgoHZW50cmllcxgBIAMoCzIVLnRvcnBvci52MS5BdWRpdEVudHJ5EhMKC25leHRfY3Vyc29yGAIgASgJMr0DCgtUZWFtU2VydmljZRJJCgpDcmVhdGVUZWFtEhwudG9ycG9yLnYxLkNyZWF0ZVRlYW1SZXF1ZXN0Gh0udG9ycG9yLnYxLkNyZWF0ZVRlYW1SZXNwb25zZRJACgdHZXRUZWFtEhkudG9ycG9yLnYxLkdldFRlYW1SZXF1ZXN0GhoudG9ycG9yLnYxLkdldFRlYW1SZXNwb25zZRJGCglMaXN0VGVhbXMSGy50b3Jwb3IudjEuTGlzdFRlYW1zUmVxdWVzdBocLnRvcnBvci52MS5MaXN0VGVhbXNSZXNwb25zZRJJCgpVcGRhdGVUZWFtEhwudG9ycG9yLnYxLlVwZGF0ZVRlYW1SZXF1ZXN0Gh0udG9ycG9yLnYxLlVwZGF0ZVRlYW1SZXNwb25zZRJJCgpEZWxldGVUZWFtEhwudG9ycG9yLnYxLkRlbGV0ZVRlYW1SZXF1ZXN0Gh0udG9ycG9yLnYxLkRlbGV0ZVRlYW1SZXNwb25zZRJDCghHZXRVc2FnZRIaLnRvcnBvci52MS5HZXRVc2FnZVJlcXVlc3QaGy50b3Jwb3IudjEuR2V0VXNhZ2VSZXNwb25zZTL/AQoNQXBpS2V5U2VydmljZRJPCgxDcmVhdGVBcGlLZXkSHi50b3Jwb3IudjEuQ3JlYXRlQXBpS2V5UmVxdWVzdBofLnRvcnBvci52MS5DcmVhdGVBcGlLZXlSZXNwb25zZRJMCgtMaXN0QXBpS2V5cxIdLnRvcnBvci52MS5MaXN0QXBpS2V5c1JlcXVlc3QaHi50b3Jwb3IudjEuTGlzdEFwaUtleXNSZXNwb25zZRJPCgxSZXZva2VBcGlLZXkSHi50b3Jwb3IudjEuUmV2b2tlQXBpS2V5UmVxdWVzdBofLnRvcnBvci52MS5SZXZva2VBcGlLZXlSZXNwb25zZTJrCgxBdWRpdFNlcnZpY2USWwoQTGlzdEF1ZGl0RW50cmllcxIiLnRvcnBvci52MS5MaXN0QXVkaXRFbnRyaWVzUmVxdWVzdBojLnRvcnBvci52MS5MaXN0QXVkaXRFbnRyaWVzUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_timestamp]);
+  fileDesc("ChR0b3Jwb3IvdjEvdGVhbS5wcm90bxIJdG9ycG9yLnYxItQCCgpUZWFtTGltaXRzEhsKDnJlcXVlc3RzX3Blcl9zGAEgASgDSACIAQESGgoNbWF4X3NhbmRib3hlcxgCIAEoA0gBiAEBEiIKFW1heF9ydW5uaW5nX3NhbmRib3hlcxgDIAEoA0gCiAEBEhYKCW1heF92Y3B1cxgEIAEoA0gDiAEBEhoKDW1heF9tZW1vcnlfbWIYBSABKANIBIgBARIYCgttYXhfZGlza19tYhgGIAEoA0gFiAEBEhoKDW1heF9zbmFwc2hvdHMYByABKANIBogBAUIRCg9fcmVxdWVzdHNfcGVyX3NCEAoOX21heF9zYW5kYm94ZXNCGAoWX21heF9ydW5uaW5nX3NhbmRib3hlc0IMCgpfbWF4X3ZjcHVzQhAKDl9tYXhfbWVtb3J5X21iQg4KDF9tYXhfZGlza19tYkIQCg5fbWF4X3NuYXBzaG90cyJ9CgdUZWFtVXNlEhEKCXNhbmRib3hlcxgBIAEoAxIZChFydW5uaW5nX3NhbmRib3hlcxgCIAEoAxINCgV2Y3B1cxgDIAEoAxIRCgltZW1vcnlfbWIYBCABKAMSDwoHZGlza19tYhgFIAEoAxIRCglzbmFwc2hvdHMYBiABKAMinQEKBFRlYW0SDwoHdGVhbV9pZBgBIAEoCRIMCgRuYW1lGAIgASgJEiUKBmxpbWl0cxgDIAEoCzIVLnRvcnBvci52MS5UZWFtTGltaXRzEh8KA3VzZRgEIAEoCzISLnRvcnBvci52MS5UZWFtVXNlEi4KCmNyZWF0ZWRfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIkgKEUNyZWF0ZVRlYW1SZXF1ZXN0EgwKBG5hbWUYASABKAkSJQoGbGltaXRzGAIgASgLMhUudG9ycG9yLnYxLlRlYW1MaW1pdHMiMwoSQ3JlYXRlVGVhbVJlc3BvbnNlEh0KBHRlYW0YASABKAsyDy50b3Jwb3IudjEuVGVhbSIhCg5HZXRUZWFtUmVxdWVzdBIPCgd0ZWFtX2lkGAEgASgJIjAKD0dldFRlYW1SZXNwb25zZRIdCgR0ZWFtGAEgASgLMg8udG9ycG9yLnYxLlRlYW0iEgoQTGlzdFRlYW1zUmVxdWVzdCIzChFMaXN0VGVhbXNSZXNwb25zZRIeCgV0ZWFtcxgBIAMoCzIPLnRvcnBvci52MS5UZWFtImcKEVVwZGF0ZVRlYW1SZXF1ZXN0Eg8KB3RlYW1faWQYASABKAkSEQoEbmFtZRgCIAEoCUgAiAEBEiUKBmxpbWl0cxgDIAEoCzIVLnRvcnBvci52MS5UZWFtTGltaXRzQgcKBV9uYW1lIjMKElVwZGF0ZVRlYW1SZXNwb25zZRIdCgR0ZWFtGAEgASgLMg8udG9ycG9yLnYxLlRlYW0iJAoRRGVsZXRlVGVhbVJlcXVlc3QSDwoHdGVhbV9pZBgBIAEoCSIUChJEZWxldGVUZWFtUmVzcG9uc2UiqAEKCFVzYWdlRGF5EgsKA2RheRgBIAEoCRIUCgx2Y3B1X3NlY29uZHMYAiABKAESGQoRbWVtb3J5X21iX3NlY29uZHMYAyABKAESHwoXcnVubmluZ19kaXNrX21iX3NlY29uZHMYBCABKAESHgoWcGF1c2VkX2Rpc2tfbWJfc2Vjb25kcxgFIAEoARIdChVzbmFwc2hvdF9ieXRlX3NlY29uZHMYBiABKAEiOQoLU3RvcmVkQnl0ZXMSFAoMdW5pcXVlX2J5dGVzGAEgASgDEhQKDHNoYXJlZF9ieXRlcxgCIAEoAyJjCgtUZWFtU3RvcmFnZRIpCglzYW5kYm94ZXMYASABKAsyFi50b3Jwb3IudjEuU3RvcmVkQnl0ZXMSKQoJc25hcHNob3RzGAIgASgLMhYudG9ycG9yLnYxLlN0b3JlZEJ5dGVzIjwKD0dldFVzYWdlUmVxdWVzdBIPCgd0ZWFtX2lkGAEgASgJEgwKBGZyb20YAiABKAkSCgoCdG8YAyABKAkiiAEKEEdldFVzYWdlUmVzcG9uc2USDwoHdGVhbV9pZBgBIAEoCRIMCgRmcm9tGAIgASgJEgoKAnRvGAMgASgJEiEKBGRheXMYBCADKAsyEy50b3Jwb3IudjEuVXNhZ2VEYXkSJgoGc3RvcmVkGAUgASgLMhYudG9ycG9yLnYxLlRlYW1TdG9yYWdlIpkCCgZBcGlLZXkSDgoGa2V5X2lkGAEgASgJEg8KB3RlYW1faWQYAiABKAkSDAoEbmFtZRgDIAEoCRIOCgZwcmVmaXgYBCABKAkSDgoGc2NvcGVzGAUgAygJEi4KCmNyZWF0ZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjAKDGxhc3RfdXNlZF9hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKZXhwaXJlc19hdBgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKcmV2b2tlZF9hdBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiXAoTQ3JlYXRlQXBpS2V5UmVxdWVzdBIMCgRuYW1lGAEgASgJEg4KBnNjb3BlcxgCIAMoCRIWCg5leHBpcmVzX2luX3NlYxgDIAEoAxIPCgd0ZWFtX2lkGAQgASgJIkcKFENyZWF0ZUFwaUtleVJlc3BvbnNlEiIKB2FwaV9rZXkYASABKAsyES50b3Jwb3IudjEuQXBpS2V5EgsKA2tleRgCIAEoCSIlChJMaXN0QXBpS2V5c1JlcXVlc3QSDwoHdGVhbV9pZBgBIAEoCSI6ChNMaXN0QXBpS2V5c1Jlc3BvbnNlEiMKCGFwaV9rZXlzGAEgAygLMhEudG9ycG9yLnYxLkFwaUtleSI2ChNSZXZva2VBcGlLZXlSZXF1ZXN0Eg4KBmtleV9pZBgBIAEoCRIPCgd0ZWFtX2lkGAIgASgJIhYKFFJldm9rZUFwaUtleVJlc3BvbnNlIsIBCgpBdWRpdEVudHJ5EhIKCnJlcXVlc3RfaWQYASABKAkSDwoHdGVhbV9pZBgCIAEoCRIOCgZrZXlfaWQYAyABKAkSDgoGYWN0aW9uGAQgASgJEg4KBnRhcmdldBgFIAEoCRIMCgRjb2RlGAYgASgJEhAKCHRyYWNlX2lkGAcgASgJEg8KB2FkZHJlc3MYCCABKAkSLgoKY3JlYXRlZF9hdBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiXQoXTGlzdEF1ZGl0RW50cmllc1JlcXVlc3QSDwoHdGVhbV9pZBgBIAEoCRIOCgZ0YXJnZXQYAiABKAkSEQoJcGFnZV9zaXplGAMgASgFEg4KBmN1cnNvchgEIAEoCSJXChhMaXN0QXVkaXRFbnRyaWVzUmVzcG9uc2USJgoHZW50cmllcxgBIAMoCzIVLnRvcnBvci52MS5BdWRpdEVudHJ5EhMKC25leHRfY3Vyc29yGAIgASgJMr0DCgtUZWFtU2VydmljZRJJCgpDcmVhdGVUZWFtEhwudG9ycG9yLnYxLkNyZWF0ZVRlYW1SZXF1ZXN0Gh0udG9ycG9yLnYxLkNyZWF0ZVRlYW1SZXNwb25zZRJACgdHZXRUZWFtEhkudG9ycG9yLnYxLkdldFRlYW1SZXF1ZXN0GhoudG9ycG9yLnYxLkdldFRlYW1SZXNwb25zZRJGCglMaXN0VGVhbXMSGy50b3Jwb3IudjEuTGlzdFRlYW1zUmVxdWVzdBocLnRvcnBvci52MS5MaXN0VGVhbXNSZXNwb25zZRJJCgpVcGRhdGVUZWFtEhwudG9ycG9yLnYxLlVwZGF0ZVRlYW1SZXF1ZXN0Gh0udG9ycG9yLnYxLlVwZGF0ZVRlYW1SZXNwb25zZRJJCgpEZWxldGVUZWFtEhwudG9ycG9yLnYxLkRlbGV0ZVRlYW1SZXF1ZXN0Gh0udG9ycG9yLnYxLkRlbGV0ZVRlYW1SZXNwb25zZRJDCghHZXRVc2FnZRIaLnRvcnBvci52MS5HZXRVc2FnZVJlcXVlc3QaGy50b3Jwb3IudjEuR2V0VXNhZ2VSZXNwb25zZTL/AQoNQXBpS2V5U2VydmljZRJPCgxDcmVhdGVBcGlLZXkSHi50b3Jwb3IudjEuQ3JlYXRlQXBpS2V5UmVxdWVzdBofLnRvcnBvci52MS5DcmVhdGVBcGlLZXlSZXNwb25zZRJMCgtMaXN0QXBpS2V5cxIdLnRvcnBvci52MS5MaXN0QXBpS2V5c1JlcXVlc3QaHi50b3Jwb3IudjEuTGlzdEFwaUtleXNSZXNwb25zZRJPCgxSZXZva2VBcGlLZXkSHi50b3Jwb3IudjEuUmV2b2tlQXBpS2V5UmVxdWVzdBofLnRvcnBvci52MS5SZXZva2VBcGlLZXlSZXNwb25zZTJrCgxBdWRpdFNlcnZpY2USWwoQTGlzdEF1ZGl0RW50cmllcxIiLnRvcnBvci52MS5MaXN0QXVkaXRFbnRyaWVzUmVxdWVzdBojLnRvcnBvci52MS5MaXN0QXVkaXRFbnRyaWVzUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_timestamp]);
 
 /**
  * What a team may have at the same time. Absent: no limit.
@@ -372,6 +372,60 @@ export const UsageDaySchema: GenMessage<UsageDay> = /*@__PURE__*/
   messageDesc(file_torpor_v1_team, 13);
 
 /**
+ * What hosts store now, as they have measured it last, bytes.
+ *
+ * @generated from message torpor.v1.StoredBytes
+ */
+export type StoredBytes = Message<"torpor.v1.StoredBytes"> & {
+  /**
+   * For nobody else.
+   *
+   * @generated from field: int64 unique_bytes = 1;
+   */
+  uniqueBytes: bigint;
+
+  /**
+   * Its part of what is stored for others, too.
+   *
+   * @generated from field: int64 shared_bytes = 2;
+   */
+  sharedBytes: bigint;
+};
+
+/**
+ * Describes the message torpor.v1.StoredBytes.
+ * Use `create(StoredBytesSchema)` to create a new message.
+ */
+export const StoredBytesSchema: GenMessage<StoredBytes> = /*@__PURE__*/
+  messageDesc(file_torpor_v1_team, 14);
+
+/**
+ * @generated from message torpor.v1.TeamStorage
+ */
+export type TeamStorage = Message<"torpor.v1.TeamStorage"> & {
+  /**
+   * Snapshots and live disks of its sandboxes.
+   *
+   * @generated from field: torpor.v1.StoredBytes sandboxes = 1;
+   */
+  sandboxes?: StoredBytes | undefined;
+
+  /**
+   * Its snapshots that belong to no sandbox.
+   *
+   * @generated from field: torpor.v1.StoredBytes snapshots = 2;
+   */
+  snapshots?: StoredBytes | undefined;
+};
+
+/**
+ * Describes the message torpor.v1.TeamStorage.
+ * Use `create(TeamStorageSchema)` to create a new message.
+ */
+export const TeamStorageSchema: GenMessage<TeamStorage> = /*@__PURE__*/
+  messageDesc(file_torpor_v1_team, 15);
+
+/**
  * @generated from message torpor.v1.GetUsageRequest
  */
 export type GetUsageRequest = Message<"torpor.v1.GetUsageRequest"> & {
@@ -400,7 +454,7 @@ export type GetUsageRequest = Message<"torpor.v1.GetUsageRequest"> & {
  * Use `create(GetUsageRequestSchema)` to create a new message.
  */
 export const GetUsageRequestSchema: GenMessage<GetUsageRequest> = /*@__PURE__*/
-  messageDesc(file_torpor_v1_team, 14);
+  messageDesc(file_torpor_v1_team, 16);
 
 /**
  * @generated from message torpor.v1.GetUsageResponse
@@ -427,6 +481,11 @@ export type GetUsageResponse = Message<"torpor.v1.GetUsageResponse"> & {
    * @generated from field: repeated torpor.v1.UsageDay days = 4;
    */
   days: UsageDay[];
+
+  /**
+   * @generated from field: torpor.v1.TeamStorage stored = 5;
+   */
+  stored?: TeamStorage | undefined;
 };
 
 /**
@@ -434,7 +493,7 @@ export type GetUsageResponse = Message<"torpor.v1.GetUsageResponse"> & {
  * Use `create(GetUsageResponseSchema)` to create a new message.
  */
 export const GetUsageResponseSchema: GenMessage<GetUsageResponse> = /*@__PURE__*/
-  messageDesc(file_torpor_v1_team, 15);
+  messageDesc(file_torpor_v1_team, 17);
 
 /**
  * @generated from message torpor.v1.ApiKey
@@ -495,7 +554,7 @@ export type ApiKey = Message<"torpor.v1.ApiKey"> & {
  * Use `create(ApiKeySchema)` to create a new message.
  */
 export const ApiKeySchema: GenMessage<ApiKey> = /*@__PURE__*/
-  messageDesc(file_torpor_v1_team, 16);
+  messageDesc(file_torpor_v1_team, 18);
 
 /**
  * @generated from message torpor.v1.CreateApiKeyRequest
@@ -533,7 +592,7 @@ export type CreateApiKeyRequest = Message<"torpor.v1.CreateApiKeyRequest"> & {
  * Use `create(CreateApiKeyRequestSchema)` to create a new message.
  */
 export const CreateApiKeyRequestSchema: GenMessage<CreateApiKeyRequest> = /*@__PURE__*/
-  messageDesc(file_torpor_v1_team, 17);
+  messageDesc(file_torpor_v1_team, 19);
 
 /**
  * @generated from message torpor.v1.CreateApiKeyResponse
@@ -557,7 +616,7 @@ export type CreateApiKeyResponse = Message<"torpor.v1.CreateApiKeyResponse"> & {
  * Use `create(CreateApiKeyResponseSchema)` to create a new message.
  */
 export const CreateApiKeyResponseSchema: GenMessage<CreateApiKeyResponse> = /*@__PURE__*/
-  messageDesc(file_torpor_v1_team, 18);
+  messageDesc(file_torpor_v1_team, 20);
 
 /**
  * @generated from message torpor.v1.ListApiKeysRequest
@@ -576,7 +635,7 @@ export type ListApiKeysRequest = Message<"torpor.v1.ListApiKeysRequest"> & {
  * Use `create(ListApiKeysRequestSchema)` to create a new message.
  */
 export const ListApiKeysRequestSchema: GenMessage<ListApiKeysRequest> = /*@__PURE__*/
-  messageDesc(file_torpor_v1_team, 19);
+  messageDesc(file_torpor_v1_team, 21);
 
 /**
  * @generated from message torpor.v1.ListApiKeysResponse
@@ -593,7 +652,7 @@ export type ListApiKeysResponse = Message<"torpor.v1.ListApiKeysResponse"> & {
  * Use `create(ListApiKeysResponseSchema)` to create a new message.
  */
 export const ListApiKeysResponseSchema: GenMessage<ListApiKeysResponse> = /*@__PURE__*/
-  messageDesc(file_torpor_v1_team, 20);
+  messageDesc(file_torpor_v1_team, 22);
 
 /**
  * @generated from message torpor.v1.RevokeApiKeyRequest
@@ -617,7 +676,7 @@ export type RevokeApiKeyRequest = Message<"torpor.v1.RevokeApiKeyRequest"> & {
  * Use `create(RevokeApiKeyRequestSchema)` to create a new message.
  */
 export const RevokeApiKeyRequestSchema: GenMessage<RevokeApiKeyRequest> = /*@__PURE__*/
-  messageDesc(file_torpor_v1_team, 21);
+  messageDesc(file_torpor_v1_team, 23);
 
 /**
  * @generated from message torpor.v1.RevokeApiKeyResponse
@@ -630,7 +689,7 @@ export type RevokeApiKeyResponse = Message<"torpor.v1.RevokeApiKeyResponse"> & {
  * Use `create(RevokeApiKeyResponseSchema)` to create a new message.
  */
 export const RevokeApiKeyResponseSchema: GenMessage<RevokeApiKeyResponse> = /*@__PURE__*/
-  messageDesc(file_torpor_v1_team, 22);
+  messageDesc(file_torpor_v1_team, 24);
 
 /**
  * A call that changed something, or was refused. Never what it carried.
@@ -699,7 +758,7 @@ export type AuditEntry = Message<"torpor.v1.AuditEntry"> & {
  * Use `create(AuditEntrySchema)` to create a new message.
  */
 export const AuditEntrySchema: GenMessage<AuditEntry> = /*@__PURE__*/
-  messageDesc(file_torpor_v1_team, 23);
+  messageDesc(file_torpor_v1_team, 25);
 
 /**
  * @generated from message torpor.v1.ListAuditEntriesRequest
@@ -737,7 +796,7 @@ export type ListAuditEntriesRequest = Message<"torpor.v1.ListAuditEntriesRequest
  * Use `create(ListAuditEntriesRequestSchema)` to create a new message.
  */
 export const ListAuditEntriesRequestSchema: GenMessage<ListAuditEntriesRequest> = /*@__PURE__*/
-  messageDesc(file_torpor_v1_team, 24);
+  messageDesc(file_torpor_v1_team, 26);
 
 /**
  * @generated from message torpor.v1.ListAuditEntriesResponse
@@ -761,7 +820,7 @@ export type ListAuditEntriesResponse = Message<"torpor.v1.ListAuditEntriesRespon
  * Use `create(ListAuditEntriesResponseSchema)` to create a new message.
  */
 export const ListAuditEntriesResponseSchema: GenMessage<ListAuditEntriesResponse> = /*@__PURE__*/
-  messageDesc(file_torpor_v1_team, 25);
+  messageDesc(file_torpor_v1_team, 27);
 
 /**
  * Only administrators make, change and delete teams; each team sees itself.

@@ -1,5 +1,5 @@
 import { z } from "@hono/zod-openapi";
-import type { UsageDay } from "@torpor/db";
+import type { StoredBytes, UsageDay } from "@torpor/db";
 import type { Team } from "../../handlers/teams.ts";
 import type { Usage } from "../../handlers/usage.ts";
 
@@ -66,6 +66,11 @@ const sums = {
   }),
 };
 
+const storedBytes = z.object({
+  unique_bytes: z.int().openapi({ description: "For nobody else." }),
+  shared_bytes: z.int().openapi({ description: "Its part of what is stored for others, too." }),
+});
+
 export const usageView = z.object({
   team_id: z.string(),
   from: z.iso.date(),
@@ -74,10 +79,13 @@ export const usageView = z.object({
     description: "Those without any use are left out.",
   }),
   total: z.object(sums),
+  stored: z.object({ sandboxes: storedBytes, snapshots: storedBytes }).openapi({
+    description: "What hosts store for it now, as they have measured it last.",
+  }),
 }).openapi("Usage");
 
 /** A team's usage as the REST API shows it. */
-export function viewUsage({ teamId, from, to, days }: Usage): z.input<typeof usageView> {
+export function viewUsage({ teamId, from, to, days, stored }: Usage): z.input<typeof usageView> {
   const sum = (read: (day: UsageDay) => number) => days.reduce((total, day) => total + read(day), 0);
   return {
     team_id: teamId,
@@ -85,7 +93,12 @@ export function viewUsage({ teamId, from, to, days }: Usage): z.input<typeof usa
     to,
     days: days.map((day) => ({ day: day.day, ...viewSums((read) => read(day)) })),
     total: viewSums(sum),
+    stored: { sandboxes: viewStored(stored.sandboxes), snapshots: viewStored(stored.snapshots) },
   };
+}
+
+function viewStored({ uniqueBytes, sharedBytes }: StoredBytes) {
+  return { unique_bytes: Number(uniqueBytes), shared_bytes: Number(sharedBytes) };
 }
 
 function viewSums(value: (read: (day: UsageDay) => number) => number) {
