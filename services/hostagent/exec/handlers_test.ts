@@ -202,7 +202,9 @@ serviceTest("a reader that does not hold its process back gets a gap", async (se
     if (event.case === "data") bytes += event.value.output.value!.length;
     else if (event.case === "gap") [lost, gaps] = [lost + event.value.lostBytes, gaps + 1];
   }
-  assertEquals([bytes + Number(lost), gaps], [4_000_004, 1]);
+  // Room that comes while it writes parts what is lost into several gaps.
+  assert(gaps >= 1);
+  assertEquals(bytes + Number(lost), 4_000_004);
 });
 
 serviceTest("a pause of the sandbox ends a stream with an event of its own", async ({ client, sandboxId, channel }) => {
