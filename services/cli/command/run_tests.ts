@@ -10,7 +10,7 @@ import { printJson } from "./print.ts";
 export const runTests = defineAction({
   name: "test",
   description: "Run all tests from nothing, or those that the filters choose: names of suites (format, lint, types, " +
-    "ffi, guest, unit, integration, faults, property) or parts of test files' paths. Only when named: kvm, which has " +
+    "ffi, guest, unit, control, integration, property) or parts of test files' paths. Only when named: kvm, which has " +
     "the host agent run with KVM inside an emulated machine (15 minutes), and crash, which kills every process at " +
     "every step and plays 2,000 random histories (20 minutes)",
   rest: "FILTER…",

@@ -49,7 +49,13 @@ export async function runSuites(
   };
   const results: SuiteResult[] = [];
   try {
-    for (const suite of suites) results.push(await runSuite(suite, context, progress));
+    const inOrder = async (some: readonly Suite[]) => {
+      for (const suite of some) results.push(await runSuite(suite, context, progress));
+    };
+    const lanes = Map.groupBy(suites, ({ lane }) => lane);
+    await inOrder(lanes.get(undefined) ?? []);
+    lanes.delete(undefined);
+    await Promise.all([...lanes.values()].map(inOrder));
   } finally {
     const started = performance.now();
     const left = await findAndEndLeftovers(run, directory, before);
@@ -71,7 +77,7 @@ async function runSuite(
     (report) =>
       suite.run({
         ...context,
-        onLine: (line) => line.trim() && report(line),
+        onLine: (line) => line.trim() && report(`${suite.name}: ${line}`),
         onFact: (line) => progress.note(`  ${line}`),
       }),
   );

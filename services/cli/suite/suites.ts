@@ -7,7 +7,7 @@ import { crashTests } from "./crash_tests.ts";
 import { readJunit } from "./junit.ts";
 import { kvmLane } from "./kvm_lane.ts";
 import { addOutcomes, NOTHING, type Outcome, single } from "./outcome.ts";
-import { TEST_KINDS, testFiles } from "./test_files.ts";
+import { TEST_KINDS, testFiles, VM_KINDS } from "./test_files.ts";
 
 /** Where and with what the suites run. */
 export interface SuiteContext {
@@ -25,11 +25,13 @@ export interface SuiteContext {
 const FACT = /^((guest_)?(chains_|chain_seeds)|model_seed)/;
 
 /** What host agents in the tests' own process log. */
-const LOG_LINE = /^\{"time":/;
+const LOG_LINE = /^(\{"time":|-+ (post-test )?output)/;
 
 /** A part of the tests. */
 export interface Suite {
   name: string;
+  /** Suites of one lane run one after the other, lanes beside each other; those without a lane run before all others. */
+  lane?: "processes" | "virtual machines";
   run(context: SuiteContext): Promise<Outcome>;
 }
 
@@ -50,7 +52,11 @@ export async function chooseSuites(filters: readonly string[]): Promise<Suite[]>
     { name: "guest", run: (context) => cTests("services/guest", context) },
   ];
   const denoSuites = (chosen: (file: string) => boolean): Suite[] =>
-    files.map(([name, all]) => ({ name, run: (context) => denoTests(name, all.filter(chosen), context) }));
+    files.map(([name, all]) => ({
+      name,
+      lane: VM_KINDS.includes(name) ? "virtual machines" : "processes",
+      run: (context) => denoTests(name, all.filter(chosen), context),
+    }));
   const usual = [...fixed, ...denoSuites(() => true)];
   if (filters.length === 0) return usual;
   const all = [...usual, { name: "kvm", run: kvmLane }, { name: "crash", run: crashTests }];
@@ -80,12 +86,12 @@ async function cTests(directory: string, context: SuiteContext): Promise<Outcome
   return readCSummary(lines, success);
 }
 
-/** Runs test files one after the other: they share two processors, and virtual machines need both. */
+/** Runs test files one after the other. */
 async function denoTests(name: string, files: readonly string[], context: SuiteContext): Promise<Outcome> {
   if (files.length === 0) return NOTHING;
   const report = join(context.directory, `${name}.xml`);
   // With --quiet, what a test prints is not shown: facts would be lost.
-  const quiet = name === "property" || name === "faults" ? [] : ["--quiet"];
+  const quiet = name === "property" || name === "control" ? [] : ["--quiet"];
   const options = [...quiet, "--allow-all", "--no-check", `--junit-path=${report}`];
   const lines: string[] = [];
   const { success } = await run([Deno.execPath(), "test", ...options, ...files], context, (line) => {

@@ -1,29 +1,65 @@
 import { join, relative } from "@std/path";
 import { REPOSITORY } from "../deployment/repository.ts";
 
-/** The kinds of test files that Deno runs, and the folders that they are in. */
-const ROOTS = {
-  /** Beside what they test. */
-  unit: ["libs", "ffi", "proto", "services", "infra", "tests/kvm"],
-  /** What crosses processes: real database, real virtual machines. */
-  integration: ["tests/integration"],
-  /** Processes that die, and random histories: few of what `./torpor test crash` runs; connections that do; crowds. */
-  faults: ["tests/crash", "tests/faults"],
-  /** Random chains of operations against a model of every byte. */
-  property: ["tests/property"],
-} as const;
+/** Files and folders, relative to the repository. */
+interface Paths {
+  include: readonly string[];
+  exclude?: readonly string[];
+}
 
-/** See {@linkcode ROOTS}. */
-export type TestKind = keyof typeof ROOTS;
+/**
+ * The kinds of test files that Deno runs. Those with virtual machines run one after the other, the others beside them:
+ * a VM uses one processor.
+ */
+const KINDS = {
+  /** Beside what they test. */
+  unit: {
+    include: ["libs", "ffi", "proto", "services", "infra", "tests/kvm"],
+    exclude: ["services/guest/tests"],
+  },
+  /** The control plane with a real database: also random histories, connections that end, crowds. */
+  control: {
+    include: ["tests/integration/api", "tests/integration/control", "tests/faults", "tests/crash/model_test.ts"],
+    exclude: ["tests/integration/api/real_snapshots_test.ts"],
+  },
+  /** What crosses processes: real virtual machines. */
+  integration: {
+    include: [
+      "services/guest/tests",
+      "tests/integration",
+      "tests/integration/api/real_snapshots_test.ts",
+      "tests/crash/matrix_test.ts",
+    ],
+    exclude: ["tests/integration/api", "tests/integration/control"],
+  },
+  /** Random chains of operations against a model of every byte. */
+  property: { include: ["tests/property"] },
+} as const satisfies Record<string, Paths>;
+
+/** See {@linkcode KINDS}. */
+export type TestKind = keyof typeof KINDS;
 
 /** All kinds, cheap ones first. */
-export const TEST_KINDS = Object.keys(ROOTS) as TestKind[];
+export const TEST_KINDS = Object.keys(KINDS) as TestKind[];
+
+/** Those that start virtual machines. */
+export const VM_KINDS: readonly TestKind[] = ["integration", "property"];
 
 /** The paths of test files, relative to the repository and sorted. */
 export async function testFiles(kind: TestKind): Promise<string[]> {
-  const files: string[] = [];
-  for (const root of ROOTS[kind]) await collect(join(REPOSITORY, root), files);
-  return files.sort();
+  const { include, exclude = [] }: Paths = KINDS[kind];
+  const files = new Set<string>();
+  for (const path of include) {
+    const found: string[] = [];
+    if (path.endsWith("_test.ts")) found.push(path);
+    else await collect(join(REPOSITORY, path), found);
+    // What is named itself counts, also inside of what is left out.
+    const left = exclude.filter((other) => !path.startsWith(other));
+    for (const file of found) {
+      if (!left.some((other) => file === other || file.startsWith(`${other}/`))) files.add(file);
+    }
+  }
+  return [...files].sort();
 }
 
 async function collect(directory: string, files: string[]): Promise<void> {

@@ -14,16 +14,19 @@ export type Report = (detail: string) => void;
 export class Progress {
   readonly #interactive = Deno.stderr.isTerminal();
   readonly #paint = paintFor(Deno.stderr);
+  #line: SpinnerLine | undefined;
 
   /** Runs `work` as one step named `title`, and shows how long it took. Errors are passed on. */
   async step<T>(title: string, work: (report: Report) => Promise<T>): Promise<T> {
     const started = performance.now();
-    const line = this.#interactive ? new SpinnerLine(title) : undefined;
-    if (!line) this.#print(`… ${title}`);
+    // There is one line: of steps at the same time it shows the one that began first.
+    const line = this.#interactive && !this.#line ? new SpinnerLine(title) : undefined;
+    this.#line ??= line;
+    if (!this.#interactive) this.#print(`… ${title}`);
     let last = "";
     const report = (detail: string) => {
       if (line) line.detail = detail;
-      else if (detail !== last) this.#print(`    ${detail}`);
+      else if (!this.#interactive && detail !== last) this.#print(`    ${detail}`);
       last = detail;
     };
     let mark = this.#paint("red", "✗");
@@ -33,6 +36,7 @@ export class Progress {
       return result;
     } finally {
       line?.end();
+      if (line) this.#line = undefined;
       this.#print(`${mark} ${title} ${this.#paint("dim", formatMs(performance.now() - started))}`);
     }
   }
