@@ -23,12 +23,17 @@ const { values } = parseArgs({
 const seed = Number(values.seed ?? crypto.getRandomValues(new Uint16Array(1))[0]);
 const chosen = CRASH_CASES.filter((one) => values.case.every((text) => caseName(one).includes(text)));
 
+/** Ends the run after the case under way: virtual machines must not be left. */
+const stopping = new AbortController();
+for (const name of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(name, () => stopping.abort());
+
 // One after the other: each uses all processors, and convergence is to be measured on a machine that has time for it.
 const began = performance.now();
 const matrix = await runMatrix(chosen, ({ name, periods, convergedMs, violations }) => {
   console.error(`${violations.length > 0 ? "WRONG" : "ok"} ${name}: ${periods} periods, ${convergedMs} ms`);
   for (const text of violations) console.error(`  ${text}`);
-});
+}, stopping.signal);
+if (stopping.signal.aborted) Deno.exit(1);
 const matrixMs = Math.round(performance.now() - began);
 const model = await runWorkers(
   { sequences: Number(values.sequences), workers: Number(values.workers), seed },
