@@ -51,7 +51,11 @@ export function openHttpsFetch(
     servername: dnsNameOf(address.peer),
   };
   return {
-    fetch: async (input, init) => await send(new Request(input, init), { ...target, agent: await open() }),
+    fetch: async (input, init) => {
+      // The caller's own signal: that of the request only follows it, and a garbage collection can part the two.
+      const signal = init?.signal ?? (input instanceof Request ? input.signal : new AbortController().signal);
+      return await send(new Request(input, init), signal, { ...target, agent: await open() });
+    },
     [Symbol.dispose]: () => resources.dispose(),
   };
 }
@@ -79,8 +83,8 @@ function agentOf({ certificate, key, authority }: KeyPair): Agent {
 
 type Target = TlsTarget & { agent: Agent };
 
-async function send(request: Request, target: Target): Promise<Response> {
-  request.signal.throwIfAborted();
+async function send(request: Request, signal: AbortSignal, target: Target): Promise<Response> {
+  signal.throwIfAborted();
   const { pathname, search } = new URL(request.url);
   const headers = Object.fromEntries(request.headers);
   // Peers know each other by their certificates: the internal token is none of a host's business.
@@ -89,14 +93,20 @@ async function send(request: Request, target: Target): Promise<Response> {
   if (traceparent !== "") headers.traceparent = traceparent;
   const outgoing = httpsRequest({ ...target, method: request.method, path: pathname + search, headers });
   const stop = new AbortController();
-  const onAbort = () => outgoing.destroy();
-  request.signal.addEventListener("abort", onAbort, { signal: stop.signal });
+  const aborted = Promise.withResolvers<never>();
+  aborted.promise.catch(() => {});
+  const onAbort = () => {
+    // The connection of a peer that is cut off does not close when it is told to: nobody waits for that.
+    aborted.reject(signal.reason);
+    outgoing.destroy();
+  };
+  signal.addEventListener("abort", onAbort, { signal: stop.signal });
   try {
-    const incoming = await exchange(outgoing, request.body);
-    return answerOf(incoming, request.signal, stop);
+    const incoming = await Promise.race([exchange(outgoing, request.body), aborted.promise]);
+    return answerOf(incoming, signal, stop);
   } catch (thrown) {
     stop.abort();
-    throw failureOf(thrown, request.signal);
+    throw failureOf(thrown, signal);
   }
 }
 
