@@ -7,7 +7,7 @@ export * from "./adopt.ts";
 export * from "./deadlines.ts";
 export type { Fork, ForkRequest, StartedFork } from "./forks.ts";
 export * from "./host_clients.ts";
-export { requestHash } from "./idempotency.ts";
+export { claimRequest, requestHash } from "./idempotency.ts";
 export * from "./journal.ts";
 export * from "./lifecycle.ts";
 export * from "./outcome.ts";

@@ -1,5 +1,4 @@
 import {
-  claimIdempotencyKey,
   type Database,
   getIdempotentAnswer,
   getOperation,
@@ -11,7 +10,7 @@ import {
   setIdempotentOperation,
 } from "@torpor/db";
 import { TorporError } from "@torpor/errors";
-import type { IdempotentRequest } from "./idempotency.ts";
+import { claimRequest, type IdempotentRequest } from "./idempotency.ts";
 import type { Held, Initiator } from "./journal.ts";
 import type { OperationOwner } from "./owner.ts";
 import type { OperationRunner } from "./runner.ts";
@@ -136,14 +135,8 @@ export class Requests {
 
 /** @returns what an earlier request with the same key began; undefined when this is the first. */
 async function firstAnswer(sql: Queryable, request: IdempotentRequest): Promise<Begun | undefined> {
-  const used = await claimIdempotencyKey(sql, request);
+  const used = await claimRequest(sql, request);
   if (!used) return undefined;
-  if (!used.requestHash.every((byte, index) => byte === request.requestHash[index])) {
-    throw new TorporError("idempotency_mismatch", "this Idempotency-Key was used for another request", {
-      field: "idempotency_key",
-      hint: "use a new key for each request",
-    });
-  }
   const operation = used.operationId === null ? undefined : await getOperation(sql, used.operationId);
   const sandbox = operation
     ? await getSandbox(sql, request.teamId, operation.sandboxId)

@@ -1,7 +1,7 @@
 import type { MiddlewareHandler } from "hono";
-import { claimIdempotencyKey, type Database, getKeptAnswer, keepAnswer, type KeptAnswer } from "@torpor/db";
+import { type Database, getKeptAnswer, keepAnswer, type KeptAnswer } from "@torpor/db";
 import { TorporError } from "@torpor/errors";
-import { requestHash } from "@torpor/lifecycle";
+import { claimRequest, requestHash } from "@torpor/lifecycle";
 import { parseInput } from "../inputs/parse.ts";
 import { idempotencyHeader } from "../inputs/sandbox.ts";
 import type { RestEnvironment } from "./environment.ts";
@@ -31,12 +31,11 @@ export function answerOnce(
     const { "idempotency-key": name } = parseInput(idempotencyHeader, { "idempotency-key": header });
     const key = { teamId: c.get("caller").teamId, key: name! };
     const hash = await requestHash(c.req.method, c.req.url.replace(/^[a-z]+:\/\/[^/]*/i, ""), await c.req.text());
-    const used = await claimIdempotencyKey(database.sql, { ...key, requestHash: hash });
+    const used = await claimRequest(database.sql, { ...key, requestHash: hash }, "Idempotency-Key");
     if (!used) {
       await next();
       return await keepAnswer(database.sql, key, await answerOf(c.res));
     }
-    if (!equalBytes(used.requestHash, hash)) throw mismatch();
     const answer = await getKeptAnswer(database.sql, key);
     if (!answer) throw unknown();
     c.res = new Response(answer.body === "" ? null : answer.body, {
@@ -55,19 +54,9 @@ async function answerOf(response: Response): Promise<KeptAnswer> {
   return { status: 409, type: "application/json", body: JSON.stringify({ code: "conflict", message }) };
 }
 
-function mismatch(): TorporError {
-  return new TorporError("idempotency_mismatch", "this Idempotency-Key was used for another request", {
-    field: "Idempotency-Key",
-  });
-}
-
 function unknown(): TorporError {
   return new TorporError("conflict", "the first request with this Idempotency-Key has no answer yet", {
     hint: "it may be under way; if its service died, nobody knows what it has done: look, then use another key",
     retryAfterSec: 1,
   });
-}
-
-function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && a.every((byte, index) => byte === b[index]);
 }

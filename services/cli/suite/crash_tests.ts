@@ -1,7 +1,5 @@
-import { join } from "@std/path";
-import { REPOSITORY } from "../deployment/repository.ts";
-import { runLines } from "../tool/run_tool.ts";
 import { addOutcomes, type Outcome, single } from "./outcome.ts";
+import { runReporter } from "./run_reporter.ts";
 import type { SuiteContext } from "./suites.ts";
 
 /** What `tests/crash/main.ts` prints, as far as it is counted here. */
@@ -23,16 +21,9 @@ const MOST_PERIODS = 2;
 
 /** Kills processes at every step and plays random histories (docs/crash-tests.md). Its report is in the details. */
 export async function crashTests(context: SuiteContext): Promise<Outcome> {
-  const options = ["--quiet", "--frozen", "--allow-all", "--no-check"];
-  const argv = [Deno.execPath(), "run", ...options, join(REPOSITORY, "tests/crash/main.ts")];
-  const lines: string[] = [];
-  let answer = "";
-  await runLines(argv, { cwd: REPOSITORY, env: { ...context.env, NO_COLOR: "1" } }, (line, stream) => {
-    if (stream === "stdout") answer = line;
-    else context.onLine(line);
-    lines.push(line);
-  });
-  if (answer === "") return single("the crash tests ran to their end", lines.slice(-40).join("\n"));
+  // A report that breaks a limit is one, too, though the program then ends with 1.
+  const { answer, tail } = await runReporter("tests/crash/main.ts", context);
+  if (answer === "") return single("the crash tests ran to their end", tail);
   return countCrashReport(JSON.parse(answer));
 }
 

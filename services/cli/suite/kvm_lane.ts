@@ -1,8 +1,6 @@
-import { join } from "@std/path";
 import { TorporError } from "@torpor/errors";
-import { REPOSITORY } from "../deployment/repository.ts";
-import { runLines } from "../tool/run_tool.ts";
 import { addOutcomes, NOTHING, type Outcome, single } from "./outcome.ts";
+import { runReporter } from "./run_reporter.ts";
 import type { SuiteContext } from "./suites.ts";
 
 /** What `tests/kvm/main.ts` prints, as far as it is counted here. */
@@ -13,20 +11,8 @@ export interface KvmReport {
 
 /** Runs the KVM lane (docs/kvm-lane.md). Its report is the outcome's detail `kernel`. */
 export async function kvmLane(context: SuiteContext): Promise<Outcome> {
-  const options = ["--quiet", "--frozen", "--allow-all", "--no-check"];
-  const argv = [Deno.execPath(), "run", ...options, join(REPOSITORY, "tests/kvm/main.ts")];
-  const lines: string[] = [];
-  let answer = "";
-  const { success } = await runLines(
-    argv,
-    { cwd: REPOSITORY, env: { ...context.env, NO_COLOR: "1" } },
-    (line, stream) => {
-      if (stream === "stdout") answer = line;
-      else context.onLine(line);
-      lines.push(line);
-    },
-  );
-  if (!success) return single("the KVM lane ran to its end", lines.slice(-40).join("\n"));
+  const { success, answer, tail } = await runReporter("tests/kvm/main.ts", context);
+  if (!success) return single("the KVM lane ran to its end", tail);
   return countKvmReport(JSON.parse(answer));
 }
 
