@@ -51,14 +51,14 @@ export async function setIdempotentAnswer(
     where team_id = ${key.teamId} and key = ${key.key}`);
 }
 
-/** Keeps the sandbox as an operation has left it as the answer of the operation's key. */
+/** Keeps the sandbox as an operation has left it as the answer of the operation's keys that have none yet. */
 export async function setOperationAnswer(sql: Queryable, operationId: string): Promise<void> {
   await named("set_operation_answer", () =>
     sql`
     update idempotency_keys set response = (
       select to_jsonb(sandboxes) from sandboxes join operations on sandbox_id = sandboxes.id
       where operations.id = ${operationId})
-    where operation_id = ${operationId}`);
+    where operation_id = ${operationId} and response is null`);
 }
 
 /** The sandbox that a key's request was answered with, or undefined while there is no answer. */

@@ -8,6 +8,7 @@ import {
   type SandboxRow,
   setIdempotentAnswer,
   setIdempotentOperation,
+  setOperationAnswer,
 } from "@torpor/db";
 import { TorporError } from "@torpor/errors";
 import { claimRequest, type IdempotentRequest } from "./idempotency.ts";
@@ -120,8 +121,13 @@ export class Requests {
   }
 
   async #replay(begun: Begun, { teamId, key }: IdempotentRequest): Promise<SandboxRow> {
-    if (begun.operation) await this.runner.waitFor(begun.operation);
-    return await getIdempotentAnswer(this.database.sql, teamId, key) ?? begun.sandbox;
+    const { sql } = this.database;
+    if (begun.operation) {
+      await this.runner.waitFor(begun.operation);
+      // A key that joined the operation while its end was being written may have been too late for that.
+      await setOperationAnswer(sql, begun.operation.id);
+    }
+    return await getIdempotentAnswer(sql, teamId, key) ?? begun.sandbox;
   }
 
   async #requireEnded(operation: OperationRow): Promise<void> {
