@@ -210,3 +210,15 @@ Deno.test("bodies stream both ways without piling up, and an abort reaches the o
     while (!(await reader.read()).done);
   });
 });
+
+Deno.test("a reader that stalls does not hold a service that stops", async () => {
+  const chunk = new Uint8Array(65_536);
+  const endless = () => new ReadableStream({ pull: (controller) => controller.enqueue(chunk) });
+  const host = await serveHost({ graceMs: 50, http: () => new Response(endless()) });
+  using http = openAddressFetch(host.at(hostPeer(HOST_ID)), await credentialsOf("api"));
+  const { body } = await http.fetch(`${http.baseUrl}/`);
+  const reader = body!.getReader();
+  await reader.read();
+  await host[Symbol.asyncDispose]();
+  await reader.cancel();
+});

@@ -107,3 +107,27 @@ Deno.test("addresses", () => {
     throw new Error(`accepted ${odd}`);
   }
 });
+
+for (const transport of ["unix", "tcp"] as const) {
+  Deno.test(`a reader that stalls does not hold a service that stops, over ${transport}`, async () => {
+    const directory = await Deno.makeTempDir();
+    const listen: Address = transport === "unix"
+      ? { transport, path: join(directory, "s.sock") }
+      : { transport, hostname: "127.0.0.1", port: 0 };
+    const chunk = new Uint8Array(65_536);
+    const endless = () => new ReadableStream({ pull: (controller) => controller.enqueue(chunk) });
+    const service = await serve({
+      listen,
+      routes: () => {},
+      graceMs: 50,
+      http: () => new Response(endless()),
+    });
+    using http = openAddressFetch(service.address);
+    const { body } = await http.fetch(`${http.baseUrl}/`);
+    const reader = body!.getReader();
+    await reader.read();
+    await service[Symbol.asyncDispose]();
+    await reader.cancel();
+    await Deno.remove(directory, { recursive: true });
+  });
+}

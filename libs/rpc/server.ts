@@ -18,6 +18,8 @@ import type { Credentials } from "./tls/credentials.ts";
 import { serveHttps } from "./tls/https_server.ts";
 import type { TlsCaller } from "./tls/tls_caller.ts";
 
+const GRACE_MS = 10_000;
+
 /** How a service proves itself on `https:` addresses, and whom it lets in there. */
 export interface TlsOptions {
   credentials: Credentials;
@@ -47,11 +49,17 @@ export interface ServeOptions {
   tls?: TlsOptions;
   /** Throws while the service cannot work (database away …). */
   checkReady?: () => Promise<void>;
+  /** How long disposing waits for the requests in flight, milliseconds. Default 10,000. */
+  graceMs?: number;
   /** Largest ConnectRPC message, bytes. Default {@linkcode MAX_MESSAGE_BYTES}. */
   maxMessageBytes?: number;
 }
 
-/** A service that listens. Disposing it ends the listener after the requests in flight. */
+/**
+ * A service that listens. Disposing it ends the listener and waits for the requests in flight, no longer than the grace
+ * period: a stream may have no end, and a reader that stalls would hold the service for ever. What is left ends with the
+ * process (Deno 2.9.6 cannot cut a connection of a server that has begun to shut down).
+ */
 export interface RunningService extends AsyncDisposable {
   /** With the port that was chosen when 0 was asked for. */
   address: Address;
@@ -83,13 +91,28 @@ export async function serve(options: ServeOptions): Promise<RunningService> {
   };
   const server = await listen(options, handleSafely);
   log("info", "listening", { address: formatAddress(server.address) });
-  return { address: server.address, [Symbol.asyncDispose]: () => server.shutdown() };
+  const graceMs = options.graceMs ?? GRACE_MS;
+  return { address: server.address, [Symbol.asyncDispose]: () => shutDown(server, graceMs) };
+}
+
+async function shutDown(server: Listener, graceMs: number): Promise<void> {
+  const waited = Promise.withResolvers<"over">();
+  const timer = setTimeout(() => waited.resolve("over"), graceMs);
+  const outcome = await Promise.race([server.shutdown(), waited.promise]);
+  clearTimeout(timer);
+  if (outcome === "over") log("warn", "requests_left", { address: formatAddress(server.address), grace_ms: graceMs });
+}
+
+interface Listener {
+  address: Address;
+  /** Takes no more connections and waits for the requests in flight. */
+  shutdown(): Promise<void>;
 }
 
 async function listen(
   { listen: address, tls }: ServeOptions,
   handler: FetchHandler,
-): Promise<{ address: Address; shutdown(): Promise<void> }> {
+): Promise<Listener> {
   const onListen = () => {};
   if (address.transport === "tls") {
     if (!tls) throw new TorporError("config_invalid", "this service does not serve https");

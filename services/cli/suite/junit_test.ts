@@ -22,6 +22,11 @@ Deno.test("a report's cases are counted by their result, and failures keep their
   });
 });
 
+Deno.test("a failed test is told with its own file, not with the one that the report names", () => {
+  const xml = `<testsuite><testcase name="bad" classname="./deadline.ts"><failure message="no"/></testcase></testsuite>`;
+  assertEquals(readJunit(xml, new Map([["bad", "./a_test.ts"]])).failures[0]!.name, "./a_test.ts > bad");
+});
+
 Deno.test("a report that was cut off is refused", () => {
   assertThrows(() => readJunit(`<testsuites><testsuite name="x"><testcase name="y">`));
 });

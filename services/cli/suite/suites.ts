@@ -24,8 +24,15 @@ export interface SuiteContext {
 /** What a test prints for whoever reads the run: how many chains were checked, and with which seeds. */
 const FACT = /^((guest_)?(chains_|chain_seeds)|model_seed)/;
 
+/** Lets no test hang. */
+const DEADLINE = join(REPOSITORY, "libs/testing/test_deadline.ts");
+
 /** What host agents in the tests' own process log. */
 const LOG_LINE = /^(\{"time":|-+ (post-test )?output)/;
+
+/** The lines of `deno test` that tell which file's tests follow, and that one has failed. */
+const FILE_LINE = /^running \d+ tests? from (.+)$/;
+const FAILED_LINE = /^(.+) \.\.\. FAILED/;
 
 /** A part of the tests. */
 export interface Suite {
@@ -92,15 +99,20 @@ async function denoTests(name: string, files: readonly string[], context: SuiteC
   const report = join(context.directory, `${name}.xml`);
   // With --quiet, what a test prints is not shown: facts would be lost.
   const quiet = name === "property" || name === "control" ? [] : ["--quiet"];
-  const options = [...quiet, "--allow-all", "--no-check", `--junit-path=${report}`];
+  const options = [...quiet, "--allow-all", "--no-check", `--preload=${DEADLINE}`, `--junit-path=${report}`];
   const lines: string[] = [];
+  let file = "";
+  const fileOf = new Map<string, string>();
   const { success } = await run([Deno.execPath(), "test", ...options, ...files], context, (line) => {
     lines.push(line);
+    file = FILE_LINE.exec(line)?.[1] ?? file;
+    const failed = FAILED_LINE.exec(line)?.[1];
+    if (failed !== undefined) fileOf.set(failed, file);
     if (FACT.test(line)) context.onFact(line);
     else if (!LOG_LINE.test(line)) context.onLine(line);
   });
   const xml = await readTextIfThere(report);
-  const outcome = xml === undefined ? NOTHING : readJunit(xml);
+  const outcome = xml === undefined ? NOTHING : readJunit(xml, fileOf);
   if (success === (outcome.failed === 0)) return outcome;
   // It crashed, or a file could not be loaded: the report alone would hide that.
   return addOutcomes(outcome, single(`${name} tests ran to their end`, lines.slice(-40).join("\n")));

@@ -231,12 +231,14 @@ Deno.test("a stalled observer holds nobody back and is told what it has missed",
   assertEquals([whole.stdout.length, whole.exitCode], [bytes, 3]);
   observer.autoCredit = true;
   await observer.grant(262_144);
-  let received = 0, lost = 0n, gaps = 0;
+  let received = 0, lost = 0n;
   for await (const event of observer) {
     if (event.case === "processOutput") received += event.value.data.length;
-    else if (event.case === "processGap") lost += event.value.lostBytes, gaps++;
+    else if (event.case === "processGap") lost += event.value.lostBytes;
   }
-  assertEquals([received + Number(lost), gaps], [bytes, 1]);
+  // One gap or more: the log may also run past the observer while its first credit is being used.
+  assert(lost > 0n);
+  assertEquals(received + Number(lost), bytes);
 });
 
 Deno.test("an attach is refused when it names another start of the pid, or output that has not been written", async () => {

@@ -194,7 +194,7 @@ serviceTest("a reader that does not hold its process back gets a gap", async (se
   const start = (await events.next()).value!.event;
   assert(start.case === "start");
   // It ends though its stream is not read: what the stream has no room for is not waited for.
-  const wait = `while kill -0 ${start.value.pid} 2>/dev/null; do read -t 0.01 <> <(:); done`;
+  const wait = `while kill -0 ${start.value.pid} 2>/dev/null; do read -t 0.01 <> <(:); done; true`;
   assertEquals((await client.exec({ sandboxId, user, cmd: wait })).exitCode, 0);
   let [bytes, lost, gaps] = [0, 0n, 0];
   for (let next = await events.next(); !next.done; next = await events.next()) {
