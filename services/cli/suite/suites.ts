@@ -7,7 +7,7 @@ import { crashTests } from "./crash_tests.ts";
 import { readJunit } from "./junit.ts";
 import { kvmLane } from "./kvm_lane.ts";
 import { addOutcomes, NOTHING, type Outcome, single } from "./outcome.ts";
-import { TEST_KINDS, testFiles, VM_KINDS } from "./test_files.ts";
+import { TEST_KINDS, testFiles, LONG_KINDS } from "./test_files.ts";
 
 /** Where and with what the suites run. */
 export interface SuiteContext {
@@ -38,7 +38,7 @@ const FAILED_LINE = /^(.+) \.\.\. FAILED/;
 export interface Suite {
   name: string;
   /** Suites of one lane run one after the other, lanes beside each other; those without a lane run before all others. */
-  lane?: "processes" | "virtual machines";
+  lane?: "long" | "others";
   run(context: SuiteContext): Promise<Outcome>;
 }
 
@@ -61,7 +61,7 @@ export async function chooseSuites(filters: readonly string[]): Promise<Suite[]>
   const denoSuites = (chosen: (file: string) => boolean): Suite[] =>
     files.map(([name, all]) => ({
       name,
-      lane: VM_KINDS.includes(name) ? "virtual machines" : "processes",
+      lane: LONG_KINDS.includes(name) ? "long" : "others",
       run: (context) => denoTests(name, all.filter(chosen), context),
     }));
   const usual = [...fixed, ...denoSuites(() => true)];

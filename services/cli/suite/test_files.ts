@@ -7,10 +7,7 @@ interface Paths {
   exclude?: readonly string[];
 }
 
-/**
- * The kinds of test files that Deno runs. Those with virtual machines run one after the other, the others beside them:
- * a VM uses one processor.
- */
+/** The kinds of test files that Deno runs. */
 const KINDS = {
   /** Beside what they test. */
   unit: {
@@ -42,8 +39,8 @@ export type TestKind = keyof typeof KINDS;
 /** All kinds, cheap ones first. */
 export const TEST_KINDS = Object.keys(KINDS) as TestKind[];
 
-/** Those that start virtual machines. */
-export const VM_KINDS: readonly TestKind[] = ["integration", "property"];
+/** Take as long as all others together, so the others run beside them: a VM uses one processor. */
+export const LONG_KINDS: readonly TestKind[] = ["integration"];
 
 /** The paths of test files, relative to the repository and sorted. */
 export async function testFiles(kind: TestKind): Promise<string[]> {
