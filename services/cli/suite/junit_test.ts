@@ -23,7 +23,8 @@ Deno.test("a report's cases are counted by their result, and failures keep their
 });
 
 Deno.test("a failed test is told with its own file, not with the one that the report names", () => {
-  const xml = `<testsuite><testcase name="bad" classname="./deadline.ts"><failure message="no"/></testcase></testsuite>`;
+  const xml =
+    `<testsuite><testcase name="bad" classname="./deadline.ts"><failure message="no"/></testcase></testsuite>`;
   assertEquals(readJunit(xml, new Map([["bad", "./a_test.ts"]])).failures[0]!.name, "./a_test.ts > bad");
 });
 

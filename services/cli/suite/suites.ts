@@ -7,7 +7,7 @@ import { crashTests } from "./crash_tests.ts";
 import { readJunit } from "./junit.ts";
 import { kvmLane } from "./kvm_lane.ts";
 import { addOutcomes, NOTHING, type Outcome, single } from "./outcome.ts";
-import { TEST_KINDS, testFiles, LONG_KINDS } from "./test_files.ts";
+import { LONG_KINDS, TEST_KINDS, testFiles } from "./test_files.ts";
 
 /** Where and with what the suites run. */
 export interface SuiteContext {
