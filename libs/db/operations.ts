@@ -202,6 +202,20 @@ export async function disownOperation(sql: Queryable, id: string): Promise<void>
 }
 
 /**
+ * Gives up those of these operations that are running, with the forks that they began: who wrote them does not know that
+ * they are there.
+ * @returns the ids of those that were.
+ */
+export async function disownStrays(sql: Queryable, ids: string[]): Promise<string[]> {
+  const rows = await named("disown_strays", () =>
+    sql<{ id: string }[]>`
+    with forked as (
+      update forks set owner = null where operation_id in ${sql(ids)} and state = 'running')
+    update operations set owner = null where id in ${sql(ids)} and state = 'running' returning id`);
+  return rows.map(({ id }) => id);
+}
+
+/**
  * Takes over running operations that nobody works on: left by their owner, owned by a process whose advisory lock is
  * gone, or past their deadline by more than `graceMs`.
  */

@@ -25,10 +25,10 @@ import { decide, type Verb } from "./verbs.ts";
 export async function beginCreateAtOnce(
   sql: Queryable,
   sandbox: { id: string; teamId: string; spec: SandboxSpec },
-  { owner }: Initiator,
+  { owner, operationId = newOperationId() }: Initiator,
 ): Promise<Held> {
   const deadlineMs = operationDeadlineMs("create", sandbox.spec);
-  const entry = { id: newOperationId(), kind: "create", owner, traceparent: currentTraceparent() } as const;
+  const entry = { id: operationId, kind: "create", owner, traceparent: currentTraceparent() } as const;
   return await beginCreateStep(sql, { ...sandbox, deadlineMs }, entry);
 }
 
@@ -42,12 +42,12 @@ export async function beginVerbAtOnce(
     timeoutSec?: number;
     request?: OperationRequest;
   },
-  { owner }: Initiator,
+  { owner, operationId = newOperationId() }: Initiator,
 ): Promise<Held | undefined> {
   const { verb, teamId, id, timeoutSec, request } = asked;
   const { ms, msPerMb } = operationDeadline(verb);
   const changes = { timeoutSec, deadlineMs: ms, deadlineMsPerMb: msPerMb };
-  const entry = { id: newOperationId(), kind: verb, owner, traceparent: currentTraceparent(), request };
+  const entry = { id: operationId, kind: verb, owner, traceparent: currentTraceparent(), request };
   return await beginStep(sql, { id, teamId, from: BEGINS_FROM[verb] }, TRANSITIONAL[verb], changes, entry);
 }
 

@@ -83,7 +83,7 @@ export class Forks {
   async start(teamId: string, sandboxId: string, request: ForkRequest, options: RequestOptions): Promise<StartedFork> {
     const { requests, database } = this.context;
     const hash = await requestHash("fork", sandboxId, request);
-    let children: SandboxSpec | undefined;
+    let begun: { fork: ForkRow; children: SandboxSpec } | undefined;
     const childIds = Array.from({ length: request.count }, newId);
     const { operation, done, replayed } = await requests.start(teamId, options, hash, async (sql, initiator) => {
       const source = await lockSnapshotSource(sql, teamId, sandboxId);
@@ -91,14 +91,15 @@ export class Forks {
       const id = newId();
       const kept = { id, name: `fork-${id}`, kind: "fork", platform: false } as const;
       const held = await beginSnapshot(sql, source, kept, initiator);
-      children = childSpec(source, id, request);
       const owner = initiator.owner!;
       const row = { operationId: held.operation.id, teamId, sandboxId, snapshotId: id, childIds, owner };
-      await insertFork(sql, { ...row, deadlineMs: deadlineMs(source) });
+      const fork = await insertFork(sql, { ...row, deadlineMs: deadlineMs(source) });
+      begun = { fork, children: childSpec(source, id, request) };
       return { ...held, begun: true, prepare: () => this.#reserve(source, childIds) };
     });
-    const fork = (await getFork(database.sql, operation!.id))!;
-    const ended = replayed ? this.#replay(fork) : this.#carryOut(fork, children!, done);
+    // Not asked for again: were that answer lost, nobody would work on a fork whose owner lives.
+    const fork = replayed ? (await getFork(database.sql, operation!.id))! : begun!.fork;
+    const ended = replayed ? this.#replay(fork) : this.#carryOut(fork, begun!.children, done);
     // The failure is in the fork's row; nobody may be waiting here.
     ended.catch(() => {});
     return { operation: operation!, fork, done: ended };

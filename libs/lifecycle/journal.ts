@@ -45,6 +45,8 @@ export interface Initiator {
   /** Advisory lock key of this process; null for an operation that is recorded after the fact. */
   owner: bigint | null;
   idempotencyKey?: string;
+  /** Of the operation that begins; a new one when not given. It is known also when the answer of the begin is lost. */
+  operationId?: string;
 }
 
 /** The state that a sandbox is in while an operation is under way. */
@@ -61,7 +63,7 @@ export async function beginCreate(
   sandbox: { id: string; teamId: string; spec: SandboxSpec },
   initiator: Initiator,
 ): Promise<Held> {
-  const operationId = newOperationId();
+  const { operationId = newOperationId() } = initiator;
   const deadlineMs = operationDeadlineMs("create", sandbox.spec);
   const row = await insertSandbox(sql, { ...sandbox, operationId, deadlineMs });
   return await journal(sql, row, { kind: "create", id: operationId, deadlineMs }, initiator);
@@ -80,7 +82,7 @@ export async function beginOperation(
   asked: Pick<SandboxChanges, "timeoutSec"> & { request?: OperationRequest } = {},
 ): Promise<Held> {
   const { request, timeoutSec } = asked;
-  const operationId = newOperationId();
+  const { operationId = newOperationId() } = initiator;
   const deadlineMs = operationDeadlineMs(kind, row);
   if (kind === "delete") await supersedeOperations(sql, row.id, `delete ${operationId} took its place`);
   const sandbox = await transition(sql, row, TRANSITIONAL[kind], { timeoutSec, operationId, deadlineMs });
@@ -102,7 +104,7 @@ export async function beginSnapshot(
   const { teamId, template, vcpus, memoryMb, diskSizeMb } = row;
   const source = { teamId, template, vcpus, memoryMb, diskSizeMb, hostId: row.hostId!, sandboxId: row.id };
   const kept = await insertKeptSnapshot(sql, { ...source, ...snapshot });
-  const operationId = newOperationId();
+  const { operationId = newOperationId() } = initiator;
   const deadlineMs = operationDeadlineMs("snapshot", row);
   const sandbox = await transition(sql, row, "snapshotting", { operationId, deadlineMs });
   const request = { snapshotName: snapshot.name };

@@ -3,6 +3,7 @@ import {
   expireKeptSnapshots,
   type KeptSnapshotRow,
   lockDueSandboxes,
+  newOperationId,
   type OperationRow,
   type Queryable,
   type ReclaimCaps,
@@ -25,6 +26,7 @@ import { OperationRunner, type RunnerOptions } from "./runner.ts";
 import { settleAbandoned, type Settled, settleOperation } from "./settle.ts";
 import { type SettledFork, settleForks } from "./settle_forks.ts";
 import { requireSpawnable, type SnapshotRequest, Snapshots, type StartedSnapshot } from "./snapshots.ts";
+import { Strays } from "./strays.ts";
 
 /** Options of {@linkcode Lifecycle}. */
 export interface LifecycleOptions extends RunnerOptions {
@@ -60,6 +62,7 @@ export class Lifecycle implements AsyncDisposable {
   readonly #owner: OperationOwner;
   readonly #runner: OperationRunner;
   readonly #activity: ActivityBatch;
+  readonly #strays: Strays;
   readonly #requests: Requests;
   readonly #snapshots: Snapshots;
   readonly #forks: Forks;
@@ -69,7 +72,8 @@ export class Lifecycle implements AsyncDisposable {
     this.#owner = new OperationOwner(database);
     this.#runner = new OperationRunner(options);
     this.#activity = new ActivityBatch(database);
-    this.#requests = new Requests(database, this.#owner, this.#runner);
+    this.#strays = new Strays(database);
+    this.#requests = new Requests(database, this.#owner, this.#runner, this.#strays);
     this.#snapshots = new Snapshots(database, hosts, this.#requests, snapshotRetentionSec);
     this.#forks = new Forks({
       ...options,
@@ -273,20 +277,27 @@ export class Lifecycle implements AsyncDisposable {
    */
   async beginSweep(sweep: Sweep, idleMarginMs: number, limit: number): Promise<SweptSandbox[]> {
     const owner = await this.#owner.key();
-    const begun = await this.options.database.transaction("begin_sweep", async (sql) => {
-      const held: (Held & Pick<SweptSandbox, "fromState">)[] = [];
-      for (const row of await lockDueSandboxes(sql, sweep, idleMarginMs, limit)) {
-        const kind = sweep === "stale" || (sweep === "expired" && row.onTtl === "delete") ? "delete" : "pause";
-        held.push({ ...await beginOperation(sql, row, kind, { owner }), fromState: row.state });
-      }
-      return held;
-    });
+    const ids = Array.from({ length: limit }, newOperationId);
+    const begun = await this.#strays.unlessLost(
+      ids,
+      () =>
+        this.options.database.transaction("begin_sweep", async (sql) => {
+          const held: (Held & Pick<SweptSandbox, "fromState">)[] = [];
+          for (const row of await lockDueSandboxes(sql, sweep, idleMarginMs, limit)) {
+            const kind = sweep === "stale" || (sweep === "expired" && row.onTtl === "delete") ? "delete" : "pause";
+            const initiator = { owner, operationId: ids[held.length] };
+            held.push({ ...await beginOperation(sql, row, kind, initiator), fromState: row.state });
+          }
+          return held;
+        }),
+    );
     return begun.map((held) => ({ ...held, done: this.#runner.run(held) }));
   }
 
   /** Waits for the operations under way, writes pending activity and gives the process's lock back. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#runner.drain([this.#forks[Symbol.asyncDispose]()]);
+    await this.#strays[Symbol.asyncDispose]();
     await this.#activity[Symbol.asyncDispose]();
     await this.#owner[Symbol.asyncDispose]();
   }

@@ -3,6 +3,7 @@ import {
   getIdempotentAnswer,
   getOperation,
   getSandbox,
+  newOperationId,
   type OperationRow,
   type Queryable,
   type SandboxRow,
@@ -15,6 +16,7 @@ import { claimRequest, type IdempotentRequest } from "./idempotency.ts";
 import type { Held, Initiator } from "./journal.ts";
 import type { OperationOwner } from "./owner.ts";
 import type { OperationRunner } from "./runner.ts";
+import type { Strays } from "./strays.ts";
 
 /** Options of the verbs. */
 export interface RequestOptions {
@@ -60,6 +62,7 @@ export class Requests {
     private readonly database: Database,
     private readonly owner: OperationOwner,
     private readonly runner: OperationRunner,
+    private readonly strays: Strays,
   ) {}
 
   /**
@@ -97,15 +100,18 @@ export class Requests {
     begin: (sql: Queryable, initiator: Initiator) => Promise<Begun>,
     atOnce?: (sql: Queryable, initiator: Initiator) => Promise<Held | undefined>,
   ): Promise<Begun> {
-    const initiator = { owner: await this.owner.key(), idempotencyKey: request?.key };
-    const held = request ? undefined : await atOnce?.(this.database.sql, initiator);
-    if (held) return { ...held, begun: true };
-    return await this.database.transaction("begin", async (sql) => {
-      const first = request && await firstAnswer(sql, request);
-      if (first) return first;
-      const begun = await begin(sql, initiator);
-      if (request) await bindKey(sql, request, begun);
-      return begun;
+    const owner = await this.owner.key();
+    const initiator = { owner, idempotencyKey: request?.key, operationId: newOperationId() };
+    return await this.strays.unlessLost([initiator.operationId], async () => {
+      const held = request ? undefined : await atOnce?.(this.database.sql, initiator);
+      if (held) return { ...held, begun: true };
+      return await this.database.transaction("begin", async (sql) => {
+        const first = request && await firstAnswer(sql, request);
+        if (first) return first;
+        const begun = await begin(sql, initiator);
+        if (request) await bindKey(sql, request, begun);
+        return begun;
+      });
     });
   }
 
