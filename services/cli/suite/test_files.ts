@@ -24,6 +24,7 @@ const KINDS = {
     include: [
       "services/guest/tests",
       "tests/integration",
+      "tests/security",
       "tests/integration/api/real_snapshots_test.ts",
       "tests/crash/matrix_test.ts",
     ],
