@@ -17,6 +17,7 @@ import {
   pwrite,
   readPagerStats,
   scanDirty,
+  setNetworkSetting,
 } from "./mod.ts";
 
 const PAGES = 1000;
@@ -125,9 +126,13 @@ Deno.test("statistics before a pager started, and of something else", () => {
   assert(pagerStatsSize(1 << 30) < 2 << 20);
 });
 
-Deno.test("a tap of a namespace that does not exist is an error", () => {
-  const error = assertThrows(() => openTap("torpor-test0", { netnsPath: "/no/such/namespace" }), NativeError);
+Deno.test("a tap or a setting of a namespace that does not exist is an error", async () => {
+  const nowhere = { netnsPath: "/no/such/namespace" };
+  const error = await assertRejects(() => openTap("torpor-test0", nowhere), NativeError);
   assertEquals(error.code, "native_enoent");
+  await assertRejects(() => setNetworkSetting("ipv4/ip_forward", "1", nowhere), NativeError);
+  const outside = await assertRejects(() => setNetworkSetting("../kernel/hostname", "x"), NativeError);
+  assertEquals(outside.code, "native_einval");
 });
 
 /** A file for output that nobody has to remove. */

@@ -221,11 +221,14 @@ int torpor_copy_ranges(const int32_t *sources, uint32_t source_count, const stru
 int64_t torpor_file_crc32c(int fd, uint64_t length); // [blocking] of the first `length` bytes; -ENODATA when there are fewer
 int torpor_exchange(const char *one, const char *other); // two directories or files swap their names in one step
 
-// --- network (tap.c) ---
+// --- network (tap.c, network_namespace.c) ---
 
 // Opens (making it if needed) a tap device with vnet headers of 12 bytes, in the network namespace at `namespace_path` or, if NULL,
 // in this one.
-int torpor_open_tap(const char *name, const char *namespace_path);
+int torpor_open_tap(const char *name, const char *namespace_path); // [blocking] while others change devices
+
+// Writes `value` to /proc/sys/net/`name` of the network namespace at `namespace_path` or, if NULL, of this one.
+int torpor_network_setting(const char *name, const char *value, const char *namespace_path); // [blocking] as above
 
 // --- clock (tsc.c) ---
 

@@ -152,6 +152,9 @@ TEST(tap_is_opened_in_another_network_namespace) {
     close(here);
     CHECK_EQ(torpor_open_tap("a-name-that-is-too-long", path), -EINVAL);
     CHECK_EQ(torpor_open_tap("tap9", "/no/such/namespace"), -ENOENT);
+    CHECK_EQ(torpor_network_setting("ipv4/conf/tap7/forwarding", "1", path), 0); // a device of there
+    CHECK_EQ(torpor_network_setting("ipv4/conf/tap7/forwarding", "1", NULL), -ENOENT);
+    CHECK_EQ(torpor_network_setting("../kernel/hostname", "x", path), -EINVAL);
     close(tap);
     CHECK_EQ(umount(path), 0);
     unlink(path);
