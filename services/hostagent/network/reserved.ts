@@ -1,2 +1,2 @@
 /** The addresses that no sandbox ever reaches, whatever its policy says. */
-export { isReservedAddress, RESERVED_IPV4, RESERVED_IPV6 } from "@torpor/network";
+export { isInRange, isReservedAddress, RESERVED_IPV4, RESERVED_IPV6 } from "@torpor/network";

@@ -38,18 +38,8 @@ export interface Slot {
   slotAddress: string;
 }
 
-/** What a sandbox may reach. Destinations that no sandbox may reach come before all of it. */
-export interface NetworkPolicy {
-  /** What happens to a destination that neither list names. */
-  allowInternetAccess: boolean;
-  /** IP addresses, CIDRs and domains; wins over `denyOut`. */
-  allowOut: string[];
-  /** IP addresses and CIDRs. */
-  denyOut: string[];
-}
-
-/** Of a sandbox that nothing was said about. */
-export const DEFAULT_POLICY: NetworkPolicy = { allowInternetAccess: true, allowOut: [], denyOut: [] };
+/** What a sandbox may reach, and that of a sandbox that nothing was said about. */
+export { DEFAULT_POLICY, type NetworkPolicy } from "@torpor/network";
 
 /** The same in each guest, so that a snapshot fits every slot of every host. */
 export const GUEST_NETWORK = {
