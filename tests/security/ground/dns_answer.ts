@@ -1,4 +1,5 @@
 /** Just enough of DNS (RFC 1035) for a name server of tests: questions for A and AAAA, answers in full. */
+import ipaddr from "ipaddr.js";
 import { isIpv6 } from "./addresses.ts";
 
 const TYPE = { A: 1, AAAA: 28 } as const;
@@ -44,7 +45,7 @@ export function answer(
   ttl: number,
 ): Uint8Array {
   const records = (addresses ?? []).filter((address) => question.type === (isIpv6(address) ? TYPE.AAAA : TYPE.A))
-    .map(addressBytes);
+    .map((address) => Uint8Array.from(ipaddr.parse(address).toByteArray()));
   const size = records.reduce((sum, data) => sum + HEADER_BYTES + data.length, question.end);
   const message = new Uint8Array(size);
   message.set(query.subarray(0, question.end));
@@ -63,13 +64,4 @@ export function answer(
     at += 12 + data.length;
   }
   return message;
-}
-
-function addressBytes(address: string): Uint8Array {
-  if (!isIpv6(address)) return Uint8Array.from(address.split("."), Number);
-  const [head, tail = ""] = address.split("::");
-  const words = (text: string) => text.split(":").filter((word) => word !== "").map((word) => parseInt(word, 16));
-  const [first, last] = [words(head!), words(tail)];
-  const all = [...first, ...Array<number>(8 - first.length - last.length).fill(0), ...last];
-  return Uint8Array.from(all.flatMap((word) => [word >> 8, word & 255]));
 }
