@@ -115,6 +115,7 @@ export interface HostAgentProcess extends AsyncDisposable {
  * @param options.waitAt a step at whose begin it waits: `gate` is a directory with two FIFOs, `reached`, which can be read
  *   then, and `go`, whose content it reads before it goes on.
  * @param options.wrap a command that runs the agent, for example in a namespace of its own.
+ * @param options.env variables besides, or instead of, those that every test sets.
  */
 export async function startHostAgentProcess(
   home: string,
@@ -124,6 +125,7 @@ export async function startHostAgentProcess(
     wrap?: string[];
     address?: string;
     spareVmm?: boolean;
+    env?: Record<string, string>;
   } = {},
 ): Promise<HostAgentProcess> {
   const address = options.address ?? `unix:${home}/agent.sock`;
@@ -143,6 +145,7 @@ export async function startHostAgentProcess(
       TORPOR_TEST_GATE: options.waitAt?.gate ?? "",
       TORPOR_SPARE_VMM: options.spareVmm ? "on" : "off",
       TORPOR_DISK_RESERVE_MB: "0",
+      ...options.env,
     },
     stdin: "null",
     stdout: "null",
