@@ -7,7 +7,7 @@ import type { SandboxManager } from "../sandbox/manager.ts";
 import { chooseListing } from "./list_sandboxes.ts";
 import { memoryStats } from "./memory_stats.ts";
 import { hookOutcome, inventoryStamp, sandboxInfo, snapshotInfo } from "./sandbox_info.ts";
-import { createSpec, lifecycleCall, reclaimCaps, timeoutSec } from "./validate.ts";
+import { createSpec, fencedCall, lifecycleCall, networkUpdate, reclaimCaps, timeoutSec } from "./validate.ts";
 
 type LifecycleMethods =
   | "createSandbox"
@@ -18,6 +18,7 @@ type LifecycleMethods =
   | "getSandbox"
   | "getOperation"
   | "getMemoryStats"
+  | "updateNetwork"
   | "pingSandbox";
 
 /** The RPCs about sandboxes as a whole. Once begun, an operation goes on when its caller leaves. */
@@ -47,6 +48,7 @@ export function lifecycleHandlers(
       const { sandbox, clockBehindMs } = await manager.resume(lifecycleCall(request), {
         timeoutSec: timeoutSec(request.timeoutSec),
         snapshotId: request.snapshotId,
+        network: networkUpdate(request),
       });
       return {
         sandboxId: sandbox.id,
@@ -89,6 +91,12 @@ export function lifecycleHandlers(
       const { vm, status } = manager.get(sandboxId);
       if (!vm) throw new TorporError("conflict", `sandbox ${sandboxId} is ${status}`);
       return memoryStats(vm);
+    },
+
+    async updateNetwork(request) {
+      const update = networkUpdate(request);
+      if (!update) throw new TorporError("invalid_argument", "network is missing", { field: "network" });
+      return { networkRevision: BigInt(await manager.updateNetwork(fencedCall(request), update)) };
     },
 
     async pingSandbox({ sandboxId }) {

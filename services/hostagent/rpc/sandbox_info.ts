@@ -36,6 +36,7 @@ export function sandboxInfo(sandbox: Sandbox): SandboxInfo {
     guestStopped: sandbox.guestStoppedFor !== undefined,
     uniqueBytes: BigInt(sandbox.stored.unique),
     sharedBytes: BigInt(sandbox.stored.shared),
+    networkRevision: BigInt(record.network.revision),
   });
 }
 

@@ -1,10 +1,17 @@
 import { TorporError } from "@torpor/errors";
 import { newId, requireId, requireTemplateName } from "@torpor/ids";
-import type { CreateSandboxRequest, CreateSnapshotRequest, ReclaimCaps as CapsMessage } from "@torpor/proto/hostagent";
+import { parsePolicy } from "@torpor/network";
+import type {
+  CreateSandboxRequest,
+  CreateSnapshotRequest,
+  NetworkPolicy as PolicyMessage,
+  ReclaimCaps as CapsMessage,
+} from "@torpor/proto/hostagent";
 import { MAX_SNAPSHOT_NAME } from "@torpor/snapshot";
 import type { CreateSpec, LifecycleCall, SnapshotRequest } from "../sandbox/calls.ts";
 import type { BootSpec } from "../sandbox/create_sandbox.ts";
 import { MAX_RECLAIM_CAP_MS, type ReclaimCaps } from "../sandbox/reclaim_caps.ts";
+import type { NetworkUpdate } from "../sandbox/recorded_network.ts";
 import type { SpawnSpec } from "../sandbox/spawn_sandbox.ts";
 
 /** Values that 0 or an empty string stands for (proto/hostagent/v1). */
@@ -23,6 +30,7 @@ export function createSpec(request: CreateSandboxRequest): CreateSpec {
     timeoutSec: timeoutSec(request.timeoutSec),
     env: environment(request.env),
     reclaim: reclaimCaps(request.reclaim),
+    network: networkUpdate(request),
   };
 }
 
@@ -55,10 +63,24 @@ export function timeoutSec(value: number): number {
 
 /** The part that all lifecycle requests have. @throws TorporError `invalid_argument` that names the field. */
 export function lifecycleCall(request: { sandboxId: string; operationId: string; version: bigint }): LifecycleCall {
+  const operationId = request.operationId === "" ? newId() : requireId(request.operationId, "operation_id");
+  return { ...fencedCall(request), operationId };
+}
+
+/** The part of a request that changes a sandbox without being a lifecycle operation. @throws as {@linkcode lifecycleCall}. */
+export function fencedCall(request: { sandboxId: string; version: bigint }): Omit<LifecycleCall, "operationId"> {
   const version = Number(request.version);
   if (!Number.isSafeInteger(version) || version < 0) throw invalid("version", "must not be negative");
-  const operationId = request.operationId === "" ? newId() : requireId(request.operationId, "operation_id");
-  return { sandboxId: requireId(request.sandboxId, "sandbox_id"), operationId, version };
+  return { sandboxId: requireId(request.sandboxId, "sandbox_id"), version };
+}
+
+/** Absent: undefined. @throws TorporError `invalid_argument` that names the entry at fault. */
+export function networkUpdate(
+  { network, networkRevision }: { network?: PolicyMessage; networkRevision: bigint },
+): NetworkUpdate | undefined {
+  const revision = Number(networkRevision);
+  if (!Number.isSafeInteger(revision) || revision < 0) throw invalid("network_revision", "must not be negative");
+  return network && { policy: parsePolicy(network), revision };
 }
 
 /** Absent: undefined. @throws TorporError `invalid_argument` that names the field. */

@@ -3,6 +3,7 @@ import { removeIfPresent } from "../storage/durable_file.ts";
 import type { HostContext } from "./context.ts";
 import { hostError } from "./host_error.ts";
 import { type OperationRecord, RECORD_SCHEMA, type SandboxRecord } from "./record.ts";
+import { DEFAULT_NETWORK, type NetworkUpdate, recordNetwork } from "./recorded_network.ts";
 import type { ReclaimCaps } from "./reclaim_caps.ts";
 import type { RunningVm } from "./running_vm.ts";
 import { Sandbox } from "./sandbox.ts";
@@ -26,6 +27,8 @@ export interface NewSandbox {
   timeoutSec: number;
   env: Record<string, string>;
   reclaim: ReclaimCaps;
+  /** Absent: it may reach everything but what no sandbox may. */
+  network?: NetworkUpdate;
   operation: OperationRecord;
 }
 
@@ -91,6 +94,7 @@ function newRecord(wanted: NewSandbox, shape: SandboxShape): SandboxRecord {
     timeout_sec: wanted.timeoutSec,
     env: wanted.env,
     reclaim: wanted.reclaim,
+    network: wanted.network ? recordNetwork(wanted.network) : DEFAULT_NETWORK,
     base_image: shape.baseImage,
     created_at_ms: Date.now(),
     last_active_at_ms: Date.now(),

@@ -13,7 +13,7 @@ export interface LifecycleCall {
 }
 
 /** What a new sandbox is to be: booted from a template, or spawned from a kept snapshot. */
-export type CreateSpec = Pick<NewSandbox, "timeoutSec" | "env"> & {
+export type CreateSpec = Pick<NewSandbox, "timeoutSec" | "env" | "network"> & {
   from: BootSpec | SpawnSpec;
   /** Absent: the deployment's default. */
   reclaim?: ReclaimCaps;

@@ -16,10 +16,12 @@ import { KeyedLocks } from "./keyed_locks.ts";
 import { LifecycleRunner, requireNewest } from "./lifecycle_runner.ts";
 import { pauseSandbox } from "./pause_sandbox.ts";
 import type { ReclaimCaps } from "./reclaim_caps.ts";
+import type { NetworkUpdate } from "./recorded_network.ts";
 import { resumeSandbox } from "./resume_sandbox.ts";
 import type { Sandbox } from "./sandbox.ts";
 import { SandboxTable } from "./sandbox_table.ts";
 import { spawnSandbox } from "./spawn_sandbox.ts";
+import { updateNetwork } from "./update_network.ts";
 import { VmCare } from "./vm_care.ts";
 
 /** After an automatic pause that has failed. */
@@ -73,9 +75,9 @@ export class SandboxManager implements SandboxAccess, AsyncDisposable {
       }
       const interrupt = new AbortController();
       const { sandboxId, version } = call;
-      const { timeoutSec, env, from } = spec;
+      const { timeoutSec, env, network, from } = spec;
       const reclaim = spec.reclaim ?? this.#context.reclaim;
-      const wanted = { sandboxId, version, timeoutSec, env, reclaim, operation };
+      const wanted = { sandboxId, version, timeoutSec, env, reclaim, network, operation };
       const events = {
         began: (sandbox: Sandbox) => {
           sandbox.interrupt = interrupt;
@@ -119,7 +121,7 @@ export class SandboxManager implements SandboxAccess, AsyncDisposable {
    */
   async resume(
     call: LifecycleCall,
-    request: { timeoutSec: number; snapshotId: string },
+    request: { timeoutSec: number; snapshotId: string; network?: NetworkUpdate },
   ): Promise<{ sandbox: Sandbox; clockBehindMs: number }> {
     return await this.#runner.change("resume", call, async (sandbox, signal) => {
       const clockBehindMs = await resumeSandbox(this.#context, sandbox, request, signal);
@@ -176,6 +178,19 @@ export class SandboxManager implements SandboxAccess, AsyncDisposable {
       await removeIfPresent(this.#context.layout.sandbox(call.sandboxId).directory);
       this.#sandboxes.delete(call.sandboxId);
     });
+  }
+
+  /**
+   * Replaces what a sandbox may reach, once the operation in flight has ended. Of a running one connections that the new
+   * policy denies are cut; of others it is in effect when they run again.
+   * @returns the revision that is in effect.
+   * @throws TorporError `sandbox_not_found`, `fenced`, and as `updateNetwork`.
+   */
+  async updateNetwork(call: Pick<LifecycleCall, "sandboxId" | "version">, update: NetworkUpdate): Promise<number> {
+    using _lock = await this.#locks.acquire(call.sandboxId);
+    const sandbox = this.#sandboxes.get(call.sandboxId);
+    requireNewest(sandbox, call.version);
+    return await step(this.#context, sandbox.id, "network.update", () => updateNetwork(this.#context, sandbox, update));
   }
 
   /** How an operation stands. @throws TorporError `operation_not_found`. */

@@ -2,6 +2,7 @@ import { z } from "zod";
 import { TorporError } from "@torpor/errors";
 import { ID_PATTERN } from "@torpor/ids";
 import { trackingMethods } from "../memory/tracking/method.ts";
+import { DEFAULT_NETWORK, recordedNetworkSchema } from "./recorded_network.ts";
 import { NO_RECLAIM, reclaimCapsSchema } from "./reclaim_caps.ts";
 
 /** The schema that this version writes and reads. */
@@ -106,6 +107,8 @@ export const recordSchema = z.strictObject({
   env: z.record(z.string(), z.string()),
   /** What a pause lets the guest do first, unless the pause says otherwise. */
   reclaim: reclaimCapsSchema.default(NO_RECLAIM),
+  /** What it may reach. */
+  network: recordedNetworkSchema.default(DEFAULT_NETWORK),
   /** Content hash of the read-only base image: the same one for as long as the sandbox lives. */
   base_image: z.string().regex(/^[0-9a-f]{8,64}$/),
   created_at_ms: count,

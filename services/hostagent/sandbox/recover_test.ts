@@ -65,6 +65,7 @@ function recordOf(sandboxId: string, changes: Partial<SandboxRecord>): SandboxRe
     operation: null,
     snapshot_id: null,
     generation: 0,
+    network: { allow_internet_access: true, allow_out: [], deny_out: [], revision: 0 },
     auto_paused: false,
     base_snapshot_id: null,
     vm: null,

@@ -1,5 +1,6 @@
 import { TorporError } from "@torpor/errors";
 import type { HostContext } from "./context.ts";
+import { type NetworkUpdate, recordNetwork } from "./recorded_network.ts";
 import { hostError } from "./host_error.ts";
 import { removeLiveFiles } from "./live_files.ts";
 import { resumeVm } from "./resume_vm.ts";
@@ -14,7 +15,7 @@ import type { Sandbox } from "./sandbox.ts";
 export async function resumeSandbox(
   context: HostContext,
   sandbox: Sandbox,
-  request: { timeoutSec: number; snapshotId: string },
+  request: { timeoutSec: number; snapshotId: string; network?: NetworkUpdate },
   signal: AbortSignal,
 ): Promise<number | undefined> {
   const { record } = sandbox;
@@ -24,6 +25,7 @@ export async function resumeSandbox(
   if (record.state !== "paused" || !record.snapshot_id) {
     throw new TorporError("conflict", `a sandbox that is ${record.state} cannot be resumed`);
   }
+  if (request.network) record.network = recordNetwork(request.network);
   try {
     using _room = sandbox.newest && await roomForResume(context, sandbox.newest.manifest);
     const { vm, clockBehindMs } = await resumeVm(context, record, record.snapshot_id, async (vm) => {
