@@ -20,6 +20,12 @@ const MAX_TRANSACTION_ATTEMPTS = 4;
 /** A statement that takes longer is given up by the server: it waits for a lock whose holder hangs. ms. */
 const STATEMENT_TIMEOUT_MS = 10_000;
 
+/** A query that gets no connection of the pool for this long has not been sent: the pool is used up. ms. */
+const QUEUE_TIMEOUT_MS = 5_000;
+
+/** A server that gives a statement up says so. One that says nothing for so much longer is lost, or its network is. ms. */
+const ANSWER_MARGIN_MS = 3_000;
+
 /** A session that began a transaction and then says nothing has a client that hangs: its locks are freed after this, ms. */
 const SILENT_TRANSACTION_MS = 20_000;
 
@@ -78,7 +84,8 @@ export function openDatabase(url: string, options: DatabaseOptions = {}): Databa
 
 /**
  * Runs one query function inside the span `db.<name>` and measures it.
- * @throws `unavailable` for connection failures and for a statement that takes too long; else what `work` throws.
+ * @throws `unavailable` for connection failures, for a statement that takes too long (10 s) or is not answered (13 s), and
+ * when no connection of the pool becomes free (5 s); else what `work` throws.
  */
 export async function named<T>(name: string, work: () => Promise<T>): Promise<T> {
   using _active = underWay("torpor.db.queries.active");
@@ -105,11 +112,18 @@ export interface ConnectOptions {
 /** A postgres.js client with the project's settings. */
 export function connect(url: string, options: ConnectOptions): Sql {
   const { connection, ...target } = parseDatabaseUrl(url);
+  const statementTimeoutMs = options.statementTimeoutMs ?? STATEMENT_TIMEOUT_MS;
+  // Not in the types of the npm package: see libs/postgres/README.md.
+  const patience = {
+    queue_timeout: QUEUE_TIMEOUT_MS,
+    answer_timeout: statementTimeoutMs === 0 ? 0 : statementTimeoutMs + ANSWER_MARGIN_MS,
+  };
   return postgres({
     ...target,
+    ...patience,
     connection: {
       ...connection,
-      statement_timeout: options.statementTimeoutMs ?? STATEMENT_TIMEOUT_MS,
+      statement_timeout: statementTimeoutMs,
       idle_in_transaction_session_timeout: SILENT_TRANSACTION_MS,
     },
     max: options.max,

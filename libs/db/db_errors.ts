@@ -76,6 +76,9 @@ export function fromDatabaseError(thrown: unknown): unknown {
     return quotaExceeded(JSON.parse(thrown.detail ?? ""), thrown);
   }
   if (thrown instanceof postgres.PostgresError && SLOW_STATES.has(code)) return tooSlow(thrown);
+  if (code === "QUEUE_TIMEOUT") {
+    return new TorporError("unavailable", "no connection to the database is free", { cause: thrown, retryAfterSec: 2 });
+  }
   const unavailable = thrown instanceof postgres.PostgresError
     ? UNAVAILABLE_STATES.has(code) || code.startsWith("08")
     : CONNECTION_CODES.has(code);

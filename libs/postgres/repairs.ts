@@ -1,6 +1,6 @@
 /** One place of postgres.js that is changed. */
 export interface Repair {
-  file: "connection.js" | "index.js";
+  file: "connection.js" | "index.js" | "queue.js";
   /** Where to look: from the first place that has this text on. */
   from: string;
   /** What is replaced: the first of these after {@linkcode Repair.from}. */
@@ -112,8 +112,71 @@ export const REPAIRS: readonly Repair[] = [
     file: "index.js",
     from: "return ending = Promise.race([",
     find: ".then(() => clearTimeout(timer))",
-    put: ".then(() => {\n      clearTimeout(timer)\n      while (queries.length) " +
+    put: ".then(() => {\n      clearTimeout(timer)\n      clearTimeout(watching)\n      while (queries.length) " +
       "queries.shift().reject(Errors.connection('CONNECTION_ENDED', options, options))\n    })",
     why: "those that waited for a connection which was lost while it ended",
+  },
+  {
+    file: "index.js",
+    from: "const defaults = {",
+    find: "{",
+    put: "{\n    queue_timeout   : 0,\n    answer_timeout  : 0,",
+    why: "ms; 0: never. Options of the next ones",
+  },
+  {
+    file: "index.js",
+    from: "let ending = false",
+    find: "let ending = false",
+    put: "let ending = false\n    , watching = null",
+    why: "see the next ones",
+  },
+  {
+    file: "index.js",
+    from: "function handler(query) {",
+    find: "if (open.length)",
+    put: "query.asked = performance.now()\n    watch()\n    if (open.length)",
+    why: "see the next one",
+  },
+  {
+    file: "index.js",
+    from: "function go(c, query)",
+    find: "function go(c, query)",
+    put: `function watch() {
+    if (watching === null && (options.queue_timeout || options.answer_timeout)) watching = setTimeout(look, 500)
+  }
+
+  function look() {
+    watching = null
+    const { queue_timeout, answer_timeout } = options
+    const now = performance.now()
+    while (queue_timeout && queries.length && now - queries.peek().asked > queue_timeout)
+      queries.shift().reject(Errors.connection('QUEUE_TIMEOUT', options))
+    answer_timeout && connections.forEach(c => c.loseUnanswered(now - answer_timeout))
+    if (queries.length || connecting.length || reserved.length || busy.length || full.length) watch()
+  }
+
+  function go(c, query)`,
+    why: "a query waited for a connection as long as it took, and for its answer from a server that says nothing",
+  },
+  {
+    file: "queue.js",
+    from: "push: (x)",
+    find: "push: (x)",
+    put: "peek: () => xs[index],\n    push: (x)",
+    why: "for the one above",
+  },
+  {
+    file: "connection.js",
+    from: "try {\n      q.state = backend",
+    find: "try {",
+    put: "q.asked = performance.now()\n    try {",
+    why: "it was sent now: it may have waited for the connection before",
+  },
+  {
+    file: "connection.js",
+    from: "const connection = {",
+    find: "{",
+    put: "{\n    loseUnanswered(before) { socket && query && query.asked < before && socket.destroy() },",
+    why: "used above. All that was sent on it is rejected; whether the server has done it is unknown",
   },
 ];
