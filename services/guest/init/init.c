@@ -37,6 +37,11 @@ int write_text(const char *path, const char *text) {
     return error;
 }
 
+void set(const char *path, const char *text) {
+    int error = write_text(path, text);
+    if (error) printf("torpor-init: %s: %s\n", path, strerror(error));
+}
+
 static void open_console(void) {
     int fd = open("/dev/console", O_RDWR);
     for (int standard = 0; fd >= 0 && standard <= 2; standard++) {

@@ -11,6 +11,8 @@ _Noreturn void power_off(void);
 
 // Writes text into an existing file (/proc, /sys). 0, or an errno.
 int write_text(const char *path, const char *text);
+// The same for a setting that can be done without: says on the console when it fails.
+void set(const char *path, const char *text);
 
 // modules.c: loads the modules of the initramfs in the order of its list, then frees their memory.
 void modules_load(void);
@@ -22,7 +24,10 @@ void mounts_early(void);
 int mounts_enter_root(void);
 void mounts_late(void);
 
-// system.c: hostname, machine id, loopback, sysctls, cgroups.
+// system.c: hostname, machine id, network, sysctls, cgroups.
 void system_configure(void);
+
+// network.c: loopback, the address that all guests have, resolver. Without a network device only the first.
+void network_configure(void);
 
 #endif

@@ -1,13 +1,10 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <net/if.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/random.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysinfo.h>
 #include <unistd.h>
@@ -15,11 +12,6 @@
 #include "init.h"
 
 #define USER_CGROUP "/sys/fs/cgroup/user"
-
-static void set(const char *path, const char *text) {
-    int error = write_text(path, text);
-    if (error) printf("torpor-init: %s: %s\n", path, strerror(error));
-}
 
 static void set_hostname(void) {
     char name[64] = "sandbox";
@@ -42,18 +34,6 @@ static void set_machine_id(void) {
     strcpy(text + 32, "\n");
     int fd = open("/etc/machine-id", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0444);
     if (fd < 0 || write(fd, text, 33) != 33) perror("torpor-init: machine-id");
-    if (fd >= 0) close(fd);
-}
-
-static void bring_up_loopback(void) {
-    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    struct ifreq request = {.ifr_name = "lo"};
-    if (fd < 0 || ioctl(fd, SIOCGIFFLAGS, &request)) {
-        perror("torpor-init: loopback");
-    } else {
-        request.ifr_flags |= IFF_UP | IFF_RUNNING;
-        if (ioctl(fd, SIOCSIFFLAGS, &request)) perror("torpor-init: loopback");
-    }
     if (fd >= 0) close(fd);
 }
 
@@ -82,7 +62,7 @@ static void make_user_cgroup(void) {
 void system_configure(void) {
     set_hostname();
     set_machine_id();
-    bring_up_loopback();
+    network_configure();
     // Background compaction dirties pages for nothing, and every dirty page is part of the next snapshot.
     set("/proc/sys/vm/compaction_proactiveness", "0");
     make_user_cgroup();

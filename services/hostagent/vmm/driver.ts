@@ -26,6 +26,11 @@ export interface VmmConfig {
   memoryFd: number;
   /** Read-only base image, shared by many sandboxes. */
   baseImage: string;
+  /**
+   * The tap device behind the guest's network device; the caller keeps it. Absent: the device is there all the same, so that
+   * a snapshot fits, and leads nowhere.
+   */
+  tapFd?: number;
 }
 
 /** Kernel and initramfs of a boot. */
@@ -82,6 +87,11 @@ export interface Vmm extends AsyncDisposable {
   stopVcpus(): Promise<void>;
   /** Whether vCPUs run. @throws TorporError `vm_gone`, `deadline_exceeded`. */
   isRunning(): Promise<boolean>;
+  /**
+   * Plugs the cable of the guest's network device in or out. A restored device has it as it was when its state was saved.
+   * @throws TorporError `vm_gone`, `deadline_exceeded`.
+   */
+  setLink(up: boolean): Promise<void>;
   /** Does what can be done for `saveDeviceState` before the vCPUs stop. @throws as that. */
   prepareDeviceState(): Promise<void>;
   /** Why the VMM has stopped the guest by itself, as far as it has said; undefined: it has not. */

@@ -150,6 +150,9 @@ export class UserVmm implements Vmm {
       firstDifference(this.image, { disk });
   }
 
+  /** It has no network device. */
+  async setLink(): Promise<void> {}
+
   async startVcpus(): Promise<void> {
     await this.#command("run");
     this.#running = true;

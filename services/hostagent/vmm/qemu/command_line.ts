@@ -1,3 +1,4 @@
+import { GUEST_NETWORK } from "../../network/types.ts";
 import { type BootSource, VMM_MEMORY_FD, type VmmConfig } from "../driver.ts";
 
 /** Accelerators that QEMU is used with. */
@@ -15,8 +16,22 @@ export const MACHINE = "microvm,acpi=on,rtc=on,pit=off,pic=off,x-option-roms=off
  */
 const BALLOON = "virtio-balloon-device,free-page-reporting=on";
 
+/** QEMU's name for what is behind the network device. */
+export const NETWORK_BACKEND = "net";
+
+/** The tap device's descriptor inside QEMU. */
+export const TAP_FD = 7;
+
+/**
+ * What the tap device takes off the guest's hands (checksums, segmentation) makes a guest's traffic three to seven times as
+ * fast (measured with TCG). UFO is left out, as not each kernel's tap has it. The guest keeps its addresses when it moves, and
+ * its new slot asks for them: nothing is to be announced.
+ */
+const NETWORK =
+  `virtio-net-device,netdev=${NETWORK_BACKEND},mac=${GUEST_NETWORK.mac},guest_ufo=off,host_ufo=off,guest_announce=off`;
+
 /** Recorded in each snapshot: a device state fits only the machine with the same devices. */
-export const MACHINE_IDENTITY = `${MACHINE};${BALLOON}`;
+export const MACHINE_IDENTITY = `${MACHINE};${BALLOON};${NETWORK}`;
 
 /** Denies what a VMM that got all its descriptors from the agent never needs. */
 const SECCOMP = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
@@ -93,7 +108,15 @@ function machineArguments(config: VmmConfig, accelerator: Accelerator): string[]
     ...diskArguments("base", config.baseImage, "read-only=on", "read-only=on"),
     ...diskArguments("disk", paths.disk, "discard=unmap", "discard=unmap,detect-zeroes=unmap", DISK_ERRORS),
     ...["-device", BALLOON],
+    ...["-netdev", networkBackend(config), "-device", NETWORK],
   ];
+}
+
+/** Without a tap device there are no offloads: a guest that uses them can then not be restored, and QEMU says so. */
+function networkBackend({ tapFd }: VmmConfig): string {
+  return tapFd === undefined
+    ? `hubport,id=${NETWORK_BACKEND},hubid=0`
+    : `tap,id=${NETWORK_BACKEND},fd=${TAP_FD},vhost=off`;
 }
 
 /** What every QEMU that the agent starts has in common. */

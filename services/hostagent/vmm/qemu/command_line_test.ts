@@ -19,7 +19,7 @@ function valuesOf(args: string[], option: string): string[] {
   return args.flatMap((arg, index) => arg === option ? [args[index + 1]!] : []);
 }
 
-Deno.test("a VM has no network, no default devices, and what it may do is denied", () => {
+Deno.test("a VM has no default devices, and what it may do is denied", () => {
   for (const args of [bootArguments(config, source, "tcg", 2_100_000), restoreArguments(config, "kvm")]) {
     for (const flag of ["-nodefaults", "-no-user-config", "-no-reboot"]) assert(args.includes(flag));
     assertEquals(valuesOf(args, "-nic"), ["none"]);
@@ -55,6 +55,17 @@ Deno.test("what a guest frees leaves the host, and a snapshot says that it needs
   for (const args of [bootArguments(config, source, "tcg", 2_100_000), restoreArguments(config, "tcg")]) {
     const balloon = valuesOf(args, "-device").filter((device) => device.includes("balloon"));
     assertEquals(balloon, ["virtio-balloon-device,free-page-reporting=on"]);
-    assert(MACHINE_IDENTITY.endsWith(balloon[0]!));
+    assert(MACHINE_IDENTITY.includes(balloon[0]!));
+  }
+});
+
+Deno.test("the network device is the last and always the same, whatever is behind it", () => {
+  const backends = [[undefined, "hubport,id=net,hubid=0"], [12, "tap,id=net,fd=7,vhost=off"]] as const;
+  for (const [tapFd, backend] of backends) {
+    const args = restoreArguments({ ...config, tapFd }, "tcg");
+    assertEquals(valuesOf(args, "-netdev"), [backend]);
+    const device = valuesOf(args, "-device").at(-1)!;
+    assert(device.startsWith("virtio-net-device,netdev=net,mac=02:74:72:70:00:02,"), device);
+    assert(MACHINE_IDENTITY.endsWith(device));
   }
 });

@@ -13,7 +13,14 @@ import {
   type VmmDriver,
 } from "../driver.ts";
 import { describeExit } from "../process.ts";
-import { type Accelerator, bootArguments, cpuModel, MACHINE_IDENTITY, restoreArguments } from "./command_line.ts";
+import {
+  type Accelerator,
+  bootArguments,
+  cpuModel,
+  MACHINE_IDENTITY,
+  restoreArguments,
+  TAP_FD,
+} from "./command_line.ts";
 import { QemuVmm } from "./vmm.ts";
 
 /** The memory shim's descriptors inside QEMU. */
@@ -143,14 +150,15 @@ export class QemuDriver implements VmmDriver {
     descriptors: { childFd: number; fd: number }[],
     signal: AbortSignal,
   ): Promise<Vmm> {
-    const { paths } = config;
+    const { paths, tapFd } = config;
+    const tap = tapFd === undefined ? [] : [{ childFd: TAP_FD, fd: tapFd }];
     const process = spawnLogged(paths.vmmLog, (stderrFd) =>
       spawn({
         path: this.#host.program,
         argv: [this.#host.program, ...args],
         env: environment,
         cwd: "/",
-        descriptors: [{ childFd: VMM_MEMORY_FD, fd: config.memoryFd }, ...descriptors],
+        descriptors: [{ childFd: VMM_MEMORY_FD, fd: config.memoryFd }, ...tap, ...descriptors],
         stderrFd,
         noNewPrivileges: true,
       }));

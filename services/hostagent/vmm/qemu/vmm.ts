@@ -4,6 +4,7 @@ import { TorporError } from "@torpor/errors";
 import { delay } from "../../host/delay.ts";
 import type { SandboxPaths } from "../../storage/layout.ts";
 import type { DiskCopy, DiskFault, Vmm } from "../driver.ts";
+import { NETWORK_BACKEND } from "./command_line.ts";
 import { ConsoleLog } from "./console.ts";
 import { QemuDiskCopy } from "./disk_copy.ts";
 import { QemuDiskFaults } from "./disk_faults.ts";
@@ -88,6 +89,10 @@ export class QemuVmm implements Vmm {
   /** Asks for what was said before it was connected to. @throws TorporError `vm_gone`, `deadline_exceeded`. */
   async findDiskFault(): Promise<void> {
     await this.#diskFaults.find();
+  }
+
+  async setLink(up: boolean): Promise<void> {
+    await this.#qmp.execute("set_link", { name: NETWORK_BACKEND, up });
   }
 
   async prepareDeviceState(): Promise<void> {
