@@ -25,8 +25,18 @@ export {
   sendDescriptors,
   socketPair,
   unixConnect,
+  unixListen,
 } from "./unix_socket.ts";
 export { spawn, type SpawnOptions } from "./spawn.ts";
+export {
+  type Confinement,
+  keepCapabilities,
+  type Lease,
+  makeEmptyNetwork,
+  makeRoot,
+  shareLease,
+  takeLease,
+} from "./confinement.ts";
 export { adoptProcess, Process, type ProcessIdentity, processStartTime } from "./process.ts";
 export type { ExitStatus } from "./watcher.ts";
 export {

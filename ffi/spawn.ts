@@ -1,4 +1,5 @@
 /** Starting programs with exactly the descriptors that they are to have. @module */
+import { type Confinement, packConfinement } from "./confinement.ts";
 import { Descriptor } from "./descriptor.ts";
 import { check, invalidArgument } from "./errors.ts";
 import { native } from "./library.ts";
@@ -23,9 +24,14 @@ export interface SpawnOptions {
   readonly noNewPrivileges?: boolean;
   /** Signal that the child gets when this process's main thread ends. */
   readonly deathSignal?: number;
+  /** What is taken from it before it runs. */
+  readonly confinement?: Confinement;
 }
 
-const stages = ["start", "setsid", "descriptors", "cwd", "credentials", "exec"] as const;
+const stages = [
+  ...["start", "setsid", "descriptors", "cwd", "credentials", "exec"],
+  ...["cgroups", "namespaces", "limits", "capabilities", "system call filter"],
+];
 
 function descriptorPairs(options: SpawnOptions): Int32Array<ArrayBuffer> {
   const given = new Map<number, number>();
@@ -67,7 +73,9 @@ export function spawn(options: SpawnOptions): Process {
     options.deathSignal ?? 0,
   );
   const result = new BigInt64Array(3);
-  const status = native().torpor_spawn(numbers, strings, BigInt(strings.byteLength), pairs, result);
+  const confinement = options.confinement ? packConfinement(options.confinement) : null;
+  const length = BigInt(strings.byteLength);
+  const status = native().torpor_spawn_confined(numbers, strings, length, pairs, confinement, result);
   const [pid, pidfd, stage] = new Int32Array(result.buffer);
   check("spawn", status, `${stages[stage!]} of ${options.path}`);
   return new Process(new Descriptor(pidfd!), pid!, BigInt.asUintN(64, result[2]!));

@@ -19,6 +19,15 @@ export function unixConnect(path: string): Descriptor {
 }
 
 /**
+ * A listening stream socket that only this user can connect to, in the place of whatever socket has this name. For a program that may
+ * not make one itself. `native_enametoolong` when the path has more than 107 bytes.
+ * @param backlog connections that may wait to be accepted.
+ */
+export function unixListen(path: string, backlog: number): Descriptor {
+  return new Descriptor(check("unixListen", native().torpor_unix_listen(cString("unixListen", path), backlog), path));
+}
+
+/**
  * Sends `data` (not empty) with up to 32 descriptors as one message. The receiver gets duplicates; `descriptors` stay the caller's
  * and may be closed when the call returns.
  */

@@ -46,7 +46,7 @@ struct torpor_control_client {
 
 struct torpor_control {
     int listener; // -1: there is no socket, and nothing to do
-    const char *path;
+    const char *path; // NULL: somebody else's to remove
     struct torpor_pager_stats *stats;
     const uint32_t *siblings; // of a base; NULL: a pager of one sandbox
     // Queues pages; returns false when too many wait already.
@@ -57,7 +57,9 @@ struct torpor_control {
 
 // Makes the socket, in the place of what a dead pager has left there. Returns 0 or -errno; the rest of `control` is set by the caller.
 int torpor_control_open(struct torpor_control *control, const char *path);
-// Removes the socket's name.
+// The same with a socket that listens already, which is the control's from now on.
+int torpor_control_take(struct torpor_control *control, int listener);
+// Removes the socket's name, if it has made it.
 void torpor_control_close(struct torpor_control *control);
 // Closes a forked process's share of the connections.
 void torpor_control_drop_clients(struct torpor_control *control);

@@ -40,6 +40,8 @@ void torpor_free(void *memory);
 
 int torpor_socket_pair(int *pair);
 int torpor_unix_connect(const char *path); // -ENAMETOOLONG when the path has more than 107 bytes
+// A listening stream socket with mode 0600, in the place of whatever socket has this name. Errors as above.
+int torpor_unix_listen(const char *path, int backlog);
 
 // --- processes (spawn.c, process.c, watcher.c) ---
 
@@ -60,6 +62,11 @@ enum torpor_spawn_stage { // where a spawn failed
     TORPOR_SPAWN_DIRECTORY = 3,
     TORPOR_SPAWN_CREDENTIALS = 4,
     TORPOR_SPAWN_EXECUTE = 5,
+    TORPOR_SPAWN_CGROUPS = 6,
+    TORPOR_SPAWN_NAMESPACES = 7,
+    TORPOR_SPAWN_LIMITS = 8,
+    TORPOR_SPAWN_CAPABILITIES = 9,
+    TORPOR_SPAWN_FILTER = 10,
 };
 struct torpor_spawn_result {
     int32_t pid;
@@ -74,6 +81,45 @@ struct torpor_spawn_result {
 // the default. Returns after the program runs, or with the errno of whatever failed in the child.
 int torpor_spawn(const struct torpor_spawn_options *options, const char *strings, uint64_t strings_length, const int32_t *descriptors,
                  struct torpor_spawn_result *result);
+
+#define TORPOR_CONFINED_CGROUPS 6
+
+// What is taken from a program before it runs (confine.c). All descriptors are this process's.
+struct torpor_confinement {
+    int32_t root;                // mount namespace of torpor_make_root, of which the program gets a copy of its own; -1: this one
+    int32_t network;             // network namespace; -1: this one
+    int32_t own_processes;       // it is process 1 of a namespace of its own, and sees no others
+    int32_t own_ipc;             // System V IPC and message queues of its own, and its cgroup is the root of those it sees
+    int32_t nice;                // added to what it inherits: given before the right to it is gone
+    int32_t drop_capabilities;   // all, also from the bounding set
+    int32_t filter_system_calls; // refuses what no VMM and no pager uses (syscall_filter.c); needs no_new_privileges
+    int32_t oom_score;           // 0: unchanged; 1 … 1000: sooner than others
+    int32_t cgroup_count;
+    int32_t cgroups[TORPOR_CONFINED_CGROUPS]; // opened cgroup.procs files that it joins
+    int32_t reserved;
+    uint64_t max_file_bytes; // of files that it writes; these four: UINT64_MAX for unchanged
+    uint64_t max_descriptors;
+    uint64_t max_processes; // of its user, threads included
+    uint64_t max_core_bytes;
+};
+// torpor_spawn with `confinement`; NULL for none.
+int torpor_spawn_confined(const struct torpor_spawn_options *options, const char *strings, uint64_t strings_length,
+                          const int32_t *descriptors, const struct torpor_confinement *confinement,
+                          struct torpor_spawn_result *result);
+
+// Makes a mount namespace whose root has what `strings` lists (pairs of path here and path there, NUL-terminated, each a directory or
+// file), read-only, and a /dev with null, zero, full, random, urandom and, if there is one, kvm. Returns a descriptor of it.
+int torpor_make_root(const char *strings, uint64_t length);
+// Makes a network namespace without any device that is up. Returns a descriptor of it.
+int torpor_make_network(void);
+// Takes all capabilities but those of `keep` (bits) from each thread of this process, for good. -ETIMEDOUT when a thread does not answer.
+int torpor_keep_capabilities(uint64_t keep);
+// Takes a number for the one who gets descriptors[1] inherited: as long as one of the two is open anywhere, it is taken.
+// `path` is a file, made if needed. -EWOULDBLOCK when it is taken.
+int torpor_take_lease(const char *path, int32_t *descriptors);
+// Holds on to a number that an inherited descriptor keeps taken. Returns a descriptor. -EWOULDBLOCK when somebody is just trying to take it.
+int torpor_share_lease(const char *path);
+
 int torpor_pidfd_open(int pid);
 int torpor_pidfd_signal(int pidfd, int signal); // -ESRCH when the process is gone
 int torpor_pidfd_get_descriptor(int pidfd, int number);

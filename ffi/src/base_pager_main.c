@@ -3,7 +3,7 @@
 //
 //   torpor-base-pager --control-fd N --base-fd N --header-fd N --stats-fd N --userfaultfd-device-fd N [--source-fd N]...
 //                     [--fault-around-bytes 65536] [--prefetch-fd N] [--idle-ms 60000] [--name TEXT]
-//                     [--control-socket PATH]
+//                     [--control-socket PATH | --control-socket-fd N]
 //   torpor-base-pager --self-test --userfaultfd-device-fd N
 //
 //   --control-fd             messages of the agent (include/base_control.h). Its other end stays open here, too, as a descriptor that
@@ -15,6 +15,7 @@
 //   --prefetch-fd            working set (include/working_set.h): put into the base while no fault waits
 //   --idle-ms                ends when there was no sibling for so long
 //   --control-socket         path of a socket to be made, for questions of an operator (include/pager_control.h)
+//   --control-socket-fd      the same, of a socket that listens already
 //   --name                   any text: by it a later agent finds the process that is left when the other one was killed
 //   --self-test              status 0 when this kernel can do all that is needed, else 1 and the reason
 //
@@ -49,6 +50,7 @@ struct arguments {
     uint64_t idle_ms;
     bool self_test;
     const char *control_socket;
+    int control_socket_fd;
 };
 
 static bool parse_option(int option, struct arguments *arguments) {
@@ -75,6 +77,8 @@ static bool parse_option(int option, struct arguments *arguments) {
         return true;
     case 'o':
         return (arguments->control_socket = optarg);
+    case 'l':
+        return torpor_parse_descriptor(optarg, &arguments->control_socket_fd);
     case 't':
         return arguments->self_test = true;
     }
@@ -93,6 +97,7 @@ static const char *parse_arguments(int argc, char **argv, struct arguments *argu
                                             {"idle-ms", required_argument, NULL, 'i'},
                                             {"name", required_argument, NULL, 'n'},
                                             {"control-socket", required_argument, NULL, 'o'},
+                                            {"control-socket-fd", required_argument, NULL, 'l'},
                                             {"self-test", no_argument, NULL, 't'},
                                             {0}};
     int option;
@@ -136,12 +141,13 @@ static bool tell_prefetch(void *context, uint64_t first, uint64_t count) {
 }
 
 // Faults are served whether or not anybody can ask about them.
-static void open_control(struct torpor_base *base, const char *path) {
+static void open_control(struct torpor_base *base, const struct arguments *arguments) {
     base->operators->stats = base->reader.stats;
     base->operators->siblings = &base->sibling_count;
     base->operators->prefetch = tell_prefetch;
     base->operators->context = base;
-    const int error = torpor_control_open(base->operators, path);
+    const int error = arguments->control_socket ? torpor_control_open(base->operators, arguments->control_socket)
+                                                : torpor_control_take(base->operators, arguments->control_socket_fd);
     if (error)
         dprintf(STDERR_FILENO, "torpor-base-pager: no control socket: %s\n", strerrorname_np(-error));
 }
@@ -157,8 +163,8 @@ static int prepare(struct torpor_base *base, const struct arguments *arguments) 
         status = torpor_base_open(base);
     if (!status && !base->sealed && arguments->prefetch_fd >= 0)
         torpor_working_set_read(arguments->prefetch_fd, reader->header.size_bytes, &reader->prefetch);
-    if (!status && arguments->control_socket)
-        open_control(base, arguments->control_socket);
+    if (!status && (arguments->control_socket || arguments->control_socket_fd >= 0))
+        open_control(base, arguments);
     return status;
 }
 
@@ -179,7 +185,7 @@ static int self_test(int userfaultfd_device) {
 }
 
 int main(int argc, char **argv) {
-    struct arguments arguments = {-1, -1, -1, -1, -1, -1, NULL, 0, TORPOR_DEFAULT_FAULT_AROUND, DEFAULT_IDLE_MS, false, NULL};
+    struct arguments arguments = {-1, -1, -1, -1, -1, -1, NULL, 0, TORPOR_DEFAULT_FAULT_AROUND, DEFAULT_IDLE_MS, false, NULL, -1};
     arguments.source_fds = calloc((size_t)argc, sizeof *arguments.source_fds);
     const char *wrong = arguments.source_fds ? parse_arguments(argc, argv, &arguments) : "memory for the arguments";
     if (wrong) {

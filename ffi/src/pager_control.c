@@ -4,6 +4,7 @@
 #include "pager_counters.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -24,12 +25,25 @@ static int bind_privately(int fd, const struct sockaddr_un *address) {
     return error;
 }
 
-int torpor_control_open(struct torpor_control *control, const char *path) {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
+static void begin(struct torpor_control *control, const char *path) {
     control->listener = -1;
     control->path = path;
     for (uint32_t i = 0; i < TORPOR_CONTROL_CLIENTS; i++)
         control->clients[i].fd = -1;
+}
+
+int torpor_control_take(struct torpor_control *control, int listener) {
+    begin(control, NULL);
+    const int flags = fcntl(listener, F_GETFL);
+    if (flags < 0 || fcntl(listener, F_SETFL, flags | O_NONBLOCK) || fcntl(listener, F_SETFD, FD_CLOEXEC))
+        return -errno;
+    control->listener = listener;
+    return 0;
+}
+
+int torpor_control_open(struct torpor_control *control, const char *path) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    begin(control, path);
     if (strlen(path) >= sizeof address.sun_path)
         return -ENAMETOOLONG;
     memcpy(address.sun_path, path, strlen(path));
@@ -49,7 +63,8 @@ int torpor_control_open(struct torpor_control *control, const char *path) {
 void torpor_control_close(struct torpor_control *control) {
     if (control->listener < 0)
         return;
-    unlink(control->path);
+    if (control->path)
+        unlink(control->path);
     close(control->listener);
     control->listener = -1;
 }

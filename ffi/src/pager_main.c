@@ -1,7 +1,8 @@
 // torpor-pager: serves the page faults of one resumed sandbox from the extents of its snapshot.
 //
 //   torpor-pager --handshake-fd N --header-fd N --stats-fd N [--source-fd N]... [--vmm-pidfd N]
-//                [--fault-around-bytes 65536] [--tracking] [--prefetch-fd N] [--control-socket PATH]
+//                [--fault-around-bytes 65536] [--tracking] [--prefetch-fd N]
+//                [--control-socket PATH | --control-socket-fd N]
 //
 //   --handshake-fd        connected unix socket: one message of the VMM (include/handshake.h) with the userfaultfd
 //   --header-fd           extent header; source k of the header is the k-th --source-fd
@@ -10,6 +11,7 @@
 //   --fault-around-bytes  power of two, 4096 … 2097152
 //   --prefetch-fd         working set (include/working_set.h): installed while no fault waits
 //   --control-socket      path of a socket to be made, for questions of an operator (include/pager_control.h)
+//   --control-socket-fd   the same, of a socket that listens already
 //   --tracking            the VMM armed write protection, but its message cannot say so
 //
 // Exit status: enum torpor_pager_exit. Nothing here depends on the agent being alive.
@@ -44,6 +46,7 @@ struct arguments {
     uint64_t fault_around_bytes;
     bool tracking;
     const char *control_socket;
+    int control_socket_fd;
 };
 
 static const char *parse_arguments(int argc, char **argv, struct arguments *arguments) {
@@ -52,7 +55,8 @@ static const char *parse_arguments(int argc, char **argv, struct arguments *argu
         {"stats-fd", required_argument, NULL, 's'},     {"source-fd", required_argument, NULL, 'f'},
         {"vmm-pidfd", required_argument, NULL, 'p'},    {"fault-around-bytes", required_argument, NULL, 'a'},
         {"tracking", no_argument, NULL, 't'},           {"prefetch-fd", required_argument, NULL, 'w'},
-        {"control-socket", required_argument, NULL, 'c'}, {0}};
+        {"control-socket", required_argument, NULL, 'c'},
+        {"control-socket-fd", required_argument, NULL, 'l'}, {0}};
     int option;
     while ((option = getopt_long(argc, argv, "", options, NULL)) >= 0) {
         bool valid = false;
@@ -72,6 +76,8 @@ static const char *parse_arguments(int argc, char **argv, struct arguments *argu
             valid = torpor_parse_descriptor(optarg, &arguments->prefetch_fd);
         else if (option == 'c')
             valid = (arguments->control_socket = optarg);
+        else if (option == 'l')
+            valid = torpor_parse_descriptor(optarg, &arguments->control_socket_fd);
         else if (option == 't')
             valid = arguments->tracking = true;
         if (!valid)
@@ -112,11 +118,12 @@ static bool queue_prefetch(void *context, uint64_t first, uint64_t count) {
 }
 
 // Faults are served whether or not anybody can ask about them.
-static void open_control(struct torpor_pager *pager, struct torpor_control *control, const char *path) {
+static void open_control(struct torpor_pager *pager, struct torpor_control *control, const struct arguments *arguments) {
     control->stats = pager->stats;
     control->prefetch = queue_prefetch;
     control->context = &pager->queue;
-    int error = torpor_control_open(control, path);
+    int error = arguments->control_socket ? torpor_control_open(control, arguments->control_socket)
+                                          : torpor_control_take(control, arguments->control_socket_fd);
     if (!error && (error = -torpor_control_start_thread(control)))
         torpor_control_close(control);
     if (error)
@@ -177,8 +184,8 @@ static int run(struct torpor_pager *pager, const struct arguments *arguments, st
         status = prepare_memory(pager, arguments->stats_fd);
     if (!status && arguments->prefetch_fd >= 0)
         torpor_working_set_read(arguments->prefetch_fd, pager->header.size_bytes, &pager->prefetch);
-    if (!status && arguments->control_socket)
-        open_control(pager, control, arguments->control_socket);
+    if (!status && (arguments->control_socket || arguments->control_socket_fd >= 0))
+        open_control(pager, control, arguments);
     if (!status)
         status = receive_handshake(pager, arguments->tracking, &gone);
     return status || gone ? status : torpor_pager_serve(pager);
@@ -196,7 +203,7 @@ static void report_end(struct torpor_pager *pager, int status) {
 }
 
 int main(int argc, char **argv) {
-    struct arguments arguments = {-1, -1, -1, -1, -1, NULL, 0, TORPOR_DEFAULT_FAULT_AROUND, false, NULL};
+    struct arguments arguments = {-1, -1, -1, -1, -1, NULL, 0, TORPOR_DEFAULT_FAULT_AROUND, false, NULL, -1};
     arguments.source_fds = calloc((size_t)argc, sizeof *arguments.source_fds);
     const char *wrong = arguments.source_fds ? parse_arguments(argc, argv, &arguments) : "memory for the arguments";
     if (wrong) {

@@ -5,6 +5,7 @@
 // system calls and its plan: no malloc, no stdio, and not glibc's setuid family, which would signal the parent's threads.
 #include "torpor.h"
 
+#include "confine.h"
 #include "export.h"
 
 #include <errno.h>
@@ -12,6 +13,7 @@
 #include <linux/close_range.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -30,6 +32,7 @@ struct failure {
 
 struct plan {
     const struct torpor_spawn_options *options;
+    const struct torpor_confinement *confinement; // or NULL
     const char *path;
     char **arguments;
     char **environment;
@@ -132,24 +135,51 @@ static void drop_credentials(const struct plan *plan, int report) {
         give_up(plan, report, TORPOR_SPAWN_CREDENTIALS);
     if (options->no_new_privileges && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
         give_up(plan, report, TORPOR_SPAWN_CREDENTIALS);
-    // After setuid, which clears it; and the parent may have ended before it took effect.
+    // After setuid, which clears it; and the parent may have ended before it took effect. In a namespace of its own it sees no parent.
     if (options->death_signal) {
         if (prctl(PR_SET_PDEATHSIG, options->death_signal))
             give_up(plan, report, TORPOR_SPAWN_CREDENTIALS);
-        if (getppid() != plan->parent)
+        if (getppid() != plan->parent && !(plan->confinement && plan->confinement->own_processes))
             _exit(127);
     }
+}
+
+static void confine_places(const struct plan *plan) {
+    if (torpor_confine_join_cgroups(plan->confinement))
+        give_up(plan, -1, TORPOR_SPAWN_CGROUPS);
+    if (torpor_confine_enter_namespaces(plan->confinement))
+        give_up(plan, -1, TORPOR_SPAWN_NAMESPACES);
+}
+
+static void confine_powers(const struct plan *plan, int report) {
+    if (torpor_confine_limit(plan->confinement))
+        give_up(plan, report, TORPOR_SPAWN_LIMITS);
+    if (plan->confinement->drop_capabilities && torpor_confine_drop_bounding_set())
+        give_up(plan, report, TORPOR_SPAWN_CAPABILITIES);
+}
+
+static void confine_calls(const struct plan *plan, int report) {
+    if (plan->confinement->drop_capabilities && torpor_confine_drop_capabilities())
+        give_up(plan, report, TORPOR_SPAWN_CAPABILITIES);
+    if (plan->confinement->filter_system_calls && torpor_confine_filter_system_calls())
+        give_up(plan, report, TORPOR_SPAWN_FILTER);
 }
 
 static int run_child(void *argument) {
     const struct plan *plan = argument;
     reset_signals();
+    if (plan->confinement)
+        confine_places(plan);
     const int report = place_descriptors(plan);
     if (syscall(SYS_setsid) < 0)
         give_up(plan, report, TORPOR_SPAWN_SESSION);
     if (plan->directory && chdir(plan->directory))
         give_up(plan, report, TORPOR_SPAWN_DIRECTORY);
+    if (plan->confinement)
+        confine_powers(plan, report);
     drop_credentials(plan, report);
+    if (plan->confinement)
+        confine_calls(plan, report);
     execve(plan->path, plan->arguments, plan->environment);
     give_up(plan, report, TORPOR_SPAWN_EXECUTE);
 }
@@ -159,7 +189,8 @@ static long clone_with_pidfd(struct plan *plan, int *pidfd) {
     char *stack = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
     if (stack == MAP_FAILED)
         return -errno;
-    const int flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD;
+    const int own = plan->confinement && plan->confinement->own_processes ? CLONE_NEWPID : 0;
+    const int flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD | own;
     const int pid = clone(run_child, stack + STACK_BYTES, flags, plan, pidfd);
     const int error = errno; // by now the child has executed or ended, and needs its stack no more
     munmap(stack, STACK_BYTES);
@@ -207,15 +238,22 @@ static int start(struct plan *plan, struct torpor_spawn_result *result) {
     return 0;
 }
 
-TORPOR_EXPORT int torpor_spawn(const struct torpor_spawn_options *options, const char *strings, uint64_t strings_length,
-                               const int32_t *descriptors, struct torpor_spawn_result *result) {
-    struct plan plan = {.options = options, .descriptors = descriptors};
+TORPOR_EXPORT int torpor_spawn_confined(const struct torpor_spawn_options *options, const char *strings, uint64_t strings_length,
+                                        const int32_t *descriptors, const struct torpor_confinement *confinement,
+                                        struct torpor_spawn_result *result) {
+    struct plan plan = {.options = options, .confinement = confinement, .descriptors = descriptors};
     *result = (struct torpor_spawn_result){0};
-    int status = build_plan(&plan, strings, strings_length);
+    const bool valid = !confinement || (confinement->cgroup_count >= 0 && confinement->cgroup_count <= TORPOR_CONFINED_CGROUPS);
+    int status = valid ? build_plan(&plan, strings, strings_length) : -EINVAL;
     if (!status)
         status = start(&plan, result);
     free(plan.arguments);
     free(plan.environment);
     free(plan.staged);
     return status;
+}
+
+TORPOR_EXPORT int torpor_spawn(const struct torpor_spawn_options *options, const char *strings, uint64_t strings_length,
+                               const int32_t *descriptors, struct torpor_spawn_result *result) {
+    return torpor_spawn_confined(options, strings, strings_length, descriptors, NULL, result);
 }

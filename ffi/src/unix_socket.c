@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -23,6 +24,25 @@ TORPOR_EXPORT int torpor_unix_connect(const char *path) {
     if (fd < 0)
         return -errno;
     if (connect(fd, (const struct sockaddr *)&address, sizeof address)) {
+        const int error = errno;
+        close(fd);
+        return -error;
+    }
+    return fd;
+}
+
+TORPOR_EXPORT int torpor_unix_listen(const char *path, int backlog) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    const size_t length = strlen(path);
+    if (length >= sizeof address.sun_path)
+        return -ENAMETOOLONG;
+    memcpy(address.sun_path, path, length);
+    const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -errno;
+    // The name appears with the mode that the socket has.
+    if (fchmod(fd, 0600) || (unlink(path) && errno != ENOENT) || bind(fd, (const struct sockaddr *)&address, sizeof address) ||
+        listen(fd, backlog)) {
         const int error = errno;
         close(fd);
         return -error;
