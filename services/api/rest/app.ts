@@ -120,8 +120,19 @@ function addBodyRules(app: RestApp): void {
       throw new TorporError("unsupported_media_type", "the body must be application/json", { field: "content-type" });
     }
     const takesStdin = /\/(exec|exec\/stream|stdin)$/.test(c.req.path);
-    return await (takesStdin ? stdin : json)(c, next);
+    return await (takesStdin ? stdin : json)(c, async () => {
+      if (type !== "" && !(Number(c.req.header("content-length")) > 0)) c.req.raw = await withEmptyObject(c.req.raw);
+      await next();
+    });
   });
+}
+
+/** A request that says that its body is JSON and has none, as many clients send it, asks for `{}`. */
+async function withEmptyObject(request: Request): Promise<Request> {
+  const { url, method, headers, signal } = request;
+  if (!["POST", "PATCH"].includes(method)) return request;
+  const text = await request.text();
+  return new Request(url, { method, headers, signal, body: text.trim() === "" ? "{}" : text });
 }
 
 function hasBody(request: Request): boolean {

@@ -121,6 +121,25 @@ Deno.test("bad input of create and list", async () => {
   assertEquals(api.host.calls, [], "nothing reached the host");
 });
 
+Deno.test("a JSON body that is empty asks for {}, with a length and without", async () => {
+  await using api = await TestApi.start();
+  // A stream has no length: it is sent in chunks, of which there are none.
+  const bodies = [() => "", () => new ReadableStream<Uint8Array>({ start: (stream) => stream.close() })];
+  for (const body of bodies) {
+    const created = await api.call("POST", "/v1/sandboxes", raw(body()));
+    assertEquals(created.status, 201, created.text);
+    const path = `/v1/sandboxes/${created.json.sandbox_id}`;
+    for (const verb of ["pause", "resume", "checkpoint"]) {
+      const answer = await api.call("POST", `${path}/${verb}`, raw(body()));
+      assert(answer.status < 300, `${verb}: ${answer.text}`);
+    }
+    await expectRefused(api, [["POST", "/v1/snapshots", raw(body()), 422, "invalid_argument", "sandbox_id"]]);
+    // What is there is read all the same.
+    const sent = new Blob(['{"timeout_sec": -1}']).stream();
+    await expectRefused(api, [["POST", `${path}/resume`, raw(sent), 422, "invalid_argument", "timeout_sec"]]);
+  }
+});
+
 Deno.test("bad input of snapshots", async () => {
   await using api = await TestApi.start();
   const sandbox_id = await api.createSandbox();
