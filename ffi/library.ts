@@ -84,6 +84,7 @@ const symbols = {
   torpor_file_crc32c: { parameters: ["i32", "u64"], result: "i64", nonblocking: true },
   torpor_exchange: { parameters: ["buffer", "buffer"], result: "i32" },
   torpor_open_tap: { parameters: ["buffer", "buffer"], result: "i32", nonblocking: true },
+  torpor_new_network_namespace: { parameters: [], result: "i32", nonblocking: true },
   torpor_network_setting: { parameters: ["buffer", "buffer", "buffer"], result: "i32", nonblocking: true },
   torpor_tsc_khz: { parameters: [], result: "i64" },
   torpor_crc32c: { parameters: ["u32", "buffer", "u64"], result: "u32" },

@@ -70,7 +70,7 @@ export {
 } from "./private_memory.ts";
 export { joinBase, type SiblingJoin } from "./base_pager.ts";
 export { copySparse, type SparseCopyOptions, type SparseCopyResult } from "./sparse_copy.ts";
-export { openTap, setNetworkSetting } from "./tap.ts";
+export { newNetworkNamespace, openTap, setNetworkSetting } from "./tap.ts";
 export { tscKhz } from "./tsc.ts";
 export { crc32c } from "./crc32c.ts";
 export {

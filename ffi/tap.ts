@@ -18,6 +18,11 @@ export async function openTap(name: string, options: NamespaceOption = {}): Prom
   return new Descriptor(check("openTap", fd, name));
 }
 
+/** A network namespace without a name: it lasts as long as this descriptor and those of devices in it. */
+export async function newNetworkNamespace(): Promise<Descriptor> {
+  return new Descriptor(check("newNetworkNamespace", await native().torpor_new_network_namespace()));
+}
+
 /** Writes a kernel setting of a network namespace. @param name its path below /proc/sys/net, e.g. `ipv4/ip_forward`. */
 export async function setNetworkSetting(name: string, value: string, options: NamespaceOption = {}): Promise<void> {
   const operation = "setNetworkSetting";

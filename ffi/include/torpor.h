@@ -273,6 +273,9 @@ int torpor_exchange(const char *one, const char *other); // two directories or f
 // in this one.
 int torpor_open_tap(const char *name, const char *namespace_path); // [blocking] while others change devices
 
+// A descriptor of a new network namespace without a name: it lasts as long as descriptors of it and of devices in it.
+int torpor_new_network_namespace(void); // [blocking] as above
+
 // Writes `value` to /proc/sys/net/`name` of the network namespace at `namespace_path` or, if NULL, of this one.
 int torpor_network_setting(const char *name, const char *value, const char *namespace_path); // [blocking] as above
 

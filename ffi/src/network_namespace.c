@@ -37,20 +37,42 @@ static void *work_there(void *argument) {
 }
 
 // A namespace belongs to a thread, so a thread that ends right after enters it: no thread of the caller's can be left in it.
-int in_network_namespace(const char *path, int (*work)(void *), void *argument) {
-    if (!path)
-        return work(argument);
-    struct visit visit = {path, work, argument, 0};
+static int run_in_thread(void *(*run)(void *), void *argument) {
     pthread_t thread;
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    const int error = pthread_create(&thread, NULL, work_there, &visit);
+    const int error = pthread_create(&thread, NULL, run, argument);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (error)
         return -error;
     pthread_join(thread, NULL);
-    return visit.result;
+    return 0;
+}
+
+int in_network_namespace(const char *path, int (*work)(void *), void *argument) {
+    if (!path)
+        return work(argument);
+    struct visit visit = {path, work, argument, 0};
+    const int error = run_in_thread(work_there, &visit);
+    return error ? error : visit.result;
+}
+
+static void *make_one(void *argument) {
+    int *result = argument;
+    if (unshare(CLONE_NEWNET)) {
+        *result = -errno;
+        return NULL;
+    }
+    const int fd = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+    *result = fd < 0 ? -errno : fd;
+    return NULL;
+}
+
+TORPOR_EXPORT int torpor_new_network_namespace(void) {
+    int result = 0;
+    const int error = run_in_thread(make_one, &result);
+    return error ? error : result;
 }
 
 struct setting {

@@ -155,6 +155,16 @@ TEST(tap_is_opened_in_another_network_namespace) {
     CHECK_EQ(torpor_network_setting("ipv4/conf/tap7/forwarding", "1", path), 0); // a device of there
     CHECK_EQ(torpor_network_setting("ipv4/conf/tap7/forwarding", "1", NULL), -ENOENT);
     CHECK_EQ(torpor_network_setting("../kernel/hostname", "x", path), -EINVAL);
+    char other[32];
+    const int namespace = torpor_new_network_namespace();
+    CHECK(namespace >= 0);
+    snprintf(other, sizeof other, "/proc/self/fd/%d", namespace);
+    CHECK_EQ(torpor_network_setting("ipv4/conf/tap7/forwarding", "1", other), -ENOENT);
+    const int numbered = torpor_open_tap("tap%d", other);
+    CHECK(numbered >= 0);
+    CHECK_EQ(torpor_network_setting("ipv4/conf/tap0/forwarding", "1", other), 0);
+    close(numbered);
+    close(namespace);
     close(tap);
     CHECK_EQ(umount(path), 0);
     unlink(path);
