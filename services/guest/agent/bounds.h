@@ -9,7 +9,11 @@ enum {
     INITIAL_CREDIT_BYTES = 262144,
     MAX_ARGV_ENTRIES = 4096,
 
-    MAX_STREAMS = 256,
+    MAX_STREAMS = 512,
+    // Connections to ports; the rest is for everything else.
+    MAX_PORT_STREAMS = 256,
+    // What the host may send ahead on each of them: the agent holds it while a program does not read.
+    PORT_WINDOW_BYTES = 64 << 10,
     MAX_PROCESSES = 512,
     MAX_FINISHED_PROCESSES = 256,
     // Each worker is a forked child; in a 128 MiB guest more of them would compete with the user's memory.

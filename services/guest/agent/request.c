@@ -6,6 +6,7 @@
 #include "machine.h"
 #include "prepare.h"
 #include "process.h"
+#include "tcp.h"
 #include "wake.h"
 
 static void handle_hello(struct agent *agent, const Guest__V1__Hello *hello) {
@@ -76,6 +77,7 @@ static void handle_open(struct agent *agent, uint32_t id, const Guest__V1__Open 
         case GUEST__V1__OPEN__REQUEST_GET_METRICS: machine_metrics(agent, stream); break;
         case GUEST__V1__OPEN__REQUEST_PREPARE_PAUSE: prepare_start(agent, stream, open->prepare_pause); break;
         case GUEST__V1__OPEN__REQUEST_WAKE: wake(agent, stream, open->wake); break;
+        case GUEST__V1__OPEN__REQUEST_CONNECT_PORT: tcp_connect(agent, stream, open->connect_port); break;
         default: start_worker(agent, stream, open); break;
     }
 }
@@ -105,6 +107,7 @@ static void handle_frame(struct agent *agent, const Guest__V1__Frame *frame) {
     switch (frame->body_case) {
         case GUEST__V1__FRAME__BODY_STDIN: handle_data(agent, stream, frame, frame->stdin->data.len); break;
         case GUEST__V1__FRAME__BODY_FILE_CHUNK: handle_data(agent, stream, frame, frame->file_chunk->data.len); break;
+        case GUEST__V1__FRAME__BODY_PORT_CHUNK: handle_data(agent, stream, frame, frame->port_chunk->data.len); break;
         // The sum can't wrap: 2^32 frames of 2^32 bytes would have to arrive on one stream.
         case GUEST__V1__FRAME__BODY_CREDIT: stream->send_credit += frame->credit->bytes; break;
         case GUEST__V1__FRAME__BODY_CANCEL: stream_close(agent, stream); break;

@@ -8,6 +8,7 @@ Guest__V1__StatusCode status_of_errno(int errno_value) {
     switch (errno_value) {
         case 0: return GUEST__V1__STATUS_CODE__STATUS_CODE_OK;
         case ENOENT:
+        case ECONNREFUSED:
         case ESRCH: return GUEST__V1__STATUS_CODE__STATUS_CODE_NOT_FOUND;
         case EACCES:
         case EPERM:
@@ -25,6 +26,7 @@ Guest__V1__StatusCode status_of_errno(int errno_value) {
         case ENOTEMPTY:
         case EBUSY:
         case ENOEXEC:
+        case ECONNRESET:
         case EPIPE: return GUEST__V1__STATUS_CODE__STATUS_CODE_FAILED_PRECONDITION;
         case ENOMEM:
         case EAGAIN:

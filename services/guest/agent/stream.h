@@ -15,7 +15,7 @@ struct stream;
 struct stream_kind {
     // Sends what can be sent now. Returns true when it did something and may be called again.
     bool (*pump)(struct agent *agent, struct stream *stream);
-    // A StdinChunk or FileChunk arrived, within the credit.
+    // A StdinChunk, FileChunk or PortChunk arrived, within the credit.
     void (*receive)(struct agent *agent, struct stream *stream, const Guest__V1__Frame *frame);
     // The stream is over (End sent, cancelled, or the host is gone): releases what it holds.
     void (*close)(struct agent *agent, struct stream *stream);

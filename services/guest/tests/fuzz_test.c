@@ -5,9 +5,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -18,11 +22,13 @@
 #include "process.h"
 #include "test.h"
 
-enum { FUZZ_INPUTS = 40000, NOBODY = 65534, ROUNDS_PER_INPUT = 2, FORK_EVERY = 50 };
+enum { FUZZ_INPUTS = 40000, NOBODY = 65534, ROUNDS_PER_INPUT = 2, FORK_EVERY = 50, PORT = 8000, MAX_CLIENTS = 32 };
 
 static struct agent agent;
 static int host_end;
 static unsigned pongs;
+static int port_listener;
+static unsigned port_bytes;
 
 // Most inputs that parse would fork a child, which is slow under ASan; now and then one may.
 pid_t __real_fork(void);
@@ -51,6 +57,9 @@ static void set_request(Guest__V1__Open *open, Guest__V1__StartProcess *start, c
     static Guest__V1__Ping ping = GUEST__V1__PING__INIT;
     static Guest__V1__GetMetrics metrics = GUEST__V1__GET_METRICS__INIT;
     static Guest__V1__Sync sync_request = GUEST__V1__SYNC__INIT;
+    static Guest__V1__ConnectPort connect_port = GUEST__V1__CONNECT_PORT__INIT;
+    connect_port.port = test_random() % 8 ? PORT : (uint32_t)test_random() % 70000;
+    connect_port.window_bytes = test_random() % 4 ? 1 + (uint32_t)test_random() % 262144 : (uint32_t)test_random();
     uint32_t pid = agent.processes ? agent.processes->pid : 77;
     attach.pid = signal_process.pid = write_stdin.pid = pid;
     signal_process.signal = (int32_t)(test_random() % 80) - 5;
@@ -68,7 +77,7 @@ static void set_request(Guest__V1__Open *open, Guest__V1__StartProcess *start, c
     *start = (Guest__V1__StartProcess)GUEST__V1__START_PROCESS__INIT;
     argv[0] = "program", argv[1] = "argument";
     start->argv = argv, start->n_argv = 2, start->stdin = true, start->timeout_ms = test_random() % 3;
-    open->request_case = (Guest__V1__Open__RequestCase)(2 + test_random() % 17);
+    open->request_case = (Guest__V1__Open__RequestCase)(2 + test_random() % 18);
     switch (open->request_case) {
         case GUEST__V1__OPEN__REQUEST_START_PROCESS: open->start_process = start; break;
         case GUEST__V1__OPEN__REQUEST_ATTACH_PROCESS: open->attach_process = &attach; break;
@@ -85,6 +94,7 @@ static void set_request(Guest__V1__Open *open, Guest__V1__StartProcess *start, c
         case GUEST__V1__OPEN__REQUEST_MAKE_DIRECTORY: open->make_directory = &make_directory; break;
         case GUEST__V1__OPEN__REQUEST_REMOVE_FILE: open->remove_file = &remove_file; break;
         case GUEST__V1__OPEN__REQUEST_WRITE_STDIN: open->write_stdin = &write_stdin; break;
+        case GUEST__V1__OPEN__REQUEST_CONNECT_PORT: open->connect_port = &connect_port; break;
         default:
             open->request_case = GUEST__V1__OPEN__REQUEST_SYNC;
             open->sync = &sync_request;
@@ -100,6 +110,7 @@ static size_t make_frame(uint8_t *packed) {
     Guest__V1__StartProcess start;
     Guest__V1__StdinChunk chunk = GUEST__V1__STDIN_CHUNK__INIT;
     Guest__V1__FileChunk file_chunk = GUEST__V1__FILE_CHUNK__INIT;
+    Guest__V1__PortChunk port_chunk = GUEST__V1__PORT_CHUNK__INIT;
     Guest__V1__Credit credit = GUEST__V1__CREDIT__INIT;
     Guest__V1__Cancel cancel = GUEST__V1__CANCEL__INIT;
     static uint8_t data[MAX_DATA_BYTES];
@@ -112,15 +123,19 @@ static size_t make_frame(uint8_t *packed) {
     } else if (kind < 70) {
         set_request(&open, &start, argv);
         frame.body_case = GUEST__V1__FRAME__BODY_OPEN, frame.open = &open;
-    } else if (kind < 80) {
+    } else if (kind < 76) {
         chunk.data = (ProtobufCBinaryData){test_random() % 40 == 0 ? sizeof data : test_random() % 50, data};
         chunk.eof = test_random() % 4 == 0;
         frame.body_case = GUEST__V1__FRAME__BODY_STDIN, frame.stdin = &chunk;
-    } else if (kind < 90) {
+    } else if (kind < 82) {
         file_chunk.data = (ProtobufCBinaryData){test_random() % 40 == 0 ? sizeof data : test_random() % 50, data};
         file_chunk.eof = test_random() % 4 == 0;
         frame.body_case = GUEST__V1__FRAME__BODY_FILE_CHUNK, frame.file_chunk = &file_chunk;
-    } else if (kind < 95) {
+    } else if (kind < 93) {
+        port_chunk.data = (ProtobufCBinaryData){test_random() % 40 == 0 ? sizeof data : test_random() % 50, data};
+        port_chunk.eof = test_random() % 8 == 0;
+        frame.body_case = GUEST__V1__FRAME__BODY_PORT_CHUNK, frame.port_chunk = &port_chunk;
+    } else if (kind < 96) {
         credit.bytes = (uint32_t)test_random();
         frame.body_case = GUEST__V1__FRAME__BODY_CREDIT, frame.credit = &credit;
     } else {
@@ -146,7 +161,40 @@ static size_t mutate(uint8_t *bytes, size_t length, size_t room) {
     return length;
 }
 
+// A program of the guest at a port: reads or does not, answers, ends one direction, resets.
+static void serve_port(void) {
+    static int clients[MAX_CLIENTS];
+    static uint8_t bytes[5000];
+    int client = accept4(port_listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (client >= 0) {
+        int *slot = &clients[test_random() % MAX_CLIENTS];
+        if (*slot > 0) close(*slot);
+        *slot = client;
+    }
+    int *slot = &clients[test_random() % MAX_CLIENTS];
+    if (*slot <= 0) return;
+    switch (test_random() % 8) {
+        case 0: close(*slot), *slot = -1; break;
+        case 1: shutdown(*slot, SHUT_WR); break;
+        case 2: shutdown(*slot, SHUT_RD); break;
+        case 3: case 4: port_bytes += read(*slot, bytes, sizeof bytes) > 0; break;
+        default: port_bytes += send(*slot, bytes, 1 + test_random() % sizeof bytes, MSG_NOSIGNAL) > 0;
+    }
+}
+
+// The machine's own ports are none of this test's business.
+static bool make_network(void) {
+    struct ifreq loopback = {.ifr_name = "lo"};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(PORT), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    if (unshare(CLONE_NEWNET)) return false;
+    port_listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    loopback.ifr_flags = IFF_UP;
+    return port_listener >= 0 && ioctl(port_listener, SIOCSIFFLAGS, &loopback) == 0 &&
+           bind(port_listener, (struct sockaddr *)&address, sizeof address) == 0 && listen(port_listener, 64) == 0;
+}
+
 static void drain_host_end(void) {
+    serve_port();
     static uint8_t bytes[65536];
     for (ssize_t got; (got = read(host_end, bytes, sizeof bytes)) > 0;) {
         for (ssize_t i = 0; i < got; i++) pongs += bytes[i] == 0;
@@ -227,12 +275,12 @@ static bool confine(void) {
 
 static bool fuzz(void) {
     int ends[2];
-    if (!confine() || socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends)) return false;
+    if (!make_network() || !confine() || socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends)) return false;
     host_end = ends[0];
     agent_initialize(&agent, ends[1]);
     if (!answers_ping()) return false;
     for (int input = 0; input < FUZZ_INPUTS; input++) send_input();
-    return !agent.finished && answers_ping();
+    return !agent.finished && port_bytes > 100 && answers_ping();
 }
 
 static bool hostile_frames_do_no_harm(void) {

@@ -39,7 +39,8 @@ export class GuestStream implements AsyncIterable<Frame["body"]> {
     while (true) {
       const event = this.#events.shift();
       if (event) {
-        const bytes = event.case === "processOutput" || event.case === "fileChunk" ? event.value.data.length : 0;
+        const carriesData = event.case === "processOutput" || event.case === "fileChunk" || event.case === "portChunk";
+        const bytes = carriesData ? event.value.data.length : 0;
         if (bytes > 0 && this.autoCredit) await this.grant(bytes);
         yield event;
       } else if (this.end) return;
@@ -66,8 +67,8 @@ export class GuestStream implements AsyncIterable<Frame["body"]> {
     await this.send({ case: "cancel", value: {} });
   }
 
-  /** Sends bytes as FileChunk or StdinChunk within the credit, the last with eof. Stops when the stream ends. */
-  async sendBytes(kind: "fileChunk" | "stdin", bytes: Uint8Array): Promise<void> {
+  /** Sends bytes as chunks of one kind within the credit, the last with eof. Stops when the stream ends. */
+  async sendBytes(kind: "fileChunk" | "stdin" | "portChunk", bytes: Uint8Array): Promise<void> {
     for (let offset = 0; offset === 0 || offset < bytes.length; offset += CHUNK) {
       const data = bytes.subarray(offset, offset + CHUNK);
       while (this.sendCredit < data.length && !this.end) {
