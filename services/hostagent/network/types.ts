@@ -3,6 +3,8 @@
  * @module
  */
 
+import type { NetworkLimits } from "./policy/limits.ts";
+
 /** How the network of one host agent is laid out; fixed for the life of the process. */
 export interface NetworkConfig {
   /** IPv4 range of the slots' outer addresses: two of them for each slot. Default 10.250.0.0/16. */
@@ -15,6 +17,8 @@ export interface NetworkConfig {
   namespacePrefix: string;
   /** TCP ports on the agent's side of each veth pair where the egress proxy listens. */
   egress: EgressPorts;
+  /** What one sandbox's network may use; absent: `DEFAULT_LIMITS`. */
+  limits?: NetworkLimits;
 }
 
 export interface EgressPorts {
