@@ -1,0 +1,87 @@
+import { promises as dns } from "node:dns";
+import { Refusal } from "./refusal.ts";
+
+/** For one resolver to answer; the query is sent once more within it. */
+const QUERY_TIMEOUT_MS = 2000;
+const QUERY_TRIES = 2;
+const MIN_TTL_SEC = 1;
+const MAX_TTL_SEC = 300;
+/** So long a name that has no address is not asked for again. */
+const FAILURE_TTL_SEC = 5;
+const MAX_CACHED_NAMES = 4096;
+
+interface CachedName {
+  addresses: Promise<readonly string[]>;
+  /** ms of `performance.now()`; Infinity while it is being asked for. */
+  until: number;
+}
+
+/** Resolves names by asking the configured resolvers; answers are kept for as long as they say, at most five minutes. */
+export class NameResolver {
+  readonly #servers: readonly string[];
+  /** In the order of the queries. */
+  readonly #cache = new Map<string, CachedName>();
+
+  /** @param servers `address` or `address:port`; each is asked when the one before it has no answer. */
+  constructor(servers: readonly string[]) {
+    this.#servers = servers;
+  }
+
+  /**
+   * All addresses of a name: those of IPv4, or of IPv6 when there are none.
+   * @throws Refusal `not_resolved`.
+   */
+  resolve(name: string): Promise<readonly string[]> {
+    const known = this.#cache.get(name);
+    if (known && known.until > performance.now()) return known.addresses;
+    return this.#ask(name);
+  }
+
+  #ask(name: string): Promise<readonly string[]> {
+    const { promise: addresses, resolve, reject } = Promise.withResolvers<readonly string[]>();
+    // Whoever asked sees the failure; the cache alone does not make it an unhandled one.
+    addresses.catch(() => {});
+    const entry: CachedName = { addresses, until: Infinity };
+    this.#cache.delete(name);
+    this.#cache.set(name, entry);
+    for (const oldest of this.#cache.keys()) {
+      if (this.#cache.size <= MAX_CACHED_NAMES) break;
+      this.#cache.delete(oldest);
+    }
+    const keep = (seconds: number) => entry.until = performance.now() + seconds * 1000;
+    this.#query(name).then(({ addresses, ttlSec }) => {
+      keep(Math.min(Math.max(ttlSec, MIN_TTL_SEC), MAX_TTL_SEC));
+      resolve(addresses);
+    }, (thrown) => {
+      keep(FAILURE_TTL_SEC);
+      reject(thrown);
+    });
+    return addresses;
+  }
+
+  async #query(name: string): Promise<Answer> {
+    const failures: unknown[] = [];
+    for (const server of this.#servers) {
+      const resolver = new dns.Resolver({ timeout: QUERY_TIMEOUT_MS, tries: QUERY_TRIES });
+      resolver.setServers([server]);
+      for (const ask of [resolver.resolve4, resolver.resolve6]) {
+        try {
+          const records = await ask.call(resolver, name, { ttl: true }) as { address: string; ttl: number }[];
+          if (records.length > 0) return answer(records);
+        } catch (error) {
+          failures.push(error);
+        }
+      }
+    }
+    throw new Refusal("not_resolved", undefined, { cause: new AggregateError(failures) });
+  }
+}
+
+interface Answer {
+  addresses: readonly string[];
+  ttlSec: number;
+}
+
+function answer(records: { address: string; ttl: number }[]): Answer {
+  return { addresses: records.map(({ address }) => address), ttlSec: Math.min(...records.map(({ ttl }) => ttl)) };
+}
