@@ -46,6 +46,9 @@ export const FORBIDDEN = {
   "site-local v6": "fec0::7",
 } as const;
 
+/** A range of public addresses that the internet has, too: each attempt that needs a destination of its own takes one. */
+export const MARKERS = "45.45.45.0/24";
+
 /** All addresses that the internet has besides its end of the uplink. */
 export const INTERNET_ADDRESSES: readonly string[] = [...Object.values(PUBLIC), ...Object.values(FORBIDDEN)];
 

@@ -65,3 +65,10 @@ export function answer(
   }
   return message;
 }
+
+/** A query as a stub resolver sends it. */
+export function query(name: string, type: keyof typeof TYPE = "A"): Uint8Array<ArrayBuffer> {
+  const labels = name.split(".").map((label) => new TextEncoder().encode(label));
+  const header = [0x5e, 0xed, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+  return Uint8Array.from([...header, ...labels.flatMap((label) => [label.length, ...label]), 0, 0, TYPE[type], 0, 1]);
+}

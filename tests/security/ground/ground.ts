@@ -13,13 +13,14 @@
  * counters before anybody gets the ground.
  */
 import { testCertificate } from "../../../libs/webhooks/testing/certificate.ts";
-import { FORBIDDEN, INTERNET_ADDRESSES, isIpv6, PUBLIC, UPLINK } from "./addresses.ts";
+import { FORBIDDEN, INTERNET_ADDRESSES, isIpv6, MARKERS, PUBLIC, UPLINK } from "./addresses.ts";
 import { Namespace, sweepNamespaces } from "./namespace.ts";
 import { assertSealed } from "./seal.ts";
 import { Servers } from "./servers.ts";
 import { arrivals, forgetArrivals, type Sighting, watchArrivals } from "./sightings.ts";
 
 const UPLINK_DEVICE = "wan0";
+const SLOT_DEVICES = "tv";
 
 /** Ports of the internet's servers, at each of its addresses. */
 export const INTERNET_PORTS = { echo: 7, sink: 9, source: 19, banner: 22, dns: 53, http: 80, https: 443 } as const;
@@ -38,6 +39,8 @@ export interface Ground extends AsyncDisposable {
   host: Servers;
   /** What has arrived in the internet since {@linkcode Ground.forget}, answered or not. */
   arrivals(): Promise<Sighting[]>;
+  /** What slots have sent since then that no rule in the agent's namespace has dropped. */
+  passed(): Promise<Sighting[]>;
   forget(): Promise<void>;
 }
 
@@ -48,7 +51,9 @@ export async function makeGround(): Promise<Ground> {
   const agent = stack.use(await Namespace.make("agent"));
   const internet = stack.use(await Namespace.make("internet"));
   await connect(agent, internet);
-  await watchArrivals(internet, UPLINK_DEVICE);
+  await watchArrivals(internet, UPLINK_DEVICE, "arriving");
+  // Slots' devices in the agent's namespace are called tv0, tv1 …
+  await watchArrivals(agent, SLOT_DEVICES, "passing");
   await assertSealed(agent, internet, UPLINK_DEVICE);
   const certificate = await testCertificate("ground.test");
   const servers = stack.use(await Servers.start(internet, internetSetup(certificate)));
@@ -61,7 +66,10 @@ export async function makeGround(): Promise<Ground> {
     servers,
     host,
     arrivals: () => arrivals(internet),
-    forget: () => forgetArrivals(internet),
+    passed: () => arrivals(agent),
+    async forget() {
+      await Promise.all([agent, internet].map(forgetArrivals));
+    },
     [Symbol.asyncDispose]: () => resources.disposeAsync(),
   };
 }
@@ -85,6 +93,7 @@ async function connect(agent: Namespace, internet: Namespace): Promise<void> {
     // What comes from an address that nobody has translated is answered, too: then a breach is seen at both ends.
     `route add default via ${UPLINK.agent}`,
     `route add default via ${UPLINK.agent6}`,
+    `address add ${MARKERS} dev lo`,
     ...INTERNET_ADDRESSES.map((address) =>
       isIpv6(address) ? `address add ${address}/128 dev lo nodad` : `address add ${address}/32 dev lo`
     ),

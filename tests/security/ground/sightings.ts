@@ -1,7 +1,4 @@
-/**
- * What has reached a namespace, answered or not. The kernel notes each packet that comes in, before anything may drop it: a spoofed
- * packet that nobody answers is a breach, too.
- */
+/** What has reached a namespace, answered or not: a spoofed packet that nobody answers is a breach, too. */
 import type { Namespace } from "./namespace.ts";
 
 /** Packets of one source to one destination. */
@@ -15,27 +12,29 @@ export interface Sighting {
 
 const TABLE = "sightings";
 
-/** Begins to note what comes in by `device`. */
-export async function watchArrivals(namespace: Namespace, device: string): Promise<void> {
-  await namespace.nft(`
-table inet ${TABLE} {
-  set seen4 {
-    type ipv4_addr . ipv4_addr . inet_proto
+/** Where packets are noted: before any rule has seen them, or when none has dropped them. */
+const HOOKS = {
+  arriving: ["prerouting priority -450"],
+  passing: ["input priority 450", "forward priority 450"],
+} as const;
+
+/** Begins to note packets that come in by devices whose name begins with `device`. */
+export async function watchArrivals(namespace: Namespace, device: string, when: keyof typeof HOOKS): Promise<void> {
+  const chains = HOOKS[when].map((hook, index) => `
+  chain noted${index} {
+    type filter hook ${hook}; policy accept;
+    iifname "${device}*" update @seen4 { ip saddr . ip daddr . meta l4proto counter }
+    iifname "${device}*" update @seen6 { ip6 saddr . ip6 daddr . meta l4proto counter }
+  }`);
+  const set = (name: string, type: string) => `
+  set ${name} {
+    type ${type} . ${type} . inet_proto
     size 65535
     flags dynamic
-  }
-  set seen6 {
-    type ipv6_addr . ipv6_addr . inet_proto
-    size 65535
-    flags dynamic
-  }
-  chain arrivals {
-    type filter hook prerouting priority -450; policy accept;
-    iifname "${device}" update @seen4 { ip saddr . ip daddr . meta l4proto counter }
-    iifname "${device}" update @seen6 { ip6 saddr . ip6 daddr . meta l4proto counter }
-  }
-}
-`);
+  }`;
+  await namespace.nft(
+    `table inet ${TABLE} {${set("seen4", "ipv4_addr")}${set("seen6", "ipv6_addr")}${chains.join("")}\n}\n`,
+  );
 }
 
 /** What has come in since {@linkcode forgetArrivals}. Neighbour discovery is left out: it is between neighbours. */

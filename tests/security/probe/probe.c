@@ -23,6 +23,8 @@ static const struct command {
 	{"scan", 4, probe_scan, "ADDRESS FIRST LAST TIMEOUT_MS    TCP ports that are open or refuse"},
 	{"flow", 2, probe_flow, "ADDRESS PORT    a line to an echo server every 100 ms; prints one for each that came back"},
 	{"vsock", 3, probe_vsock, "CID FIRST LAST    ports of an AF_VSOCK peer that are open"},
+	{"serve", 1, probe_serve, "PORT    accepts TCP connections, greets and closes them; prints one line for each"},
+	{"garbage", 3, probe_garbage, "PID COUNT HEX    into the port of the guest's agent, which has this pid"},
 	{"frame", 3, probe_frame, "DEVICE COUNT HEX    sends an Ethernet frame as it is"},
 	{"arp", 3, probe_arp, "DEVICE ADDRESS TIMEOUT_MS    who has it; prints the MAC address"},
 	{"fork", 1, probe_fork, "SECONDS    as many processes as there can be"},

@@ -29,6 +29,8 @@ int probe_ping(char **arguments);
 int probe_scan(char **arguments);
 int probe_flow(char **arguments);
 int probe_vsock(char **arguments);
+int probe_serve(char **arguments);
+int probe_garbage(char **arguments);
 int probe_frame(char **arguments);
 int probe_arp(char **arguments);
 int probe_fork(char **arguments);

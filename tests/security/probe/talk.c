@@ -1,4 +1,5 @@
 /* Connections and datagrams as programs make them. */
+#define _GNU_SOURCE
 #include "probe.h"
 
 #include <errno.h>
@@ -168,6 +169,21 @@ int probe_flow(char **arguments) {
 		usleep(100 * 1000);
 		while (recv(fd, &byte, 1, 0) == 1) puts("echo");
 		if (errno != EAGAIN) return puts("closed"), 0;
+	}
+}
+
+int probe_serve(char **arguments) {
+	struct endpoint at = endpoint_of("::", arguments[0]);
+	int listener = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (listener < 0 || bind(listener, (struct sockaddr *)&at.address, at.length) != 0) die("bind");
+	if (listen(listener, 64) != 0) die("listen");
+	puts("listening");
+	for (;;) {
+		int peer = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+		if (peer < 0) die("accept");
+		puts("connection");
+		if (send(peer, "hello\n", 6, 0) < 0) puts(word_of(errno));
+		close(peer);
 	}
 }
 
