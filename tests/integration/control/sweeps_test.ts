@@ -75,10 +75,9 @@ Deno.test("a time to live that ends in a pause begins again with each resume", a
 
 Deno.test("busy is not idle: activity that the host reports moves the timeout", async () => {
   await using plane = await ControlPlane.start();
-  await using reconciler = await plane.startReconciler({ intervalMs: 100, awaitFirstPass: false });
+  await using reconciler = await plane.startReconciler();
   const { id } = await plane.create({ timeoutSec: 60 });
   plane.host.sandboxes.get(id)!.lastActiveAtUnix = Math.floor(Date.now() / 1000) + 1;
-  // Only now: passes come by themselves, too.
   await age(plane, "10 minutes");
   await reconciler.pass();
   await reconciler.pass();
