@@ -18,6 +18,8 @@ export interface TeamLimits {
   maxDiskMb: number | null;
   /** Snapshots that belong to no sandbox. */
   maxSnapshots: number | null;
+  /** What hosts store for it, as they have measured it, bytes. */
+  maxStoredBytes: number | null;
 }
 
 /** A team without limits. */
@@ -29,6 +31,7 @@ export const NO_LIMITS: TeamLimits = {
   maxMemoryMb: null,
   maxDiskMb: null,
   maxSnapshots: null,
+  maxStoredBytes: null,
 };
 
 /** What a team has now, in the units of {@linkcode TeamLimits}. */
@@ -39,6 +42,7 @@ export interface TeamUse {
   memoryMb: number;
   diskMb: number;
   snapshots: number;
+  storedBytes: number;
 }
 
 type LimitsRecord = { [Name in keyof TeamLimits]: bigint | number | null } & { teamId: string };
@@ -64,7 +68,8 @@ export async function getTeamLimits(sql: Queryable, teamIds: readonly string[]):
 export async function countTeamUse(sql: Queryable, teamIds: readonly string[]): Promise<Map<string, TeamUse>> {
   const rows = await named("count_team_use", () =>
     sql<({ teamId: string } & { [Name in keyof TeamUse]: bigint })[]>`
-    select id as team_id, sandboxes, running_sandboxes, vcpus, memory_mb, disk_mb + stored_mb as disk_mb, snapshots
+    select id as team_id, sandboxes, running_sandboxes, vcpus, memory_mb, disk_mb + stored_mb as disk_mb, snapshots,
+      bytes_of_sandboxes + bytes_of_snapshots as stored_bytes
     from unnest(${[...teamIds]}::text[]) as asked (id), ${useOf(sql, sql`asked.id`)}`);
   const toUse = (row: { [Name in keyof TeamUse]: bigint }): TeamUse => ({
     sandboxes: Number(row.sandboxes),
@@ -73,19 +78,22 @@ export async function countTeamUse(sql: Queryable, teamIds: readonly string[]): 
     memoryMb: Number(row.memoryMb),
     diskMb: Number(row.diskMb),
     snapshots: Number(row.snapshots),
+    storedBytes: Number(row.storedBytes),
   });
   return new Map(rows.map((row) => [row.teamId, toUse(row)]));
 }
 
-/** The rules are those of the triggers account_sandbox and account_snapshot. */
+/** The rules are those of the triggers account_sandbox, account_snapshot and account_removed_bytes. */
 function useOf(sql: Queryable, teamId: postgres.Fragment) {
   return sql`lateral (
-    select count(*) as sandboxes, count(*) filter (where is_up(s)) as running_sandboxes,
+    select count(*) filter (where is_there(s)) as sandboxes, count(*) filter (where is_up(s)) as running_sandboxes,
       coalesce(sum(s.vcpus) filter (where is_up(s)), 0)::int8 as vcpus,
       coalesce(sum(s.memory_mb) filter (where is_up(s)), 0)::int8 as memory_mb,
-      coalesce(sum(s.disk_size_mb), 0)::int8 as disk_mb
-    from sandboxes s where s.team_id = ${teamId} and is_there(s)) as of_sandboxes, lateral (
-    select count(*) filter (where is_counted(k)) as snapshots, coalesce(sum(stored_mb(k)), 0)::int8 as stored_mb
+      coalesce(sum(s.disk_size_mb) filter (where is_there(s)), 0)::int8 as disk_mb,
+      coalesce(sum(s.unique_bytes + s.shared_bytes), 0)::int8 as bytes_of_sandboxes
+    from sandboxes s where s.team_id = ${teamId} and s.state <> 'deleted') as of_sandboxes, lateral (
+    select count(*) filter (where is_counted(k)) as snapshots, coalesce(sum(stored_mb(k)), 0)::int8 as stored_mb,
+      coalesce(sum(k.unique_bytes + k.shared_bytes), 0)::int8 as bytes_of_snapshots
     from snapshots k where k.team_id = ${teamId} and state <> 'deleted') as of_snapshots`;
 }
 
@@ -101,16 +109,14 @@ export async function setTeamLimits(sql: Queryable, teamId: string, limits: Part
       if (Object.values(limits).every((limit) => limit === null)) return;
       await beginToCount(sql, teamId);
     }
-    const { requestsPerS, maxSandboxes, maxRunningSandboxes, maxVcpus, maxMemoryMb, maxDiskMb, maxSnapshots } = {
-      ...row ? toLimits(row) : NO_LIMITS,
-      ...limits,
-    };
+    const next = { ...row ? toLimits(row) : NO_LIMITS, ...limits };
     await sql`
-      update team_limits set requests_per_s = ${requestsPerS}, max_sandboxes = ${maxSandboxes},
-        max_running_sandboxes = ${maxRunningSandboxes}, max_vcpus = ${maxVcpus}, max_memory_mb = ${maxMemoryMb},
-        max_disk_mb = ${maxDiskMb}, max_snapshots = ${maxSnapshots}
+      update team_limits set requests_per_s = ${next.requestsPerS}, max_sandboxes = ${next.maxSandboxes},
+        max_running_sandboxes = ${next.maxRunningSandboxes}, max_vcpus = ${next.maxVcpus},
+        max_memory_mb = ${next.maxMemoryMb}, max_disk_mb = ${next.maxDiskMb}, max_snapshots = ${next.maxSnapshots},
+        max_stored_bytes = ${next.maxStoredBytes}
       where team_id = ${teamId}`;
-    if (requestsPerS === null) await sql`delete from team_buckets where team_id = ${teamId}`;
+    if (next.requestsPerS === null) await sql`delete from team_buckets where team_id = ${teamId}`;
   });
 }
 
@@ -118,8 +124,9 @@ export async function setTeamLimits(sql: Queryable, teamId: string, limits: Part
 async function beginToCount(sql: Queryable, teamId: string): Promise<void> {
   await sql`lock table sandboxes, snapshots in share mode`;
   await sql`
-    insert into team_limits (team_id, sandboxes, running_sandboxes, vcpus, memory_mb, disk_mb, snapshots)
-    select ${teamId}, sandboxes, running_sandboxes, vcpus, memory_mb, disk_mb + stored_mb, snapshots
+    insert into team_limits (team_id, sandboxes, running_sandboxes, vcpus, memory_mb, disk_mb, snapshots, stored_bytes)
+    select ${teamId}, sandboxes, running_sandboxes, vcpus, memory_mb, disk_mb + stored_mb, snapshots,
+      bytes_of_sandboxes + bytes_of_snapshots
     from ${useOf(sql, sql`${teamId}`)}
     on conflict do nothing`;
 }
@@ -133,6 +140,7 @@ export async function forbidAll(sql: Queryable, teamId: string): Promise<void> {
     maxMemoryMb: 0,
     maxDiskMb: 0,
     maxSnapshots: 0,
+    maxStoredBytes: 0,
   });
 }
 
@@ -160,9 +168,11 @@ export async function requireTeamRoom(
     ["max_vcpus", row.maxVcpus, row.vcpus, size.vcpus],
     ["max_memory_mb", row.maxMemoryMb, row.memoryMb, size.memoryMb],
     ["max_disk_mb", row.maxDiskMb, row.diskMb, size.diskSizeMb],
+    // What they will store is not known.
+    ["max_stored_bytes", row.maxStoredBytes, row.storedBytes, 1 / count],
   ] as const;
   for (const [limit, most, used, each] of wanted) {
-    const met = { limit, most: Number(most), used: Number(used), asked: count * each };
+    const met = { limit, most: Number(most), used: Number(used), asked: Math.round(count * each) };
     if (most !== null && met.used + met.asked > met.most) throw quotaExceeded(met);
   }
 }

@@ -11,6 +11,7 @@ import {
   getTeamLimits,
   insertKeptSnapshot,
   insertSandbox,
+  recordStoredBytes,
   requireTeamRoom,
   type SandboxRow,
   type SandboxSpec,
@@ -86,7 +87,8 @@ async function refused(work: () => Promise<unknown>): Promise<[string, Record<st
 /** What the triggers have counted, which must be what there is. */
 async function counted(database: Database, teamId: string): Promise<TeamUse> {
   const [row] = await database.sql<{ [Name in keyof TeamUse]: bigint }[]>`
-    select sandboxes, running_sandboxes, vcpus, memory_mb, disk_mb, snapshots from team_limits where team_id = ${teamId}`;
+    select sandboxes, running_sandboxes, vcpus, memory_mb, disk_mb, snapshots, stored_bytes
+    from team_limits where team_id = ${teamId}`;
   const use = Object.fromEntries(
     Object.entries(row!).map(([name, value]) => [name, Number(value)]),
   ) as unknown as TeamUse;
@@ -152,6 +154,7 @@ Deno.test("a paused sandbox holds no running one's share; its resume asks for it
     memoryMb: 256,
     diskMb: 1000,
     snapshots: 0,
+    storedBytes: 0,
   });
 });
 
@@ -176,6 +179,68 @@ Deno.test("snapshots are counted while they live, and their bytes until their ho
   await setKeptSnapshotState(database.sql, first.id, ["deleting"], "deleted");
   await take("b");
   assertEquals((await counted(database, teamId)).snapshots, 1);
+});
+
+Deno.test("a team that stores its limit gets nothing that would store more; a pause and a delete are never refused", async () => {
+  await using test = await openTestDatabase();
+  const { database } = test;
+  await addHost(database);
+  const { id: teamId } = await createTeam(database, { name: "t", limits: { maxStoredBytes: 1000 } });
+  const measure = (id: string, uniqueBytes: bigint, table: "sandboxes" | "snapshots" = "sandboxes") =>
+    recordStoredBytes(database.sql, table, HOST, new Map([[id, { uniqueBytes, sharedBytes: 100n }]]));
+  const sandbox = await move(database, await create(database, teamId), "starting", "running");
+  const source = { template: "base", vcpus: 2, memoryMb: 256, diskSizeMb: 1000, hostId: HOST, sandboxId: sandbox.id };
+  const take = (name: string) => {
+    const kept = { ...source, id: newId(), teamId, name, kind: "named", platform: false } as const;
+    return insertKeptSnapshot(database.sql, kept);
+  };
+  const snapshot = await take("a");
+  await measure(sandbox.id, 500n);
+  await measure(snapshot.id, 299n, "snapshots");
+  await take("b");
+  await measure(sandbox.id, 501n);
+  assertEquals((await counted(database, teamId)).storedBytes, 1000);
+  const met = ["max_stored_bytes", { limit: 1000, used: 1000, asked: 1 }] as const;
+  assertEquals(await refused(() => create(database, teamId)), [...met]);
+  assertEquals(await refused(() => take("c")), [...met]);
+  for (const count of [1, 3]) {
+    assertEquals(await refused(() => requireTeamRoom(database.sql, teamId, count, SPEC)), [...met]);
+  }
+  const paused = await move(database, sandbox, "pausing", "paused");
+  assertEquals(await refused(() => move(database, paused, "resuming")), [...met]);
+  const resumed = await database.transaction("adopt", async (sql) => {
+    await waiveLimits(sql);
+    return await compareAndSetState(sql, paused, "resuming", { deadlineMs: 1000 });
+  });
+  const deleting = await move(database, resumed!, "running", "deleting");
+  assertEquals((await counted(database, teamId)).storedBytes, 1000, "its host has not removed it");
+  await move(database, deleting, "deleted");
+  await measure(sandbox.id, 700n);
+  assertEquals((await counted(database, teamId)).storedBytes, 399, "what is told late of a deleted one does not count");
+  await create(database, teamId);
+});
+
+Deno.test("what hosts measure while sandboxes are deleted is counted once, also from the first limit on", async () => {
+  await using test = await openTestDatabase();
+  const { database } = test;
+  await addHost(database);
+  const { id } = await createTeam(database, { name: "t", limits: {} });
+  const rows: SandboxRow[] = [];
+  for (let n = 0; n < 20; n++) rows.push(await move(database, await create(database, id), "starting", "running"));
+  const measure = (uniqueBytes: bigint) =>
+    recordStoredBytes(
+      database.sql,
+      "sandboxes",
+      HOST,
+      new Map(rows.map((row) => [row.id, { uniqueBytes, sharedBytes: 0n }])),
+    );
+  const measures = (async () => {
+    for (let round = 1n; round <= 20n; round++) await measure(round);
+  })();
+  const deletes = Promise.all(rows.slice(5).map((row) => move(database, row, "deleting", "deleted")));
+  await updateTeam(database, id, { limits: { maxStoredBytes: 1_000_000 } });
+  await Promise.all([measures, deletes]);
+  assertEquals((await counted(database, id)).storedBytes, 100);
 });
 
 Deno.test("100 at once on a limit of 10 are exactly 10, also when the limit is set meanwhile", async () => {

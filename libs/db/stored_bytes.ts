@@ -15,7 +15,8 @@ export interface TeamStorage {
 }
 
 /**
- * Writes down what a host has measured. Rows that say so already are left alone, and so are those of other hosts.
+ * Writes down what a host has measured, and counts it for teams with limits. Rows that say so already are left alone, and
+ * so are those of other hosts. Rows are locked before teams, as the triggers of a lifecycle step lock them.
  * @param table whose rows the ids are.
  */
 export async function recordStoredBytes(
@@ -28,11 +29,24 @@ export async function recordStoredBytes(
   const values = [...measured.values()];
   await named(`record_stored_bytes_of_${table}`, () =>
     sql`
-    update ${sql(table)} as stored set unique_bytes = measured.unique_bytes, shared_bytes = measured.shared_bytes
-    from unnest(${[...measured.keys()]}::text[], ${values.map(({ uniqueBytes }) => String(uniqueBytes))}::int8[],
-      ${values.map(({ sharedBytes }) => String(sharedBytes))}::int8[]) as measured (id, unique_bytes, shared_bytes)
-    where stored.id = measured.id and stored.host_id = ${hostId}
-      and (stored.unique_bytes, stored.shared_bytes) <> (measured.unique_bytes, measured.shared_bytes)`);
+    with measured as (
+      select * from unnest(${[...measured.keys()]}::text[], ${
+      values.map(({ uniqueBytes }) => String(uniqueBytes))
+    }::int8[],
+        ${values.map(({ sharedBytes }) => String(sharedBytes))}::int8[]) as measured (id, unique_bytes, shared_bytes)),
+    changed as (
+      select id, team_id, measured.unique_bytes, measured.shared_bytes,
+        measured.unique_bytes + measured.shared_bytes - stored.unique_bytes - stored.shared_bytes as more
+      from ${sql(table)} as stored join measured using (id)
+      where stored.host_id = ${hostId} and stored.state <> 'deleted'
+        and (stored.unique_bytes, stored.shared_bytes) <> (measured.unique_bytes, measured.shared_bytes)
+      order by id for no key update of stored),
+    written as (
+      update ${sql(table)} as stored set unique_bytes = changed.unique_bytes, shared_bytes = changed.shared_bytes
+      from changed where stored.id = changed.id returning changed.team_id, changed.more)
+    update team_limits set stored_bytes = stored_bytes + of_team.more
+    from (select team_id, sum(more)::int8 as more from written group by team_id) as of_team
+    where team_limits.team_id = of_team.team_id`);
 }
 
 /**

@@ -99,6 +99,7 @@ function limitsInput(limits: TeamLimits | undefined): Record<string, number | nu
     max_memory_mb: limits?.maxMemoryMb,
     max_disk_mb: limits?.maxDiskMb,
     max_snapshots: limits?.maxSnapshots,
+    max_stored_bytes: limits?.maxStoredBytes,
   };
   const given = Object.entries(named).filter(([, limit]) => limit !== undefined);
   return Object.fromEntries(given.map(([name, limit]) => [name, limit === -1n ? null : Number(limit)]));

@@ -93,6 +93,7 @@ function toLimits(input: z.output<typeof teamLimitsInput>): Partial<TeamLimits> 
     maxMemoryMb: input.max_memory_mb,
     maxDiskMb: input.max_disk_mb,
     maxSnapshots: input.max_snapshots,
+    maxStoredBytes: input.max_stored_bytes,
   };
   return Object.fromEntries(Object.entries(limits).filter(([, limit]) => limit !== undefined));
 }

@@ -19,6 +19,8 @@ export const teamLimitsInput = z.strictObject({
   max_memory_mb: count.openapi({ description: "RAM of running sandboxes, MiB." }),
   max_disk_mb: count.openapi({ description: "Disks of all sandboxes, and what snapshots store, MiB." }),
   max_snapshots: count.openapi({ description: "Snapshots that belong to no sandbox." }),
+  max_stored_bytes: z.int().min(0).nullable().optional()
+    .openapi({ description: "What hosts store for it, as they have measured it. A pause is never refused." }),
 }).openapi("TeamLimits", { description: "Null: no limit. What is absent stays." });
 
 export const createTeamInput = z.strictObject({ name: teamName, limits: teamLimitsInput.default({}) })

@@ -40,8 +40,19 @@ const list = defineAction({
       of(use.memory_mb, limits.max_memory_mb),
       of(use.disk_mb, limits.max_disk_mb),
       of(use.snapshots, limits.max_snapshots),
+      of(use.stored_bytes, limits.max_stored_bytes),
     ]);
-    const header = ["NAME", "ID", "RUNNING", "SANDBOXES", "VCPUS", "MEMORY MIB", "DISK MIB", "SNAPSHOTS"];
+    const header = [
+      "NAME",
+      "ID",
+      "RUNNING",
+      "SANDBOXES",
+      "VCPUS",
+      "MEMORY MIB",
+      "DISK MIB",
+      "SNAPSHOTS",
+      "STORED BYTES",
+    ];
     console.log(formatTable([header, ...rows]));
   },
 });

@@ -20,6 +20,7 @@ const LIMITS = {
   max_memory_mb: "RAM of running sandboxes, MiB",
   max_disk_mb: "Disks of sandboxes and what snapshots store, MiB",
   max_snapshots: "Snapshots",
+  max_stored_bytes: "What hosts store for it, bytes",
 } as const;
 
 const optionOf = (limit: string) => limit.replaceAll("_", "-");
@@ -38,8 +39,9 @@ export function limitsOf(args: Record<string, unknown>): Record<string, number |
     const text = args[optionOf(limit)] as string | undefined;
     if (text === undefined) return [];
     const least = limit === "requests_per_s" ? 1 : 0;
+    const most = limit === "max_stored_bytes" ? Number.MAX_SAFE_INTEGER : 1_000_000_000;
     return [
-      [limit, text === "none" ? null : integerOption(text, `--${optionOf(limit)}`, least, 1_000_000_000)!] as const,
+      [limit, text === "none" ? null : integerOption(text, `--${optionOf(limit)}`, least, most)!] as const,
     ];
   });
   return Object.fromEntries(given);

@@ -16,6 +16,7 @@ export const teamView = z.object({
     max_memory_mb: limit,
     max_disk_mb: limit,
     max_snapshots: limit,
+    max_stored_bytes: limit,
   }).openapi({ description: "Null: no limit." }),
   use: z.object({
     sandboxes: z.int(),
@@ -24,6 +25,7 @@ export const teamView = z.object({
     memory_mb: z.int(),
     disk_mb: z.int(),
     snapshots: z.int(),
+    stored_bytes: z.int(),
   }).openapi({ description: "What it has now." }),
   created_at: z.iso.datetime(),
 }).openapi("Team");
@@ -43,6 +45,7 @@ export function viewTeam({ id, name, limits, use, createdAt }: Team): z.input<ty
       max_memory_mb: limits.maxMemoryMb,
       max_disk_mb: limits.maxDiskMb,
       max_snapshots: limits.maxSnapshots,
+      max_stored_bytes: limits.maxStoredBytes,
     },
     use: {
       sandboxes: use.sandboxes,
@@ -51,6 +54,7 @@ export function viewTeam({ id, name, limits, use, createdAt }: Team): z.input<ty
       memory_mb: use.memoryMb,
       disk_mb: use.diskMb,
       snapshots: use.snapshots,
+      stored_bytes: use.storedBytes,
     },
     created_at: createdAt.toISOString(),
   };
