@@ -4,9 +4,10 @@ import type { TestHostAgent } from "@torpor/testing/hostagent";
 import { openGuestChannel } from "../../../services/hostagent/guest/mod.ts";
 import { verifySnapshot } from "../../../services/hostagent/snapshot/committed.ts";
 import type { SandboxPaths } from "../../../services/hostagent/storage/layout.ts";
-import { VMM_MEMORY_FD, type VmmConfig } from "../../../services/hostagent/vmm/driver.ts";
+import type { VmmConfig } from "../../../services/hostagent/vmm/driver.ts";
 import { type Accelerator, restoreArguments } from "../../../services/hostagent/vmm/qemu/command_line.ts";
 import { Qmp } from "../../../services/hostagent/vmm/qemu/qmp.ts";
+import { VMM_FDS, VmmFiles } from "../../../services/hostagent/vmm/qemu/vmm_files.ts";
 import { fillMemory, startHost } from "./host.ts";
 import { median, timed } from "./median.ts";
 
@@ -118,18 +119,17 @@ async function restoreFromStream(config: Prepared, path: string): Promise<number
 }
 
 async function start(config: Prepared) {
-  for (const socket of [config.paths.qmpSocket, config.paths.agentSocket, config.paths.consoleSocket]) {
-    await Deno.remove(socket).catch(() => {});
-  }
+  using files = new VmmFiles(config);
   const process = spawn({
     path: QEMU,
     argv: [QEMU, ...restoreArguments(config, config.accelerator)],
     env: {},
     cwd: "/",
-    descriptors: [{ childFd: VMM_MEMORY_FD, fd: config.memoryFd }],
+    descriptors: [{ childFd: VMM_FDS.memory, fd: config.memoryFd }, ...files.descriptors],
     stderrFd: 2,
     deathSignal: 9,
   });
+  files[Symbol.dispose]();
   const qmp = await Qmp.connect(config.paths.qmpSocket, AbortSignal.timeout(TIMEOUT_MS));
   return {
     qmp,

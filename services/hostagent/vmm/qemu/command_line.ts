@@ -1,5 +1,7 @@
 import { GUEST_NETWORK } from "../../network/types.ts";
-import { type BootSource, VMM_MEMORY_FD, type VmmConfig } from "../driver.ts";
+import type { SandboxPaths } from "../../storage/layout.ts";
+import type { VmmConfig } from "../driver.ts";
+import { VMM_FDS } from "./vmm_files.ts";
 
 /** Accelerators that QEMU is used with. */
 export type Accelerator = "kvm" | "tcg";
@@ -18,9 +20,6 @@ const BALLOON = "virtio-balloon-device,free-page-reporting=on";
 
 /** QEMU's name for what is behind the network device. */
 export const NETWORK_BACKEND = "net";
-
-/** The tap device's descriptor inside QEMU. */
-export const TAP_FD = 7;
 
 /**
  * What the tap device takes off the guest's hands (checksums, segmentation) makes a guest's traffic three to seven times as
@@ -47,16 +46,11 @@ export function cpuModel(accelerator: Accelerator): string {
 }
 
 /** Arguments of a VMM that waits in `-S` and then boots. `hostTscKhz` is needed with TCG only. */
-export function bootArguments(
-  config: VmmConfig,
-  source: BootSource,
-  accelerator: Accelerator,
-  hostTscKhz: number,
-): string[] {
+export function bootArguments(config: VmmConfig, accelerator: Accelerator, hostTscKhz: number): string[] {
   return [
     ...machineArguments(config, accelerator),
     "-S",
-    ...["-kernel", source.kernel, "-initrd", source.initramfs],
+    ...["-kernel", inherited(VMM_FDS.kernel), "-initrd", inherited(VMM_FDS.initramfs)],
     ...["-append", kernelCommandLine(accelerator, hostTscKhz)],
   ];
 }
@@ -95,18 +89,19 @@ function machineArguments(config: VmmConfig, accelerator: Accelerator): string[]
   const { paths } = config;
   return [
     ...commonArguments(accelerator),
-    ...["-name", `guest=torpor-${config.sandboxId}`],
+    // Nobody but the agent reads it: by it the process is found again.
+    ...["-name", `guest=${escapeComma(commandLineMark(paths))}`],
     ...["-M", `${MACHINE},memory-backend=ram`],
     ...["-smp", String(config.vcpus), "-m", `${config.memoryMb}M`],
     "-object",
-    `memory-backend-file,id=ram,size=${config.memoryMb}M,mem-path=/proc/self/fd/${VMM_MEMORY_FD},share=on`,
-    ...["-chardev", socketChardev("qmp", paths.qmpSocket), "-mon", "chardev=qmp,mode=control"],
-    ...["-chardev", socketChardev("console", paths.consoleSocket), "-serial", "chardev:console"],
+    `memory-backend-file,id=ram,size=${config.memoryMb}M,mem-path=${inherited(VMM_FDS.memory)},share=on`,
+    ...["-chardev", socketChardev("qmp", VMM_FDS.qmp), "-mon", "chardev=qmp,mode=control"],
+    ...["-chardev", socketChardev("console", VMM_FDS.console), "-serial", "chardev:console"],
     ...["-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-device,rng=rng"],
-    ...["-device", "virtio-serial-device", "-chardev", socketChardev("agent", paths.agentSocket)],
+    ...["-device", "virtio-serial-device", "-chardev", socketChardev("agent", VMM_FDS.agent)],
     ...["-device", `virtserialport,chardev=agent,name=${AGENT_PORT}`],
-    ...diskArguments("base", config.baseImage, "read-only=on", "read-only=on"),
-    ...diskArguments("disk", paths.disk, "discard=unmap", "discard=unmap,detect-zeroes=unmap", DISK_ERRORS),
+    ...diskArguments("base", VMM_FDS.baseImage, "read-only=on", "read-only=on"),
+    ...diskArguments("disk", VMM_FDS.disk, "discard=unmap", "discard=unmap,detect-zeroes=unmap", DISK_ERRORS),
     ...["-device", BALLOON],
     ...["-netdev", networkBackend(config), "-device", NETWORK],
   ];
@@ -116,7 +111,7 @@ function machineArguments(config: VmmConfig, accelerator: Accelerator): string[]
 function networkBackend({ tapFd }: VmmConfig): string {
   return tapFd === undefined
     ? `hubport,id=${NETWORK_BACKEND},hubid=0`
-    : `tap,id=${NETWORK_BACKEND},fd=${TAP_FD},vhost=off`;
+    : `tap,id=${NETWORK_BACKEND},fd=${VMM_FDS.tap},vhost=off`;
 }
 
 /** What every QEMU that the agent starts has in common. */
@@ -128,17 +123,29 @@ export function commonArguments(accelerator: Accelerator): string[] {
   ];
 }
 
-/** A unix socket that QEMU listens on; while nobody is connected, output is dropped. */
-export function socketChardev(id: string, path: string): string {
-  return `socket,id=${id},path=${escapeComma(path)},server=on,wait=off`;
+/** A part of the command line that only the VMM has that was started with these paths. */
+export function commandLineMark({ directory }: SandboxPaths): string {
+  return `${directory}/`;
+}
+
+/** A unix socket that listens already; while nobody is connected, output is dropped. */
+function socketChardev(id: string, fd: number): string {
+  return `socket,id=${id},fd=${fd},server=on,wait=off`;
+}
+
+/** A file that QEMU opens once more, with the rights of its own user. */
+function inherited(fd: number): string {
+  return `/proc/self/fd/${fd}`;
 }
 
 /** docs/decisions/0022-guest-disk-errors.md: a write that fails stops the guest, a read that fails is told to it. */
 const DISK_ERRORS = ",werror=stop,rerror=report";
 
-function diskArguments(name: string, path: string, file: string, raw: string, device = ""): string[] {
+/** The open file is used as it is: its name says nothing to the VMM, and its mode keeps it from opening it. */
+function diskArguments(name: string, fd: number, file: string, raw: string, device = ""): string[] {
   return [
-    ...["-blockdev", `driver=file,node-name=${name}-file,filename=${escapeComma(path)},${file}`],
+    ...["-add-fd", `set=${fd},fd=${fd}`],
+    ...["-blockdev", `driver=file,node-name=${name}-file,filename=/dev/fdset/${fd},${file}`],
     ...["-blockdev", `driver=raw,node-name=${name},file=${name}-file,${raw}`],
     ...["-device", `virtio-blk-device,drive=${name}${device}`],
   ];

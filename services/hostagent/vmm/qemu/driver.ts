@@ -1,32 +1,21 @@
 import { scaledTimeoutMs } from "@torpor/config";
-import { fileIdentity, nativeFiles, openFile, type Process, spawn } from "@torpor/ffi";
+import { fileIdentity, NativeError, nativeFiles, openFile, type Process, spawn } from "@torpor/ffi";
 import { TorporError } from "@torpor/errors";
 import type { VmmIdentity } from "@torpor/snapshot";
 import type { SandboxPaths } from "../../storage/layout.ts";
-import {
-  type BootSource,
-  type PagerLink,
-  type Vmm,
-  VMM_MEMORY_FD,
-  type VmmCapabilities,
-  type VmmConfig,
-  type VmmDriver,
-} from "../driver.ts";
+import type { BootSource, PagerLink, Vmm, VmmCapabilities, VmmConfig, VmmDriver } from "../driver.ts";
 import { describeExit } from "../process.ts";
 import {
   type Accelerator,
   bootArguments,
+  commandLineMark,
   cpuModel,
   MACHINE_IDENTITY,
   restoreArguments,
-  TAP_FD,
 } from "./command_line.ts";
 import { QemuVmm } from "./vmm.ts";
+import { VMM_FDS, VmmFiles } from "./vmm_files.ts";
 
-/** The memory shim's descriptors inside QEMU. */
-const USERFAULTFD_DEVICE_FD = 4;
-const PAGER_SOCKET_FD = 5;
-const BASE_FD = 6;
 /** Starting QEMU takes 30 to 45 ms; this is for a host that is overloaded. */
 const START_TIMEOUT_MS = scaledTimeoutMs(30_000);
 
@@ -72,32 +61,29 @@ export class QemuDriver implements VmmDriver {
 
   async boot(config: VmmConfig, source: BootSource, signal: AbortSignal): Promise<Vmm> {
     const { accelerator, hostTscKhz } = this.#host;
-    const args = bootArguments(config, source, accelerator, hostTscKhz);
+    using files = openFiles(config, source);
+    const args = bootArguments(config, accelerator, hostTscKhz);
     const { userfaultfdDeviceFd: device } = source;
-    if (device === undefined) return await this.#start(config, args, {}, [], signal);
+    if (device === undefined) return await this.#start(config, args, {}, files, signal);
     const environment = { ...this.#shimEnvironment(config), TORPOR_SHIM_TRACK: "1" };
-    return await this.#start(config, args, environment, [{ childFd: USERFAULTFD_DEVICE_FD, fd: device }], signal);
+    files.descriptors.push({ childFd: VMM_FDS.userfaultfdDevice, fd: device });
+    return await this.#start(config, args, environment, files, signal);
   }
 
   async restore(config: VmmConfig, pager: PagerLink, signal: AbortSignal): Promise<Vmm> {
     const environment = {
       ...this.#shimEnvironment(config),
-      TORPOR_SHIM_SOCKET_FD: String(PAGER_SOCKET_FD),
+      TORPOR_SHIM_SOCKET_FD: String(VMM_FDS.pagerSocket),
       TORPOR_SHIM_TRACK: pager.tracking ? "1" : "0",
-      ...(pager.baseFd === undefined ? {} : { TORPOR_SHIM_BASE_FD: String(BASE_FD) }),
+      ...(pager.baseFd === undefined ? {} : { TORPOR_SHIM_BASE_FD: String(VMM_FDS.sharedBase) }),
     };
-    const descriptors = [
-      { childFd: USERFAULTFD_DEVICE_FD, fd: pager.userfaultfdDeviceFd },
-      { childFd: PAGER_SOCKET_FD, fd: pager.socketFd },
-      ...(pager.baseFd === undefined ? [] : [{ childFd: BASE_FD, fd: pager.baseFd }]),
-    ];
-    return await this.#start(
-      config,
-      restoreArguments(config, this.#host.accelerator),
-      environment,
-      descriptors,
-      signal,
+    using files = openFiles(config);
+    files.descriptors.push(
+      { childFd: VMM_FDS.userfaultfdDevice, fd: pager.userfaultfdDeviceFd },
+      { childFd: VMM_FDS.pagerSocket, fd: pager.socketFd },
+      ...(pager.baseFd === undefined ? [] : [{ childFd: VMM_FDS.sharedBase, fd: pager.baseFd }]),
     );
+    return await this.#start(config, restoreArguments(config, this.#host.accelerator), environment, files, signal);
   }
 
   async adopt(process: Process, paths: SandboxPaths, commandLineMark: string): Promise<Vmm> {
@@ -112,7 +98,7 @@ export class QemuDriver implements VmmDriver {
   }
 
   commandLineMark(paths: SandboxPaths): string {
-    return paths.qmpSocket;
+    return commandLineMark(paths);
   }
 
   requireCompatible(identity: VmmIdentity): void {
@@ -139,7 +125,7 @@ export class QemuDriver implements VmmDriver {
       TORPOR_SHIM_MEMFD_DEV: String(device),
       TORPOR_SHIM_MEMFD_INO: String(inode),
       TORPOR_SHIM_SIZE: String(memoryMb * 2 ** 20),
-      TORPOR_SHIM_UFFD_DEVICE_FD: String(USERFAULTFD_DEVICE_FD),
+      TORPOR_SHIM_UFFD_DEVICE_FD: String(VMM_FDS.userfaultfdDevice),
     };
   }
 
@@ -147,21 +133,27 @@ export class QemuDriver implements VmmDriver {
     config: VmmConfig,
     args: string[],
     environment: Record<string, string>,
-    descriptors: { childFd: number; fd: number }[],
+    files: VmmFiles,
     signal: AbortSignal,
   ): Promise<Vmm> {
-    const { paths, tapFd } = config;
-    const tap = tapFd === undefined ? [] : [{ childFd: TAP_FD, fd: tapFd }];
+    const { paths, memoryFd, tapFd } = config;
+    const { memory, tap } = VMM_FDS;
+    files.descriptors.push(
+      { childFd: memory, fd: memoryFd },
+      ...tapFd === undefined ? [] : [{ childFd: tap, fd: tapFd }],
+    );
     const process = spawnLogged(paths.vmmLog, (stderrFd) =>
       spawn({
         path: this.#host.program,
         argv: [this.#host.program, ...args],
         env: environment,
         cwd: "/",
-        descriptors: [{ childFd: VMM_MEMORY_FD, fd: config.memoryFd }, ...tap, ...descriptors],
+        descriptors: files.descriptors,
         stderrFd,
         noNewPrivileges: true,
       }));
+    // From here on the VMM has the only listening ends: when it ends, so do its connections.
+    files[Symbol.dispose]();
     try {
       const limit = AbortSignal.any([signal, AbortSignal.timeout(START_TIMEOUT_MS)]);
       return await QemuVmm.connect(process, paths, this.commandLineMark(paths), limit);
@@ -172,6 +164,15 @@ export class QemuDriver implements VmmDriver {
       const said = (await Deno.readTextFile(paths.vmmLog)).slice(-1000).trim();
       throw new TorporError("vm_start_failed", `the VMM ended with ${exit} while it started: ${said}`, { cause });
     }
+  }
+}
+
+function openFiles(config: VmmConfig, source?: BootSource): VmmFiles {
+  try {
+    return new VmmFiles(config, source);
+  } catch (cause) {
+    if (!(cause instanceof NativeError)) throw cause;
+    throw new TorporError("vm_start_failed", `a file of the VMM cannot be opened: ${cause.message}`, { cause });
   }
 }
 

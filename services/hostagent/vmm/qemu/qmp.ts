@@ -6,6 +6,8 @@ import { delay } from "../../host/delay.ts";
 
 /** A monitor answers in milliseconds; one that takes this long hangs, as a VMM does whose pager hangs. */
 const DEFAULT_TIMEOUT_MS = scaledTimeoutMs(10_000);
+/** A VMM that is just starting answers after 30 to 45 ms; whoever connects knows how long to wait. */
+const GREETING_TIMEOUT_MS = scaledTimeoutMs(120_000);
 /** Longer lines than this are no QMP. */
 const MAX_LINE_BYTES = 1 << 20;
 /** Between two tries to connect to a monitor that is just starting (30 to 45 ms measured). */
@@ -58,12 +60,17 @@ export class Qmp implements AsyncDisposable {
    */
   static async connect(path: string, signal: AbortSignal): Promise<Qmp> {
     const qmp = new Qmp(await connectWhenReady(path, signal));
+    const giveUp = () => void qmp.#socket.destroy();
+    signal.addEventListener("abort", giveUp, { once: true });
     try {
-      await qmp.execute("qmp_capabilities");
+      await qmp.execute("qmp_capabilities", {}, { timeoutMs: GREETING_TIMEOUT_MS });
       return qmp;
     } catch (error) {
       await qmp[Symbol.asyncDispose]();
+      signal.throwIfAborted();
       throw error;
+    } finally {
+      signal.removeEventListener("abort", giveUp);
     }
   }
 
