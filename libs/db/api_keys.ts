@@ -21,6 +21,7 @@ export interface ApiKeyRow {
  * Stores a key.
  * @param key.keyHash SHA-256 of the key, 32 bytes.
  * @param key.scopes default: `*`.
+ * @param key.expiresInSec from now on by PostgreSQL's clock, or the time that `expiresAt` names; default: never.
  */
 export async function insertApiKey(
   sql: Queryable,
@@ -31,13 +32,17 @@ export async function insertApiKey(
     prefix: string;
     scopes?: readonly string[];
     expiresAt?: Date;
+    expiresInSec?: number;
   },
 ): Promise<ApiKeyRow> {
   const rows = await named("insert_api_key", () =>
     sql<ApiKeyRow[]>`
     insert into api_keys (id, team_id, name, key_hash, prefix, scopes, expires_at)
     values (${newId()}, ${key.teamId}, ${key.name}, ${key.keyHash}, ${key.prefix},
-      ${[...key.scopes ?? ["*"]]}::text[], ${key.expiresAt ?? null})
+      ${[...key.scopes ?? ["*"]]}::text[],
+      coalesce(${key.expiresAt ?? null}::timestamptz, now() + ${
+      key.expiresInSec ?? null
+    }::float8 * interval '1 second'))
     returning *`);
   return rows[0]!;
 }
@@ -46,13 +51,19 @@ export async function insertApiKey(
 export interface FoundApiKey extends ApiKeyRow {
   /** The team's limit; null: none. */
   requestsPerS: number | null;
+  /** By PostgreSQL's clock, as is what follows. */
+  expired: boolean;
+  /** Its use was noted less than a minute ago. */
+  noted: boolean;
 }
 
 /** The key with this SHA-256, revoked and expired ones too: the caller decides and can say why. */
 export async function findApiKey(sql: Queryable, keyHash: Uint8Array): Promise<FoundApiKey | undefined> {
   const rows = await named("find_api_key", () =>
     sql<FoundApiKey[]>`
-    select api_keys.*, requests_per_s from api_keys left join team_limits using (team_id)
+    select api_keys.*, requests_per_s, expires_at is not null and expires_at <= clock_timestamp() as expired,
+      last_used_at is not null and last_used_at >= now() - interval '1 minute' as noted
+    from api_keys left join team_limits using (team_id)
     where key_hash = ${keyHash}`);
   return rows[0];
 }

@@ -27,8 +27,8 @@ export async function createApiKey(
     });
   }
   const { key, hash: keyHash, prefix } = await newApiKey();
-  const expiresAt = input.expires_in_sec === 0 ? undefined : new Date(Date.now() + input.expires_in_sec * 1000);
-  const row = await insertApiKey(api.database.sql, { teamId, name: input.name, keyHash, prefix, scopes, expiresAt });
+  const expiresInSec = input.expires_in_sec === 0 ? undefined : input.expires_in_sec;
+  const row = await insertApiKey(api.database.sql, { teamId, name: input.name, keyHash, prefix, scopes, expiresInSec });
   caller.call.target = row.id;
   return { row, key };
 }

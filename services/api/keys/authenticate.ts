@@ -1,13 +1,10 @@
-import { type ApiKeyRow, type Database, DEFAULT_TEAM_ID, findApiKey, type FoundApiKey, touchApiKeys } from "@torpor/db";
+import { type Database, DEFAULT_TEAM_ID, findApiKey, type FoundApiKey, touchApiKeys } from "@torpor/db";
 import { TorporError } from "@torpor/errors";
 import { newId } from "@torpor/ids";
 import { bearerToken, tokensEqual } from "@torpor/rpc";
 import { log, withSpan } from "@torpor/telemetry";
 import { hashApiKey, isApiKey } from "./api_key.ts";
 import type { Caller, CallNote } from "./caller.ts";
-
-/** `last_used_at` is as exact as this. */
-const LAST_USED_MS = 60_000;
 
 /** A caller, and what its team's calls are limited to. */
 export interface Authenticated {
@@ -57,9 +54,7 @@ export class Authenticator implements AsyncDisposable {
     // Comparing again in constant time costs nothing and does not rest on that.
     if (!row || !equalBytes(row.keyHash, hash)) throw unauthenticated("unknown API key");
     if (row.revokedAt !== null) throw unauthenticated("this API key was revoked");
-    if (row.expiresAt !== null && row.expiresAt.getTime() <= Date.now()) {
-      throw unauthenticated("this API key has expired");
-    }
+    if (row.expired) throw unauthenticated("this API key has expired");
     return row;
   }
 
@@ -75,9 +70,8 @@ export class Authenticator implements AsyncDisposable {
   }
 
   /** Written after the answer, at most once per key and minute. */
-  #noteUse(row: ApiKeyRow): void {
-    const fresh = row.lastUsedAt !== null && Date.now() - row.lastUsedAt.getTime() < LAST_USED_MS;
-    if (fresh || this.#notes.has(row.id)) return;
+  #noteUse(row: FoundApiKey): void {
+    if (row.noted || this.#notes.has(row.id)) return;
     const note = touchApiKeys(this.database.sql, [row.id])
       .catch((thrown) => log("warn", "key_use_not_noted", { key_id: row.id }, thrown))
       .finally(() => this.#notes.delete(row.id));
