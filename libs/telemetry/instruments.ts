@@ -14,6 +14,8 @@ export const METRIC_ATTRIBUTES = {
   "torpor.repair": "kind of a repair of the reconciler, docs/lifecycle.md",
   "torpor.placement": "`single` or `group`",
   "torpor.delivery": "`delivered`, `retried` (an attempt failed, another follows) or `failed` (given up)",
+  "torpor.egress.outcome":
+    "`passed`, or why a connection of a sandbox was refused or cut: `not_allowed`, `reserved_address` …",
   "torpor.query": "name of a query or transaction, as in the span `db.<name>`",
   "torpor.service": "`api`, `scheduler`, `reconciler`, `hostagent` or `other`",
   "http.route": "path template of a route of the REST API",
@@ -118,6 +120,11 @@ export const INSTRUMENTS = {
     ["torpor.phase"],
     FAULT_SECONDS,
   ),
+
+  // What sandboxes reach by name.
+  "torpor.egress.connections": counter("{connection}", "Connections that ended in the egress proxy", [
+    "torpor.egress.outcome",
+  ]),
 
   // Reconciliation: each repair is a fault somewhere else.
   "torpor.reconciler.repairs": counter("{repair}", "Disagreements that were repaired", ["torpor.repair"]),

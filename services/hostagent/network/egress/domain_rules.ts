@@ -1,9 +1,11 @@
-const LABEL = /^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$/;
+import { matchesDomainRule, parseDomainRule } from "@torpor/network";
+
+const LABEL = /^(?!-)[a-z0-9_-]{1,63}(?<!-)$/;
 const MAX_NAME_LENGTH = 253;
 
 /**
- * A domain name in the one form that is compared: lower case, ASCII, two labels or more, no dot at its end. Undefined for what is
- * none; an IP address is none.
+ * The domain name that a client asks for, in the one form that is compared: lower case, two labels or more. Undefined for what is
+ * none: IP addresses, names that are not ASCII or end with a dot; clients do not send them, as servers need not know them.
  */
 export function domainName(text: string): string | undefined {
   if (text.length > MAX_NAME_LENGTH) return undefined;
@@ -16,25 +18,17 @@ export function domainName(text: string): string | undefined {
 
 /** What a sandbox may reach by name. */
 export class DomainRules {
-  readonly #exact = new Set<string>();
-  readonly #below = new Set<string>();
+  readonly #rules: readonly string[];
 
-  /** @param domains `example.com` or `*.example.com`. @throws RangeError for another form. */
+  /** @param domains in the form that `parseDomainRule` gives. @throws RangeError for another one. */
   constructor(domains: readonly string[]) {
-    for (const domain of domains) {
-      const wildcard = domain.startsWith("*.");
-      const name = domainName(wildcard ? domain.slice(2) : domain);
-      if (name === undefined) throw new RangeError(`not a domain: ${JSON.stringify(domain.slice(0, 300))}`);
-      (wildcard ? this.#below : this.#exact).add(name);
-    }
+    const odd = domains.find((domain) => parseDomainRule(domain) !== domain);
+    if (odd !== undefined) throw new RangeError(`not a domain rule: ${JSON.stringify(odd.slice(0, 300))}`);
+    this.#rules = domains;
   }
 
-  /** @param name in the form of {@linkcode domainName}. A wildcard matches any depth below its name, not the name itself. */
+  /** @param name in the form of {@linkcode domainName}. */
   allows(name: string): boolean {
-    if (this.#exact.has(name)) return true;
-    for (let dot = name.indexOf("."); dot !== -1; dot = name.indexOf(".", dot + 1)) {
-      if (this.#below.has(name.slice(dot + 1))) return true;
-    }
-    return false;
+    return this.#rules.some((rule) => matchesDomainRule(rule, name));
   }
 }

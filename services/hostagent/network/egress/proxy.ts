@@ -43,8 +43,9 @@ export class Proxy implements AsyncDisposable {
     return this.#slots.values().reduce((sum, slot) => sum + slot.connections, 0);
   }
 
-  get slots(): number {
-    return this.#slots.size;
+  /** Slots that have rules. */
+  get slotAddresses(): string[] {
+    return [...this.#slots.keys()];
   }
 
   /** Connections that have ended, by how they went. */

@@ -271,7 +271,7 @@ Deno.test("tighter rules cut the open connections that they do not allow, and no
   assertEquals(await egress.ended(1), ["rules_changed"]);
   await egress.proxy.setRules(egress.slot, []);
   assertEquals(await readAll(kept), "");
-  assertEquals([egress.proxy.slots, egress.proxy.connections], [0, 0]);
+  assertEquals([egress.proxy.slotAddresses, egress.proxy.connections], [[], 0]);
   const again = await egress.connect("tls").then(() => "connected", (error) => error);
   assert(again instanceof Deno.errors.ConnectionRefused);
 });
@@ -313,7 +313,7 @@ Deno.test("a slot that is not there has no rules", async () => {
   const slot = { hostAddress: "192.0.2.1", slotAddress: "192.0.2.2" };
   const error = await egress.proxy.setRules(slot, ["allowed.example.com"]).catch((error) => error);
   assert(error instanceof Deno.errors.AddrNotAvailable);
-  assertEquals(egress.proxy.slots, 0);
+  assertEquals(egress.proxy.slotAddresses, []);
 });
 
 Deno.test("a name is asked for once while its answer lasts", async () => {

@@ -1,4 +1,5 @@
 import { promises as dns } from "node:dns";
+import ipaddr from "ipaddr.js";
 import { Refusal } from "./refusal.ts";
 
 /** For one resolver to answer; the query is sent once more within it. */
@@ -83,5 +84,7 @@ interface Answer {
 }
 
 function answer(records: { address: string; ttl: number }[]): Answer {
-  return { addresses: records.map(({ address }) => address), ttlSec: Math.min(...records.map(({ ttl }) => ttl)) };
+  // In one form, so that what is looked at is what is connected to: IPv4 mapped into IPv6 is IPv4.
+  const addresses = records.map(({ address }) => ipaddr.process(address).toString());
+  return { addresses, ttlSec: Math.min(...records.map(({ ttl }) => ttl)) };
 }

@@ -1,7 +1,7 @@
 import type { EgressLimits } from "../limits.ts";
 import { EGRESS_LIMITS } from "../limits.ts";
 import { Proxy } from "../proxy.ts";
-import { isReservedAddress } from "../../reserved.ts";
+import { isReservedAddress } from "@torpor/network";
 import { NameResolver } from "../resolver.ts";
 import type { Outcome } from "../slot_proxy.ts";
 import type { EgressSlot } from "../types.ts";
@@ -73,7 +73,7 @@ export class LoopbackProxy implements AsyncDisposable {
 }
 
 /** A port of TCP that nobody listens on. */
-function freePort(): number {
+export function freePort(): number {
   using listener = Deno.listen({ hostname: "127.0.0.2", port: 0 });
   return (listener.addr as Deno.NetAddr).port;
 }
