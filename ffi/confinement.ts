@@ -79,22 +79,16 @@ export function keepCapabilities(keep: readonly number[]): void {
   check("keepCapabilities", native().torpor_keep_capabilities(bits));
 }
 
-/** A number that is taken for as long as one of both descriptors is open, here or in the process that inherits the second one. */
-export interface Lease {
-  own: Descriptor;
-  inherited: Descriptor;
+/**
+ * Takes a number, for which the file at `path` (made if needed) stands: for as long as a descriptor of it is open, here or in a process
+ * that has inherited one, it is taken. Undefined when it is taken already.
+ */
+export function takeLease(path: string): Descriptor | undefined {
+  const fd = native().torpor_take_lease(cString("takeLease", path));
+  return fd === -EWOULDBLOCK ? undefined : new Descriptor(check("takeLease", fd, path));
 }
 
-/** Takes the number that the file at `path` (made if needed) stands for; undefined when somebody else has it. */
-export function takeLease(path: string): Lease | undefined {
-  const descriptors = new Int32Array(2);
-  const status = native().torpor_take_lease(cString("takeLease", path), descriptors);
-  if (status === -EWOULDBLOCK) return undefined;
-  check("takeLease", status, path);
-  return { own: new Descriptor(descriptors[0]!), inherited: new Descriptor(descriptors[1]!) };
-}
-
-/** Keeps a number taken that a process has inherited. */
+/** One more descriptor of a number that is taken, to be inherited or kept. `native_eagain` when somebody is just trying to take it. */
 export function shareLease(path: string): Descriptor {
   return new Descriptor(check("shareLease", native().torpor_share_lease(cString("shareLease", path)), path));
 }

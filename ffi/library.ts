@@ -31,7 +31,7 @@ const symbols = {
   torpor_make_root: { parameters: ["buffer", "u64"], result: "i32" },
   torpor_make_network: { parameters: [], result: "i32" },
   torpor_keep_capabilities: { parameters: ["u64"], result: "i32" },
-  torpor_take_lease: { parameters: ["buffer", "buffer"], result: "i32" },
+  torpor_take_lease: { parameters: ["buffer"], result: "i32" },
   torpor_share_lease: { parameters: ["buffer"], result: "i32" },
   torpor_pidfd_open: { parameters: ["i32"], result: "i32" },
   torpor_pidfd_signal: { parameters: ["i32", "i32"], result: "i32" },

@@ -31,7 +31,6 @@ export { spawn, type SpawnOptions } from "./spawn.ts";
 export {
   type Confinement,
   keepCapabilities,
-  type Lease,
   makeEmptyNetwork,
   makeRoot,
   shareLease,

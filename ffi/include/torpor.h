@@ -114,10 +114,10 @@ int torpor_make_root(const char *strings, uint64_t length);
 int torpor_make_network(void);
 // Takes all capabilities but those of `keep` (bits) from each thread of this process, for good. -ETIMEDOUT when a thread does not answer.
 int torpor_keep_capabilities(uint64_t keep);
-// Takes a number for the one who gets descriptors[1] inherited: as long as one of the two is open anywhere, it is taken.
-// `path` is a file, made if needed. -EWOULDBLOCK when it is taken.
-int torpor_take_lease(const char *path, int32_t *descriptors);
-// Holds on to a number that an inherited descriptor keeps taken. Returns a descriptor. -EWOULDBLOCK when somebody is just trying to take it.
+// Takes a number, for which the file at `path` (made if needed) stands: it is taken for as long as any descriptor of it is open.
+// Returns the first one. -EWOULDBLOCK when it is taken.
+int torpor_take_lease(const char *path);
+// One more descriptor of a number that is taken, to be inherited or kept. -EWOULDBLOCK when somebody is just trying to take it.
 int torpor_share_lease(const char *path);
 
 int torpor_pidfd_open(int pid);

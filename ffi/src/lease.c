@@ -1,6 +1,6 @@
 // Numbers that no two living processes may have, such as the users of VMMs. A number is taken by locks on its file: one is inherited
-// by the process that has the number, so it stays taken for as long as that lives, whatever becomes of the agent, and of the machine's
-// other agents none can take it. The other one is the agent's: a process that gives up its own lock gains nothing.
+// by the process that has the number, so it stays taken for as long as that lives, whatever becomes of the agent, and none of the
+// machine's other agents can take it. The agent has a lock of its own: a process that gives up the inherited one gains nothing.
 #include "torpor.h"
 
 #include "export.h"
@@ -29,17 +29,12 @@ TORPOR_EXPORT int torpor_share_lease(const char *path) {
     return lock(path, LOCK_SH);
 }
 
-TORPOR_EXPORT int torpor_take_lease(const char *path, int32_t *descriptors) {
-    const int own = lock(path, LOCK_EX);
-    if (own < 0)
-        return own;
+TORPOR_EXPORT int torpor_take_lease(const char *path) {
+    const int fd = lock(path, LOCK_EX);
     // Between the two locks another agent may get in: then the number is that one's.
-    const int inherited = flock(own, LOCK_SH | LOCK_NB) ? -errno : lock(path, LOCK_SH);
-    if (inherited < 0) {
-        close(own);
-        return inherited;
-    }
-    descriptors[0] = own;
-    descriptors[1] = inherited;
-    return 0;
+    if (fd < 0 || !flock(fd, LOCK_SH | LOCK_NB))
+        return fd;
+    const int error = errno;
+    close(fd);
+    return -error;
 }

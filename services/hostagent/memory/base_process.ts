@@ -4,14 +4,19 @@ import {
   openFile,
   openUserfaultfdDevice,
   type Process,
+  sizeBytes,
   socketPair,
   spawn,
+  unixListen,
 } from "@torpor/ffi";
+import type { Jail } from "../confinement/jail.ts";
 
 /** Descriptor numbers inside a base pager: a later agent takes the files from there. */
 export const BASE_PAGER_FDS = { control: 3, agentControl: 4, base: 5, header: 6, stats: 7, device: 8, prefetch: 9 };
 /** Source k of the header has the number of this one plus k. */
 export const FIRST_SOURCE_FD = 10;
+/** Operators whose questions may wait. */
+const OPERATORS_BACKLOG = 8;
 
 /** Four to five times faster streaming than single pages (measured). */
 const FAULT_AROUND_BYTES = 65_536;
@@ -72,6 +77,8 @@ export interface BaseProcessOptions {
   controlSocket: string;
   /** A working set, borrowed. */
   prefetchFd?: number;
+  /** What it runs in. */
+  jail?: Jail;
 }
 
 /**
@@ -96,7 +103,10 @@ function spawnBasePager(
   agentControlFd: number,
   options: BaseProcessOptions,
 ): Process {
-  const path = nativeFiles(options.nativeDirectory).basePager;
+  const operatorsFd = FIRST_SOURCE_FD + files.sources.length;
+  using seat = options.jail?.pager(operatorsFd + 1, sizeBytes(files.base.fd));
+  const path = nativeFiles(seat?.nativeDirectory ?? options.nativeDirectory).basePager;
+  using operators = unixListen(options.controlSocket, OPERATORS_BACKLOG);
   using device = openUserfaultfdDevice();
   using errors = openFile(options.logPath, { write: true, create: true, truncate: true });
   const numbers = BASE_PAGER_FDS;
@@ -110,7 +120,7 @@ function spawnBasePager(
       ...["--header-fd", String(numbers.header), "--stats-fd", String(numbers.stats)],
       ...["--userfaultfd-device-fd", String(numbers.device), "--idle-ms", String(IDLE_MS)],
       ...["--fault-around-bytes", String(FAULT_AROUND_BYTES), "--name", options.mark],
-      ...["--control-socket", options.controlSocket],
+      ...["--control-socket-fd", String(operatorsFd)],
       ...prefetch.flatMap(({ childFd }) => ["--prefetch-fd", String(childFd)]),
       ...sources.flatMap(({ childFd }) => ["--source-fd", String(childFd)]),
     ],
@@ -123,10 +133,13 @@ function spawnBasePager(
       { childFd: numbers.header, fd: files.header.fd },
       { childFd: numbers.stats, fd: files.stats.fd },
       { childFd: numbers.device, fd: device.fd },
+      { childFd: operatorsFd, fd: operators.fd },
       ...prefetch,
       ...sources,
+      ...seat?.descriptors ?? [],
     ],
     stderrFd: errors.fd,
     noNewPrivileges: true,
+    ...seat?.options,
   });
 }

@@ -1,11 +1,12 @@
 import { memfdCreate, NativeError, pagerStatsSize, type Process } from "@torpor/ffi";
 import { newId } from "@torpor/ids";
 import { log } from "@torpor/telemetry";
+import type { Jail, Jails } from "../confinement/mod.ts";
 import type { PagerRecord } from "../sandbox/record.ts";
 import { removeIfPresent } from "../storage/durable_file.ts";
 import type { Layout } from "../storage/layout.ts";
 import type { BaseProcessOptions } from "./base_process.ts";
-import { findMemoryFile } from "./find_base_process.ts";
+import { findBaseProcess, findMemoryFile } from "./find_base_process.ts";
 import { handOver } from "./hand_over.ts";
 import { type BaseSource, SharedBase } from "./shared_base.ts";
 import { Sibling } from "./sibling.ts";
@@ -21,8 +22,12 @@ export class SharedBases implements AsyncDisposable {
   readonly #all = new Set<SharedBase>();
   readonly #successors = new WeakMap<SharedBase, SharedBase>();
   readonly #cleanups = new Set<Promise<void>>();
+  readonly #jails: Jails | undefined;
+  /** Of processes that this agent has started, by their mark. */
+  readonly #jailed = new Map<string, Jail>();
 
-  constructor(host: { layout: Layout; nativeDirectory: string; enabled: boolean }) {
+  constructor(host: { layout: Layout; nativeDirectory: string; enabled: boolean; jails?: Jails }) {
+    this.#jails = host.jails;
     this.enabled = host.enabled;
     this.#layout = host.layout;
     this.#nativeDirectory = host.nativeDirectory;
@@ -105,6 +110,7 @@ export class SharedBases implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all([...this.#all].map((base) => base.letGo()));
     await Promise.all(this.#cleanups);
+    for (const jail of this.#jailed.values()) jail.release();
   }
 
   async #start(source: BaseSource): Promise<SharedBase> {
@@ -112,7 +118,7 @@ export class SharedBases implements AsyncDisposable {
     // Another sibling may have started it meanwhile.
     const there = this.#open.get(source.snapshotId);
     if (there) return there;
-    const base = SharedBase.start(source, this.#options(source.snapshotId));
+    const base = this.#spawn(source, (options) => SharedBase.start(source, options));
     this.#remember(base);
     log("info", "shared_base_started", { snapshot_id: source.snapshotId, pid: base.process.pid });
     return base;
@@ -139,8 +145,7 @@ export class SharedBases implements AsyncDisposable {
     const there = this.#successors.get(dead);
     if (there) return there;
     const survivor = dead.survivor();
-    if (!survivor && dead.mark) this.#remove(this.#layout.baseSocket(dead.mark));
-    const base = survivor ?? dead.succeed(this.#options(dead.snapshotId));
+    const base = survivor ?? this.#spawn(dead, (options) => dead.succeed(options));
     const attributes = { snapshot_id: dead.snapshotId, pid: base.process.pid, shared: survivor !== undefined };
     log("warn", "shared_base_succeeded", attributes);
     this.#successors.set(dead, base);
@@ -148,14 +153,33 @@ export class SharedBases implements AsyncDisposable {
     return base;
   }
 
-  #options(snapshotId: string): BaseProcessOptions {
+  #spawn(
+    { snapshotId, memoryBytes }: { snapshotId: string; memoryBytes: number },
+    start: (options: BaseProcessOptions) => SharedBase,
+  ): SharedBase {
     const mark = newId();
-    return {
-      nativeDirectory: this.#nativeDirectory,
-      logPath: this.#layout.baseLog(snapshotId),
-      controlSocket: this.#layout.baseSocket(mark),
-      mark,
-    };
+    const jail = this.#jails?.createBase(mark, memoryBytes);
+    if (jail) this.#jailed.set(mark, jail);
+    try {
+      return start({
+        nativeDirectory: this.#nativeDirectory,
+        logPath: this.#layout.baseLog(snapshotId),
+        controlSocket: this.#layout.baseSocket(mark),
+        mark,
+        jail,
+      });
+    } catch (error) {
+      this.#cleanUp(mark);
+      throw error;
+    }
+  }
+
+  /** Both of its processes have ended. */
+  #cleanUp(mark: string): void {
+    this.#remove(this.#layout.baseSocket(mark));
+    this.#jailed.get(mark)?.release();
+    this.#jailed.delete(mark);
+    this.#jails?.removeBase(mark);
   }
 
   #remember(base: SharedBase): void {
@@ -165,6 +189,7 @@ export class SharedBases implements AsyncDisposable {
       this.#forget(base);
       // One that gave up has said why, and what is left of one that was killed may go on saying.
       if (!exit.code && exit.signal === null) this.#remove(this.#layout.baseLog(base.snapshotId));
+      if (base.mark && (exit.code === 0 || !findBaseProcess(base.mark))) this.#cleanUp(base.mark);
     });
   }
 

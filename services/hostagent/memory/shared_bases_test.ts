@@ -2,6 +2,7 @@ import { assertEquals, assertNotEquals, assertRejects } from "@std/assert";
 import { type Descriptor, NativeError, nativeFiles, pread, socketPair } from "@torpor/ffi";
 import { newId } from "@torpor/ids";
 import { encodeHeader, overlayTable } from "@torpor/snapshot";
+import { Jails } from "../confinement/mod.ts";
 import { Layout } from "../storage/layout.ts";
 import { dataPages } from "./different_pages.ts";
 import { sharedBaseSupported } from "./shared_base_support.ts";
@@ -28,7 +29,8 @@ async function makeSource(home: string) {
 async function withBases(work: (bases: SharedBases, home: string) => Promise<void>): Promise<void> {
   const home = await Deno.makeTempDir();
   try {
-    await using bases = new SharedBases({ layout: new Layout(home), nativeDirectory, enabled: true });
+    await using jails = await Jails.open({ home, nativeDirectory, accelerator: "tcg", userBase: 700_000 });
+    await using bases = new SharedBases({ layout: new Layout(home), nativeDirectory, enabled: true, jails });
     await work(bases, home);
   } finally {
     await Deno.remove(home, { recursive: true });

@@ -1,5 +1,6 @@
 import type { Process } from "@torpor/ffi";
 import type { VmmIdentity } from "@torpor/snapshot";
+import type { Jail } from "../confinement/jail.ts";
 import type { SandboxPaths } from "../storage/layout.ts";
 
 /** What a VMM can do. Callers ask this table, never the driver's name. */
@@ -31,6 +32,8 @@ export interface VmmConfig {
    * a snapshot fits, and leads nowhere.
    */
   tapFd?: number;
+  /** What the VMM runs in; the caller keeps it. Absent: it runs as the agent's user, and sees what that sees. */
+  jail?: Jail;
 }
 
 /** Kernel and initramfs of a boot. */

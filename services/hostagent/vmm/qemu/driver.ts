@@ -121,7 +121,6 @@ export class QemuDriver implements VmmDriver {
   #shimEnvironment({ memoryFd, memoryMb }: VmmConfig): Record<string, string> {
     const { device, inode } = fileIdentity(memoryFd);
     return {
-      LD_PRELOAD: nativeFiles(this.#host.nativeDirectory).shim,
       TORPOR_SHIM_MEMFD_DEV: String(device),
       TORPOR_SHIM_MEMFD_INO: String(inode),
       TORPOR_SHIM_SIZE: String(memoryMb * 2 ** 20),
@@ -136,21 +135,25 @@ export class QemuDriver implements VmmDriver {
     files: VmmFiles,
     signal: AbortSignal,
   ): Promise<Vmm> {
-    const { paths, memoryFd, tapFd } = config;
+    const { paths, memoryFd, tapFd, memoryMb, jail } = config;
     const { memory, tap } = VMM_FDS;
     files.descriptors.push(
       { childFd: memory, fd: memoryFd },
       ...tapFd === undefined ? [] : [{ childFd: tap, fd: tapFd }],
     );
+    // What it writes is its disk, and a copy or a device state for the agent.
+    using seat = jail?.vmm(VMM_FDS.lease, Math.max(files.diskBytes, memoryMb * 2 ** 20));
+    const { shim } = nativeFiles(seat?.nativeDirectory ?? this.#host.nativeDirectory);
     const process = spawnLogged(paths.vmmLog, (stderrFd) =>
       spawn({
         path: this.#host.program,
         argv: [this.#host.program, ...args],
-        env: environment,
+        env: "TORPOR_SHIM_SIZE" in environment ? { ...environment, LD_PRELOAD: shim } : environment,
         cwd: "/",
-        descriptors: files.descriptors,
+        descriptors: [...files.descriptors, ...seat?.descriptors ?? []],
         stderrFd,
         noNewPrivileges: true,
+        ...seat?.options,
       }));
     // From here on the VMM has the only listening ends: when it ends, so do its connections.
     files[Symbol.dispose]();

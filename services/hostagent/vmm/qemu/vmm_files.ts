@@ -1,4 +1,4 @@
-import { type Descriptor, openFile, unixListen } from "@torpor/ffi";
+import { type Descriptor, openFile, sizeBytes, unixListen } from "@torpor/ffi";
 import { type BootSource, VMM_MEMORY_FD, type VmmConfig } from "../driver.ts";
 
 /** The numbers of a VMM's descriptors: all that it has of the host's files. */
@@ -15,6 +15,7 @@ export const VMM_FDS = {
   disk: 14,
   kernel: 15,
   initramfs: 16,
+  lease: 17,
 } as const;
 
 /** One connection of the agent's is served at a time. */
@@ -32,6 +33,8 @@ export interface Inherited {
  */
 export class VmmFiles implements Disposable {
   readonly descriptors: Inherited[] = [];
+  /** Of the writable disk. */
+  readonly diskBytes: number;
   readonly #opened = new DisposableStack();
 
   constructor({ paths, baseImage }: Pick<VmmConfig, "paths" | "baseImage">, source?: BootSource) {
@@ -40,7 +43,9 @@ export class VmmFiles implements Disposable {
       this.descriptors.push({ childFd, fd: opened.use(descriptor).fd });
     };
     add(VMM_FDS.baseImage, openFile(baseImage, { read: true }));
-    add(VMM_FDS.disk, openFile(paths.disk, { read: true, write: true }));
+    const disk = openFile(paths.disk, { read: true, write: true });
+    add(VMM_FDS.disk, disk);
+    this.diskBytes = sizeBytes(disk.fd);
     if (source) {
       add(VMM_FDS.kernel, openFile(source.kernel, { read: true }));
       add(VMM_FDS.initramfs, openFile(source.initramfs, { read: true }));

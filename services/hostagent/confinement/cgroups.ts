@@ -1,0 +1,188 @@
+import { type Descriptor, openFile } from "@torpor/ffi";
+import { log } from "@torpor/telemetry";
+import { delay } from "../host/delay.ts";
+import { type Controller, findHierarchies, type Hierarchy } from "./hierarchies.ts";
+
+/** Below the root of each hierarchy, as container engines do without systemd: it outlives the agent's own cgroup. */
+const PARENT = "torpor";
+const CPU_PERIOD_US = 100_000;
+/** A process that has ended may count for a moment longer. */
+const REMOVAL_TRIES = 200;
+const REMOVAL_RETRY_MS = 5;
+
+/** What the processes of one cgroup may use together. */
+export interface CgroupLimits {
+  memoryBytes: number;
+  /** CPUs; 1.5 is one and a half. */
+  cpus: number;
+  /** Processes and threads. */
+  pids: number;
+}
+
+const PROBED: CgroupLimits = { memoryBytes: 2 ** 26, cpus: 1, pids: 8 };
+
+/** The cgroups of one agent: one directory in each hierarchy, with a child for each virtual machine. */
+export class Cgroups {
+  readonly #hierarchies: { hierarchy: Hierarchy; directory: string }[];
+
+  private constructor(hierarchies: { hierarchy: Hierarchy; directory: string }[]) {
+    this.#hierarchies = hierarchies;
+  }
+
+  /**
+   * Finds out by doing it which limits can be set here; what cannot is logged.
+   * @param mark of this agent, a directory's name. @param mountInfo text of /proc/self/mountinfo.
+   */
+  static open(mark: string, mountInfo: string = Deno.readTextFileSync("/proc/self/mountinfo")): Cgroups {
+    const usable = findHierarchies(mountInfo, availableControllers).flatMap((hierarchy) => {
+      const directory = `${hierarchy.mountPoint}/${PARENT}/${mark}`;
+      try {
+        prepare(hierarchy, directory);
+        probe(hierarchy, directory);
+        return [{ hierarchy, directory }];
+      } catch (error) {
+        log("warn", "cgroups_unavailable", { directory, controllers: hierarchy.controllers.join(" ") }, error);
+        return [];
+      }
+    });
+    return new Cgroups(usable);
+  }
+
+  /** What can be limited. */
+  get controllers(): Controller[] {
+    return this.#hierarchies.flatMap(({ hierarchy }) => hierarchy.controllers);
+  }
+
+  /** Makes a cgroup in each hierarchy. On failure there is none. @throws Deno.errors. */
+  create(name: string, limits: CgroupLimits): void {
+    const made: string[] = [];
+    try {
+      for (const { hierarchy, directory } of this.#hierarchies) {
+        const group = `${directory}/${name}`;
+        Deno.mkdirSync(group);
+        made.push(group);
+        for (const controller of hierarchy.controllers) setLimit(hierarchy.version, controller, group, limits);
+      }
+    } catch (error) {
+      for (const group of made) Deno.removeSync(group);
+      throw error;
+    }
+  }
+
+  /** What a process joins to be in it. The caller's. @throws NativeError. */
+  openToJoin(name: string): Descriptor[] {
+    using opened = new DisposableStack();
+    const files = this.#directories(name).map((group) =>
+      opened.use(openFile(`${group}/cgroup.procs`, { write: true }))
+    );
+    opened.move();
+    return files;
+  }
+
+  /** Processes that are in it. */
+  members(name: string): number[] {
+    const pids = this.#directories(name).flatMap((group) => readOrEmpty(`${group}/cgroup.procs`).split("\n"));
+    return [...new Set(pids.filter((pid) => pid !== "").map(Number))];
+  }
+
+  /** Removes it, when its processes have ended. @returns false when there still are some. */
+  async remove(name: string): Promise<boolean> {
+    for (let tries = 1; !this.removeNow(name); tries++) {
+      if (tries === REMOVAL_TRIES) return false;
+      await delay(REMOVAL_RETRY_MS);
+    }
+    return true;
+  }
+
+  /** As {@linkcode remove}, without a wait. */
+  removeNow(name: string): boolean {
+    return this.#directories(name).map(removeIfEmpty).every((removed) => removed);
+  }
+
+  /** The cgroups that there are, of this agent and of those before it. */
+  names(): string[] {
+    const names = new Set<string>();
+    for (const { directory } of this.#hierarchies) {
+      for (const { name, isDirectory } of Deno.readDirSync(directory)) if (isDirectory) names.add(name);
+    }
+    return [...names];
+  }
+
+  /** Removes what this agent has made for itself, unless something is in it. */
+  close(): void {
+    for (const { directory, hierarchy } of this.#hierarchies) {
+      if (removeIfEmpty(directory)) removeIfEmpty(`${hierarchy.mountPoint}/${PARENT}`);
+    }
+  }
+
+  #directories(name: string): string[] {
+    return this.#hierarchies.map(({ directory }) => `${directory}/${name}`);
+  }
+}
+
+/** Version 2 passes controllers on to children only where it is told to, from the root on. */
+function prepare({ version, mountPoint, controllers }: Hierarchy, directory: string): void {
+  Deno.mkdirSync(directory, { recursive: true, mode: 0o755 });
+  if (version === 1) return;
+  const enable = controllers.map((controller) => `+${controller}`).join(" ");
+  for (const parent of [mountPoint, `${mountPoint}/${PARENT}`, directory]) {
+    Deno.writeTextFileSync(`${parent}/cgroup.subtree_control`, enable, { create: false });
+  }
+}
+
+/** A container may have a cgroup and yet no right to limit anything in it. */
+function probe({ version, controllers }: Hierarchy, directory: string): void {
+  const group = `${directory}/probe`;
+  Deno.mkdirSync(group, { recursive: true });
+  try {
+    for (const controller of controllers) setLimit(version, controller, group, PROBED);
+  } finally {
+    removeIfEmpty(group);
+  }
+}
+
+function setLimit(
+  version: 1 | 2,
+  controller: Controller,
+  group: string,
+  { memoryBytes, cpus, pids }: CgroupLimits,
+): void {
+  const set = (file: string, value: string) => Deno.writeTextFileSync(`${group}/${file}`, value, { create: false });
+  const quotaUs = Math.round(cpus * CPU_PERIOD_US);
+  if (controller === "pids") set("pids.max", String(pids));
+  else if (controller === "memory" && version === 2) {
+    set("memory.max", String(memoryBytes));
+  } else if (controller === "memory") {
+    set("memory.limit_in_bytes", String(memoryBytes));
+  } else if (version === 2) {
+    set("cpu.max", `${quotaUs} ${CPU_PERIOD_US}`);
+  } else {
+    set("cpu.cfs_period_us", String(CPU_PERIOD_US));
+    set("cpu.cfs_quota_us", String(quotaUs));
+  }
+}
+
+function availableControllers(mountPoint: string): string {
+  return readOrEmpty(`${mountPoint}/cgroup.controllers`);
+}
+
+function readOrEmpty(path: string): string {
+  try {
+    return Deno.readTextFileSync(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return "";
+    throw error;
+  }
+}
+
+function removeIfEmpty(directory: string): boolean {
+  try {
+    Deno.removeSync(directory);
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return true;
+    // Deno has no class for it.
+    if ((error as { code?: string }).code === "EBUSY") return false;
+    throw error;
+  }
+}
