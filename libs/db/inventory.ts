@@ -5,11 +5,11 @@ import type { SandboxRow } from "./sandboxes.ts";
 export type InventoryRow =
   & Pick<
     SandboxRow,
-    "id" | "state" | "version" | "hostId" | "operationId" | "accelerator" | "reason" | "stateChangedAt" | "lastActiveAt"
+    "id" | "state" | "version" | "hostId" | "operationId" | "accelerator" | "reason" | "stateChangedAt"
   >
   & { snapshotId: string | null; snapshotGeneration: number | null };
 
-const COLUMNS = `id, state, version, host_id, operation_id, accelerator, reason, state_changed_at, last_active_at,
+const COLUMNS = `id, state, version, host_id, operation_id, accelerator, reason, state_changed_at,
   snapshot_id, snapshot_generation`;
 
 /** The ids of a host's sandboxes, deleted ones excluded, that have changed their state since then. */

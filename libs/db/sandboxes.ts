@@ -258,32 +258,25 @@ export async function setRunningReason(
 }
 
 /**
- * Moves `last_active_at` of many sandboxes forward, never back, in one statement. Nothing is later than now by
- * PostgreSQL's clock: with a clock that is ahead a sandbox would never be idle.
- * @param activity times by the clock of whoever saw it.
+ * Moves `last_active_at` of many sandboxes forward, never back, in one statement.
+ * @param agesMs how long ago each was used, ms: PostgreSQL's clock is the only one that counts.
+ * @param leastMs what would move it by less is not written.
  */
-export async function touchSandboxes(sql: Queryable, activity: ReadonlyMap<string, Date>): Promise<void> {
-  if (activity.size === 0) return;
-  const ids = [...activity.keys()];
-  const times = [...activity.values()].map((time) => time.toISOString());
-  await named("touch_sandboxes", () =>
-    sql`
-    update sandboxes set last_active_at = least(seen.at, clock_timestamp())
-    from unnest(${ids}::text[], ${times}::timestamptz[]) as seen (id, at)
-    where sandboxes.id = seen.id and sandboxes.last_active_at < least(seen.at, clock_timestamp())`);
-}
-
-/** The same for activity that is so many milliseconds ago, whatever anybody's clock says. */
-export async function touchSandboxesAgo(sql: Queryable, agesMs: ReadonlyMap<string, number>): Promise<void> {
+export async function touchSandboxes(
+  sql: Queryable,
+  agesMs: ReadonlyMap<string, number>,
+  leastMs = 0,
+): Promise<void> {
   if (agesMs.size === 0) return;
   const [ids, ages] = [[...agesMs.keys()], [...agesMs.values()]];
-  await named("touch_sandboxes_ago", () =>
+  await named("touch_sandboxes", () =>
     sql`
     update sandboxes set last_active_at = seen.at
     from (
-      select id, clock_timestamp() - age * interval '1 millisecond' as at
+      select id, clock_timestamp() - greatest(age, 0) * interval '1 millisecond' as at
       from unnest(${ids}::text[], ${ages}::float8[]) as ages (id, age)) as seen
-    where sandboxes.id = seen.id and sandboxes.last_active_at < seen.at`);
+    where sandboxes.id = seen.id
+      and sandboxes.last_active_at < seen.at - ${leastMs}::float8 * interval '1 millisecond'`);
 }
 
 /** PostgreSQL's clock, which all deadlines and grace periods are measured by. */

@@ -11,7 +11,6 @@ import {
   listSandboxes,
   type SandboxSpec,
   touchSandboxes,
-  touchSandboxesAgo,
   upsertHost,
   violates,
 } from "./mod.ts";
@@ -169,15 +168,14 @@ Deno.test("activity moves forward only, and never beyond now", async () => {
   const row = await insertPending(test);
   const activeAt = async () => (await getSandbox(test.database.sql, "default", row.id))!.lastActiveAt;
   await test.database.sql`update sandboxes set last_active_at = now() - interval '1 hour'`;
-  const earlier = await activeAt();
-  const later = new Date(earlier.getTime() + 5000);
-  await touchSandboxes(test.database.sql, new Map([[row.id, later], [newId(), later]]));
-  await touchSandboxes(test.database.sql, new Map([[row.id, earlier]]));
-  await touchSandboxesAgo(test.database.sql, new Map([[row.id, 2 * 3_600_000]]));
+  const { sql } = test.database;
+  await touchSandboxes(sql, new Map([[row.id, 1_800_000], [newId(), 1_800_000]]));
+  const agoMs = (await databaseTime(sql)).getTime() - (await activeAt()).getTime();
+  assert(agoMs >= 1_800_000 && agoMs < 1_900_000, `${agoMs} ms`);
+  const later = await activeAt();
+  await touchSandboxes(sql, new Map([[row.id, 2 * 3_600_000]]));
+  await touchSandboxes(sql, new Map([[row.id, 1_700_000]]), 1_000_000);
   assertEquals(await activeAt(), later);
-  await touchSandboxes(test.database.sql, new Map([[row.id, new Date(Date.now() + 3_600_000)]]));
-  const now = await databaseTime(test.database.sql);
-  assert((await activeAt()).getTime() <= now.getTime());
-  await touchSandboxesAgo(test.database.sql, new Map([[row.id, 0]]));
-  assert((await activeAt()).getTime() >= now.getTime());
+  await touchSandboxes(sql, new Map([[row.id, -3_600_000]]));
+  assert((await activeAt()).getTime() <= (await databaseTime(sql)).getTime());
 });

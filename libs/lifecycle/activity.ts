@@ -1,4 +1,4 @@
-import { type Database, touchSandboxesAgo } from "@torpor/db";
+import { type Database, touchSandboxes } from "@torpor/db";
 import { log } from "@torpor/telemetry";
 
 /** Activity is written at most this often, ms: a busy proxy would else write a row per request. */
@@ -27,7 +27,7 @@ export class ActivityBatch implements AsyncDisposable {
     this.#seen = new Map();
     try {
       const now = performance.now();
-      await touchSandboxesAgo(this.database.sql, new Map([...seen].map(([id, at]) => [id, now - at])));
+      await touchSandboxes(this.database.sql, new Map([...seen].map(([id, at]) => [id, now - at])));
     } catch (thrown) {
       // The host agent keeps the exact times and the reconciler copies them: a lost batch is repaired by itself.
       log("warn", "activity_not_written", { sandboxes: seen.size }, thrown);

@@ -275,6 +275,7 @@ export class FakeHost implements AsyncDisposable {
       uniqueBytes: sandbox.uniqueBytes,
       sharedBytes: sandbox.sharedBytes,
       lastActiveAtUnix: BigInt(sandbox.lastActiveAtUnix),
+      unusedForMs: BigInt(Math.max(0, Date.now() - sandbox.lastActiveAtUnix * 1000)),
     };
   }
 

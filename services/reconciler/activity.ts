@@ -3,19 +3,20 @@ import type { HostClient } from "@torpor/lifecycle";
 import type { SandboxInfo } from "@torpor/proto/hostagent";
 import { ask, type Comparison } from "./inventory.ts";
 
+/** What a host says is older by the time that its answer took: without this each pass would write all rows anew. */
+const EXACT_TO_MS = 1_000;
+
 /** Execs and pings go through the host, so it knows best when a sandbox was last used. */
 export async function refreshActivity(
   database: Database,
   rows: ReadonlyMap<string, InventoryRow>,
   infos: ReadonlyMap<string, SandboxInfo>,
 ): Promise<void> {
-  const newer = new Map<string, Date>();
-  for (const [id, info] of infos) {
-    const at = new Date(Number(info.lastActiveAtUnix) * 1000);
-    const row = rows.get(id);
-    if (row?.state === "running" && at > row.lastActiveAt) newer.set(id, at);
+  const ages = new Map<string, number>();
+  for (const [id, { unusedForMs }] of infos) {
+    if (rows.get(id)?.state === "running" && unusedForMs !== undefined) ages.set(id, Number(unusedForMs));
   }
-  await touchSandboxes(database.sql, newer);
+  await touchSandboxes(database.sql, ages, EXACT_TO_MS);
 }
 
 /** Tells the host which of its automatic pauses the database has; the others stay listed until it does. */

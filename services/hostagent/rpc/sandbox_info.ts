@@ -27,7 +27,8 @@ export function sandboxInfo(sandbox: Sandbox): SandboxInfo {
     diskSizeMb: record.disk_size_mb,
     timeoutSec: record.timeout_sec,
     createdAtUnix: seconds(record.created_at_ms),
-    lastActiveAtUnix: lastActiveAt(sandbox),
+    lastActiveAtUnix: seconds(Date.now() - sandbox.unusedForMs),
+    unusedForMs: BigInt(Math.round(sandbox.unusedForMs)),
     version: BigInt(record.version),
     operationId: record.operation?.operation_id ?? "",
     snapshot: newest && snapshotInfo(newest.manifest),
@@ -52,15 +53,15 @@ export function inventoryStamp(sandbox: Sandbox): Stamp {
     record.operation?.operation_id,
     newest?.manifest.snapshot_id,
     vm?.accelerator,
-    lastActiveAt(sandbox),
+    lastUsedAt(sandbox),
     sandbox.stored.unique,
     sandbox.stored.shared,
   ];
 }
 
-/** A command that runs for hours is use: without this the reconciler's idle sweep would pause under it. */
-function lastActiveAt(sandbox: Sandbox): bigint {
-  return seconds(sandbox.uses > 0 ? Date.now() : sandbox.lastActiveAtMs);
+/** By the monotonic clock. What is in use changes every second: the reconciler's idle sweep would else pause under it. */
+function lastUsedAt(sandbox: Sandbox): bigint {
+  return seconds(performance.now() - sandbox.unusedForMs);
 }
 
 /** A snapshot as the contract has it. */

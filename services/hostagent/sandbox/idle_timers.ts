@@ -3,7 +3,7 @@ import type { Sandbox } from "./sandbox.ts";
 /** Longer delays than this overflow the timers of the runtime; they are simply checked again. */
 const MAX_DELAY_MS = 2 ** 31 - 1;
 
-/** When the sandbox has been unused for its timeout, or Infinity when it has none or is in use. */
+/** When the sandbox has been unused for its timeout, by `performance.now()`, or Infinity when it has none or is in use. */
 export function idleAtMs(sandbox: Sandbox): number {
   const timeoutMs = sandbox.record.timeout_sec * 1000;
   if (timeoutMs === 0 || sandbox.uses > 0) return Infinity;
@@ -28,7 +28,8 @@ export class IdleTimers {
     this.stop(sandbox);
     const timeoutMs = sandbox.record.timeout_sec * 1000;
     if (timeoutMs === 0 || !sandbox.vm) return;
-    const dueMs = Math.min(idleAtMs(sandbox), Date.now() + timeoutMs) - Date.now();
+    const now = performance.now();
+    const dueMs = Math.min(idleAtMs(sandbox), now + timeoutMs) - now;
     const delayMs = Math.min(Math.max(dueMs, leastMs), MAX_DELAY_MS);
     this.#timers.set(sandbox.id, setTimeout(() => this.#check(sandbox), delayMs));
   }
@@ -44,7 +45,7 @@ export class IdleTimers {
   }
 
   #check(sandbox: Sandbox): void {
-    if (idleAtMs(sandbox) <= Date.now()) this.#onIdle(sandbox);
+    if (idleAtMs(sandbox) <= performance.now()) this.#onIdle(sandbox);
     else this.start(sandbox);
   }
 }

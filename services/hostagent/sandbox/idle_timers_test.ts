@@ -1,4 +1,4 @@
-import { assertEquals, assertGreaterOrEqual } from "@std/assert";
+import { assertEquals, assertGreaterOrEqual, assertLess } from "@std/assert";
 import { idleAtMs, IdleTimers } from "./idle_timers.ts";
 import { Sandbox } from "./sandbox.ts";
 import type { RunningVm } from "./running_vm.ts";
@@ -18,6 +18,33 @@ Deno.test("a sandbox becomes idle a timeout after its last use, not while it is 
   sandbox.uses = 1;
   assertEquals(idleAtMs(sandbox), Infinity);
   assertEquals(idleAtMs(sandboxWith(0)), Infinity);
+});
+
+Deno.test("a wall clock that is set on or back neither ends nor prolongs a sandbox's rest", async () => {
+  const real = Date.now;
+  using _clock = { [Symbol.dispose]: () => void (Date.now = real) };
+  for (const hours of [1, -1]) {
+    Date.now = real;
+    const paused: string[] = [];
+    const idle = Promise.withResolvers<void>();
+    const timers = new IdleTimers(() => {
+      paused.push("paused");
+      idle.resolve();
+    });
+    const sandbox = sandboxWith(0.1);
+    sandbox.touch();
+    const begin = performance.now();
+    timers.start(sandbox);
+    Date.now = () => real() + hours * 3_600_000;
+    assertLess(sandbox.unusedForMs, 100);
+    await idle.promise;
+    const tookMs = performance.now() - begin;
+    assertGreaterOrEqual(tookMs, 99);
+    assertLess(tookMs, 60_000);
+    // A record of the future, as an agent finds it that starts after the clock was set back.
+    const record = { ...sandbox.record, last_active_at_ms: Date.now() + 3_600_000 };
+    assertLess(new Sandbox(record).unusedForMs, 1_000);
+  }
 });
 
 Deno.test("the timer fires when the time is over, later when there was activity meanwhile", async () => {

@@ -2,6 +2,7 @@ import { TorporError } from "@torpor/errors";
 import { newId } from "@torpor/ids";
 import { log } from "@torpor/telemetry";
 import type { GuestChannel } from "../guest/channel.ts";
+import type { PortConnections } from "../network/ports/port_connections.ts";
 import type { FoundSnapshot } from "../snapshot/sweep.ts";
 import { removeIfPresent } from "../storage/durable_file.ts";
 import type { SandboxAccess } from "./access.ts";
@@ -104,7 +105,7 @@ export class SandboxManager implements SandboxAccess, AsyncDisposable {
   ): Promise<Sandbox> {
     return await this.#runner.change(kind, call, async (sandbox, signal) => {
       // Used meanwhile, or paused by somebody else.
-      if (kind === "auto_pause" && !this.#runner.closing && !(sandbox.vm && idleAtMs(sandbox) <= Date.now())) {
+      if (kind === "auto_pause" && !this.#runner.closing && !(sandbox.vm && idleAtMs(sandbox) <= performance.now())) {
         return sandbox;
       }
       // Who pauses often resumes soon; a sandbox that was idle, or that stops with its host, is not expected back.
@@ -232,6 +233,10 @@ export class SandboxManager implements SandboxAccess, AsyncDisposable {
       sandbox.uses--;
       sandbox.touch();
     }
+  }
+
+  ports(sandboxId: string): PortConnections {
+    return this.#sandboxes.running(sandboxId).vm!.ports;
   }
 
   env(sandboxId: string): Record<string, string> {

@@ -37,6 +37,7 @@ export class Sandbox {
   newest: FoundSnapshot | undefined;
   /** Ends the operation in flight early, where that is safe: delete does not wait for a slow boot. */
   interrupt: AbortController | undefined;
+  /** By the monotonic clock, `performance.now()`: before this process began it is negative. */
   lastActiveAtMs: number;
   /** What is stored for it, as it was measured last. */
   stored: StoredBytes = { unique: 0, shared: 0 };
@@ -47,7 +48,8 @@ export class Sandbox {
 
   constructor(record: SandboxRecord) {
     this.record = record;
-    this.lastActiveAtMs = record.last_active_at_ms;
+    // Only from one process to the next the wall clock is all there is. Nothing was used in the future.
+    this.lastActiveAtMs = performance.now() - Math.max(0, Date.now() - record.last_active_at_ms);
   }
 
   get id(): string {
@@ -87,7 +89,12 @@ export class Sandbox {
 
   /** Notes that the sandbox is being used. */
   touch(): void {
-    this.lastActiveAtMs = Date.now();
+    this.lastActiveAtMs = performance.now();
+  }
+
+  /** Since its last use, ms; a command that runs for hours is use. */
+  get unusedForMs(): number {
+    return this.uses > 0 ? 0 : performance.now() - this.lastActiveAtMs;
   }
 
   /**
@@ -96,7 +103,7 @@ export class Sandbox {
    */
   async save(layout: Layout): Promise<void> {
     const { record, runningRecord } = layout.sandbox(this.id);
-    this.record.last_active_at_ms = this.lastActiveAtMs;
+    this.record.last_active_at_ms = Math.round(Date.now() - (performance.now() - this.lastActiveAtMs));
     this.record.revision++;
     const text = JSON.stringify(this.record, null, 2) + "\n";
     if (this.record.vm) return await replaceUnsynced(runningRecord, text);

@@ -51,7 +51,7 @@ export class Collector implements AsyncDisposable {
 
   /** Something has changed: a collection in the background will come soon. */
   soon(): void {
-    if (this.#started && Date.now() + DELAY_MS < this.#dueAtMs) this.#arm(DELAY_MS);
+    if (this.#started && performance.now() + DELAY_MS < this.#dueAtMs) this.#arm(DELAY_MS);
   }
 
   /**
@@ -144,7 +144,7 @@ export class Collector implements AsyncDisposable {
   #arm(delayMs: number): void {
     if (this.#stop.signal.aborted) return;
     clearTimeout(this.#timer);
-    this.#dueAtMs = Date.now() + delayMs;
+    this.#dueAtMs = performance.now() + delayMs;
     this.#timer = setTimeout(() => this.#background(), delayMs);
   }
 

@@ -48,7 +48,7 @@ export class StorageMeter implements AsyncDisposable {
       const everybody = this.#everybody();
       const stored = await measureStored(this.#layout, everybody);
       everybody.forEach((one, index) => one.take(stored[index]!));
-      this.#notBeforeMs = Date.now() + (performance.now() - began) / SHARE_OF_TIME;
+      this.#notBeforeMs = performance.now() + (performance.now() - began) / SHARE_OF_TIME;
     });
     this.#last = run.catch(() => {});
     await run;
@@ -56,11 +56,11 @@ export class StorageMeter implements AsyncDisposable {
 
   #arm(delayMs: number): void {
     if (!this.#started || this.#stopped) return;
-    const dueAtMs = Math.max(Date.now() + delayMs, this.#notBeforeMs);
+    const dueAtMs = Math.max(performance.now() + delayMs, this.#notBeforeMs);
     if (dueAtMs >= this.#dueAtMs) return;
     clearTimeout(this.#timer);
     this.#dueAtMs = dueAtMs;
-    this.#timer = setTimeout(() => this.#background(), dueAtMs - Date.now());
+    this.#timer = setTimeout(() => this.#background(), dueAtMs - performance.now());
   }
 
   async #background(): Promise<void> {

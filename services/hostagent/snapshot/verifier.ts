@@ -67,7 +67,7 @@ export class Verifier implements AsyncDisposable {
     this.soon();
     if (!this.#started) return;
     const { cursor, beganAtMs } = this.#state;
-    this.#arm(cursor === null ? beganAtMs + this.#options.intervalMs - Date.now() : 0);
+    this.#arm(cursor === null ? this.#untilNext(beganAtMs) : 0);
   }
 
   /** Something has changed: new data gets its checksums and hashes soon. */
@@ -178,6 +178,12 @@ export class Verifier implements AsyncDisposable {
     await save;
   }
 
+  /** A clock that was set back must not put it off by more than an interval, ms. */
+  #untilNext(beganAtMs: number): number {
+    const { intervalMs } = this.#options;
+    return Math.min(intervalMs, beganAtMs + intervalMs - Date.now());
+  }
+
   #arm(dueInMs: number): void {
     if (this.#stop.signal.aborted) return;
     this.#passTimer = setTimeout(() => {
@@ -185,7 +191,7 @@ export class Verifier implements AsyncDisposable {
         try {
           await this.verifyAll();
         } finally {
-          this.#arm(this.#state.beganAtMs + this.#options.intervalMs - Date.now());
+          this.#arm(this.#untilNext(this.#state.beganAtMs));
         }
       });
     }, Math.max(dueInMs, this.#delays.passMs));

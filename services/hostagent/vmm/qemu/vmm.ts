@@ -136,8 +136,8 @@ export class QemuVmm implements Vmm {
    * change of state that QEMU does not know and aborts at.
    */
   async #afterMigration(): Promise<void> {
-    const deadline = Date.now() + MIGRATION_TIMEOUT_MS;
-    while (Date.now() < deadline) {
+    const deadline = performance.now() + MIGRATION_TIMEOUT_MS;
+    while (performance.now() < deadline) {
       const { status } = await this.#qmp.execute("query-status") as { status: string };
       if (status === "postmigrate") return;
       await delay(RUN_STATE_POLL_MS);
