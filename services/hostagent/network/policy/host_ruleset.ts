@@ -35,6 +35,8 @@ export function hostRuleset(config: NetworkConfig): string {
       `fib saddr . iif oif missing ${drop("spoofed")}`,
     ]),
     ...chain("input", "filter hook input priority filter", [
+      // Of IPv6 nothing comes from slots: see above. The host's own is none of this table's business.
+      "meta nfproto ipv6 accept",
       `ip saddr != ${config.cidr} accept`,
       'iifname "lo" accept',
       `iifname != "${SLOTS}" ${drop("spoofed")}`,
