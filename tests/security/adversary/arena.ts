@@ -12,6 +12,8 @@ import { Guest, type GuestSlot, probeIn } from "./guest.ts";
 const MEMORY_MB = 192;
 const DISK_MB = 512;
 
+const END_MS = 20_000;
+
 /** Where each guest has a server, so that its slot can be told from others'. */
 const MARK_PORT = { intruder: 4001, victim: 4002 } as const;
 
@@ -104,9 +106,10 @@ async function startAgent(ground: Ground, home: string): Promise<HostAgentProces
   return await startHostAgentProcess(home, { wrap: ground.agent.inside([]), env: SETTINGS });
 }
 
-/** An agent that ends in order pauses its sandboxes; destroying them first is faster. */
+/** Destroys all sandboxes; an agent that is killed before it has ended would leave its slots. */
 async function endAgent(agent: HostAgentProcess, home: string): Promise<void> {
   await agent.client.terminate({}).catch((error) => console.error(`the agent could not be asked to end: ${error}`));
+  await Promise.race([agent.ended, new Promise((resolve) => setTimeout(resolve, END_MS))]);
   await agent[Symbol.asyncDispose]();
   for (const pid of await processesWith(home)) Deno.kill(pid, "SIGKILL");
 }

@@ -2,7 +2,7 @@ import type { HostAgentProcess } from "@torpor/testing/hostagent";
 import type { Namespace } from "../ground/mod.ts";
 
 const PROBE = "/usr/local/bin/probe";
-const EXEC_TIMEOUT_SEC = 120;
+const EXEC_TIMEOUT_SEC = 200;
 
 /** What a command came to. */
 export interface Ran {

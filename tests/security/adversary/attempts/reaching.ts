@@ -1,5 +1,5 @@
 /** Attempts to talk to an address, as any program does it. */
-import { HOST_PORTS, INTERNET_PORTS, PUBLIC } from "../../ground/mod.ts";
+import { HOST_PORTS, INTERNET_PORTS, PUBLIC, UPLINK } from "../../ground/mod.ts";
 import type { Arena } from "../arena.ts";
 import { probeIn } from "../guest.ts";
 import { type Attempt, NOT_OPEN, unless } from "../attempt.ts";
@@ -91,18 +91,18 @@ export const hostAttempts: Attempt[] = [
     name: "host's api at its public address",
     quick: true,
     by: "tcp",
-    target: () => ({ address: "198.51.100.2", port: HOST_PORTS.api }),
+    target: () => ({ address: UPLINK.agent, port: HOST_PORTS.api }),
   }),
   reaching({
     name: "host's database at its public address",
     by: "tcp",
-    target: () => ({ address: "198.51.100.2", port: HOST_PORTS.database }),
+    target: () => ({ address: UPLINK.agent, port: HOST_PORTS.database }),
   }),
   reaching({
     name: "host's UDP service",
     quick: true,
     by: "udp",
-    target: ({ intruder }) => ({ address: intruder.slot.hostAddress, port: INTERNET_PORTS.echo }),
+    target: () => ({ address: UPLINK.agent, port: INTERNET_PORTS.echo }),
   }),
   reaching({
     name: "ping the host",

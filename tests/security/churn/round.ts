@@ -1,0 +1,85 @@
+import { ConnectError } from "@connectrpc/connect";
+import { newId } from "@torpor/ids";
+import { eventually } from "@torpor/testing/hostagent";
+import { listProcesses } from "../../../services/cli/process/process_table.ts";
+import type { Random } from "../../property/harness/random.ts";
+import type { Churn } from "./churn.ts";
+
+/** What happened to the sandbox of a round, and who was killed meanwhile. */
+export type RoundKind = `${Course}, ${Victim} killed`;
+
+const COURSES = ["create", "pause", "pause and resume", "two pauses and resumes"] as const;
+type Course = typeof COURSES[number];
+
+/** Often nobody. */
+const VICTIMS = ["nobody", "nobody", "agent", "VMM", "pager"] as const;
+type Victim = typeof VICTIMS[number];
+
+/** A round's calls take about this long, ms: who is killed is killed somewhere in between. */
+const LONGEST_WAIT_MS = 700;
+
+/** A call may meet an agent that was killed, or is only just being started. */
+const DESTROY_TIMEOUT_MS = 60_000;
+
+/**
+ * One sandbox from its creation to its end.
+ * @param onFailure told of calls that failed though nobody was killed.
+ */
+export async function playRound(churn: Churn, random: Random, onFailure: (text: string) => void): Promise<RoundKind> {
+  const course = random.pick(COURSES);
+  const victim = random.pick(VICTIMS);
+  const waitMs = random.between(0, LONGEST_WAIT_MS);
+  const sandboxId = newId();
+  const life = live(churn, sandboxId, course).catch((error) => {
+    // What a call says whose agent or VMM is killed under it is tried out by the crash tests.
+    if (!(error instanceof ConnectError) || victim === "nobody") onFailure(`${course}: ${error}`);
+  });
+  if (victim !== "nobody") {
+    await Promise.race([life, new Promise((resolve) => setTimeout(resolve, waitMs))]);
+    await kill(churn, sandboxId, victim);
+  }
+  await life;
+  if (victim === "agent") await churn.startAgent();
+  await destroy(churn, sandboxId);
+  return `${course}, ${victim} killed`;
+}
+
+async function live({ agent: { client }, snapshotId }: Churn, sandboxId: string, course: Course): Promise<void> {
+  await client.createSandbox({ sandboxId, snapshotId });
+  const pauses = { create: 0, pause: 1, "pause and resume": 1, "two pauses and resumes": 2 }[course];
+  for (let i = 0; i < pauses; i++) {
+    await client.pauseSandbox({ sandboxId });
+    if (course !== "pause") await client.resumeSandbox({ sandboxId });
+  }
+}
+
+async function kill(churn: Churn, sandboxId: string, victim: Exclude<Victim, "nobody">): Promise<void> {
+  if (victim === "agent") return await churn.killAgent();
+  const program = victim === "VMM" ? "qemu-system" : "torpor-pager";
+  for (const { pid, argv } of listProcesses()) {
+    if (!argv[0]!.includes(program) || !argv.some((argument) => argument.includes(sandboxId))) continue;
+    try {
+      Deno.kill(pid, "SIGKILL");
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound)) throw error; // It has just ended.
+    }
+  }
+}
+
+/** Until nobody knows it any more. */
+async function destroy({ agent: { client } }: Churn, sandboxId: string): Promise<void> {
+  await eventually(
+    async () => {
+      try {
+        await client.destroySandbox({ sandboxId });
+        const { sandboxes } = await client.listSandboxes({});
+        return sandboxes.some((sandbox) => sandbox.sandboxId === sandboxId) ? undefined : true;
+      } catch (error) {
+        if (error instanceof ConnectError) return undefined;
+        throw error;
+      }
+    },
+    `the end of ${sandboxId}`,
+    DESTROY_TIMEOUT_MS,
+  );
+}
