@@ -6,7 +6,7 @@ import { RefusalLog } from "./refusal_log.ts";
 import type { Outcome } from "./slot_proxy.ts";
 
 const OUTCOMES_INTERVAL_MS = 1000;
-/** A process that no agent has talked to for so long, and that has no rules, has nothing to do. */
+/** A process that no agent has talked to for so long ends when it is not needed. */
 const ABANDONED_MS = 60_000;
 
 interface Conversation {
@@ -22,7 +22,12 @@ export class ControlServer {
   #current: Conversation | undefined;
   #agentLeftAt = performance.now();
 
-  constructor(private readonly fingerprint: string, private readonly proxy: () => Proxy) {}
+  /** @param isNeeded false when no sandbox can be there that the proxy serves. */
+  constructor(
+    private readonly fingerprint: string,
+    private readonly proxy: () => Proxy,
+    private readonly isNeeded: () => boolean,
+  ) {}
 
   /** To be called with each connection that has ended. */
   report(outcome: Outcome): void {
@@ -106,7 +111,6 @@ export class ControlServer {
   }
 
   #isAbandoned(): boolean {
-    const idle = !this.#current && this.proxy().slotAddresses.length === 0;
-    return idle && performance.now() - this.#agentLeftAt > ABANDONED_MS;
+    return !this.#current && performance.now() - this.#agentLeftAt > ABANDONED_MS && !this.isNeeded();
   }
 }

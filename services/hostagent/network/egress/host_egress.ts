@@ -18,9 +18,9 @@ const RESTART_PAUSE_MS = 1000;
 export type EgressConfig = Pick<NetworkConfig, "cidr" | "dns" | "egress">;
 
 /**
- * Starts the egress proxy, or takes over the one that an earlier agent has left, with its rules and open connections.
+ * Makes the egress proxy ready. Its process is started with the first rules (0.2 s on an idle machine, 50 MiB), unless an earlier
+ * agent has left one: that is taken over, with its rules and open connections.
  * @param directory for the proxy's socket and its identity; below the data directory.
- * @throws TorporError `unavailable`, NativeError.
  */
 export async function startEgressProxy(config: EgressConfig, directory: string): Promise<EgressProxy> {
   const parts = {
@@ -69,8 +69,8 @@ class HostEgress implements EgressProxy {
 
   async open(): Promise<void> {
     await this.#inTurn(async () => {
-      const running = await this.#takeOver() ?? await this.#start();
-      this.#inherited = new Set(running.slotAddresses);
+      const running = await this.#takeOver();
+      this.#inherited = new Set(running?.slotAddresses);
     });
   }
 
@@ -80,7 +80,9 @@ class HostEgress implements EgressProxy {
     await this.#inTurn(async () => {
       if (domains?.length) this.#rules.set(slotAddress, { slot, domains: [...domains] });
       else this.#rules.delete(slotAddress);
-      await this.#call({ call: "set_rules", slot: pick(slot), domains: [...domains ?? []] });
+      if (domains?.length || this.#running) {
+        await this.#call({ call: "set_rules", slot: pick(slot), domains: [...domains ?? []] });
+      }
       this.#inherited.delete(slotAddress);
     });
   }
@@ -89,17 +91,19 @@ class HostEgress implements EgressProxy {
     const kept = new Set(slotAddresses);
     await this.#inTurn(async () => {
       for (const address of this.#rules.keys()) if (!kept.has(address)) this.#rules.delete(address);
-      await this.#call({ call: "retain", slotAddresses: [...kept] });
+      if (this.#running) await this.#call({ call: "retain", slotAddresses: [...kept] });
       this.#inherited = this.#inherited.intersection(kept);
     });
   }
 
   async stats(): Promise<EgressStats> {
     return await this.#inTurn(async () => {
+      if (!this.#running) return { pid: undefined, slots: 0, connections: 0, outcomes: {} };
+      const { pid } = this.#running.process;
       const reply = await this.#call({ call: "stats" });
       if (reply.message !== "stats") throw unavailable(new Error(reply.message));
       const { slots, connections, outcomes } = reply;
-      return { pid: (await this.#ensure()).process.pid, slots, connections, outcomes };
+      return { pid, slots, connections, outcomes };
     });
   }
 
@@ -186,7 +190,7 @@ class HostEgress implements EgressProxy {
     clearTimeout(this.#restart);
     this.#restart = setTimeout(() => {
       this.#inTurn(async () => {
-        if (!this.#closed) await this.#ensure();
+        if (!this.#closed && this.#rules.size > 0) await this.#ensure();
       }).catch((error) => {
         log("error", "egress_not_restarted", {}, error);
         if (!this.#closed) this.#restartAfter(RESTART_PAUSE_MS);

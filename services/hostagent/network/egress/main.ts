@@ -27,7 +27,9 @@ async function main(config: ProcessConfig): Promise<void> {
     dial: (address, port, signal) => Deno.connect({ hostname: address, port, signal }),
     report: (outcome) => control.report(outcome),
   });
-  const control: ControlServer = new ControlServer(config.fingerprint, () => proxy);
+  // A slot that has been removed took its address with it.
+  const isNeeded = () => proxy.hostAddresses.some((address) => local.includes(address));
+  const control: ControlServer = new ControlServer(config.fingerprint, () => proxy, isNeeded);
   await control.serve(listener);
 }
 

@@ -48,6 +48,11 @@ export class Proxy implements AsyncDisposable {
     return [...this.#slots.keys()];
   }
 
+  /** Where it listens. */
+  get hostAddresses(): string[] {
+    return [...this.#slots.values()].map(({ slot }) => slot.hostAddress);
+  }
+
   /** Connections that have ended, by how they went. */
   get outcomes(): Readonly<Record<string, number>> {
     return this.#outcomes;

@@ -18,7 +18,6 @@ export interface EgressProxy {
   setRules(slot: EgressSlot, domains: readonly string[] | undefined): Promise<void>;
   /** Forgets all slots but these: after a restart of the agent, when the sandboxes that run have been found again. */
   retain(slotAddresses: Iterable<string>): Promise<void>;
-  /** What has happened since the process began. */
   stats(): Promise<EgressStats>;
   /**
    * Lets go of the proxy's process.
@@ -28,9 +27,10 @@ export interface EgressProxy {
   close(options: { keep: boolean }): Promise<void>;
 }
 
-/** Counts of the proxy's process. */
+/** Counts of the proxy's process, since it was started. */
 export interface EgressStats {
-  pid: number;
+  /** Absent: there was nothing to do for it yet, or it has just ended. */
+  pid: number | undefined;
   slots: number;
   connections: number;
   /** Connections by how they went: `passed` and the refusals' reasons. */
