@@ -66,6 +66,8 @@ export class Layout {
   readonly accelerator: string;
   /** How far the verification of snapshots is, and what it has found. */
   readonly verification: string;
+  /** The egress proxy's process: its control socket, its identity, its log. */
+  readonly egress: string;
 
   /** @param home the data directory, @param cache where built images are; both absolute. */
   constructor(home: string, cache?: string) {
@@ -77,6 +79,7 @@ export class Layout {
     this.hostId = join(home, "host-id");
     this.certificate = join(home, "host-certificate.json");
     this.verification = join(home, "verification.json");
+    this.egress = join(home, "egress");
     this.sandboxes = join(home, "sandboxes");
     this.snapshots = join(home, "snapshots");
     this.staging = join(home, "staging");
