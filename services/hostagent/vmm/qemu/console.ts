@@ -1,15 +1,30 @@
 import { log } from "@torpor/telemetry";
+import { delay } from "../../host/delay.ts";
 
 /** The console keeps at least this much of what the guest printed last, and at most twice as much. */
 const KEEP_BYTES = 256 * 1024;
 
-/** Copies a guest's serial console to a file that never grows beyond a limit: the guest decides how much it prints. */
+/** What a guest prints faster than this, after as much at once as the console keeps, is left out. */
+const BYTES_PER_SECOND = 64 * 1024;
+/** Between two reads: a guest that prints byte by byte, without end, costs the agent a hundred reads a second. */
+const READ_INTERVAL_MS = 10;
+
+/**
+ * Copies a guest's serial console to a file that never grows beyond a limit, and takes little of the agent's time: the guest decides
+ * how much it prints.
+ */
 export class ConsoleLog implements AsyncDisposable {
   readonly #connection: Deno.UnixConn;
   readonly #path: string;
   readonly #copying: Promise<void>;
   #file: Deno.FsFile;
   #bytes: number;
+  /** Bytes that may be written now. */
+  #allowance = KEEP_BYTES;
+  #allowedAtMs = performance.now();
+  #leftOut = 0;
+  /** Nobody waits for what comes any more, but for the end. */
+  readonly #ending = new AbortController();
 
   private constructor(connection: Deno.UnixConn, path: string, file: Deno.FsFile, bytes: number) {
     this.#connection = connection;
@@ -33,11 +48,13 @@ export class ConsoleLog implements AsyncDisposable {
 
   /** Resolves when the VMM has ended and its last words are in the file. */
   get drained(): Promise<void> {
+    this.#ending.abort();
     return this.#copying;
   }
 
   /** Stops copying; what was not read yet is lost. */
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#ending.abort();
     try {
       this.#connection.close();
     } catch (error) {
@@ -49,11 +66,13 @@ export class ConsoleLog implements AsyncDisposable {
   }
 
   async #copy(): Promise<void> {
-    const buffer = new Uint8Array(16 * 1024);
+    const buffer = new Uint8Array(64 * 1024);
     try {
       for (let got = 0; (got = await this.#connection.read(buffer) ?? 0) > 0;) {
-        await this.#append(buffer.subarray(0, got));
+        await this.#appendAllowed(buffer.subarray(0, got));
+        await this.#pause();
       }
+      await this.#noteLeftOut();
       this.#connection.close();
     } catch (error) {
       const ended = error instanceof Deno.errors.BadResource || error instanceof Deno.errors.Interrupted ||
@@ -61,6 +80,35 @@ export class ConsoleLog implements AsyncDisposable {
       // Without its console log a sandbox still works.
       if (!ended) log("warn", "console_log_failed", { path: this.#path }, error);
     }
+  }
+
+  async #pause(): Promise<void> {
+    try {
+      await delay(READ_INTERVAL_MS, this.#ending.signal);
+    } catch {
+      // The end is near: what is left is read at once.
+    }
+  }
+
+  async #appendAllowed(bytes: Uint8Array): Promise<void> {
+    const nowMs = performance.now();
+    const gained = (nowMs - this.#allowedAtMs) / 1000 * BYTES_PER_SECOND;
+    this.#allowance = Math.min(this.#allowance + gained, KEEP_BYTES);
+    this.#allowedAtMs = nowMs;
+    if (bytes.length > this.#allowance) {
+      this.#leftOut += bytes.length;
+      return;
+    }
+    this.#allowance -= bytes.length;
+    await this.#noteLeftOut();
+    await this.#append(bytes);
+  }
+
+  async #noteLeftOut(): Promise<void> {
+    if (this.#leftOut === 0) return;
+    const note = `\n[${this.#leftOut} bytes that came too fast are left out]\n`;
+    this.#leftOut = 0;
+    await this.#append(new TextEncoder().encode(note));
   }
 
   async #append(bytes: Uint8Array): Promise<void> {
