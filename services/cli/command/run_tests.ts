@@ -11,8 +11,9 @@ export const runTests = defineAction({
   name: "test",
   description: "Run all tests from nothing, or those that the filters choose: names of suites (format, lint, types, " +
     "ffi, guest, unit, control, integration, property) or parts of test files' paths. Only when named: kvm, which has " +
-    "the host agent run with KVM inside an emulated machine (15 minutes), and crash, which kills every process at " +
-    "every step and plays 2,000 random histories (20 minutes)",
+    "the host agent run with KVM inside an emulated machine (15 minutes), crash, which kills every process at " +
+    "every step and plays 2,000 random histories (20 minutes), and security, which tries to get out of guests and looks " +
+    "for what sandboxes leave (10 minutes)",
   rest: "FILTER…",
   async run({ args, rest }) {
     const results = await runSuites(deploymentPaths(), rest, new Progress());

@@ -7,6 +7,7 @@ import { crashTests } from "./crash_tests.ts";
 import { readJunit } from "./junit.ts";
 import { kvmLane } from "./kvm_lane.ts";
 import { addOutcomes, NOTHING, type Outcome, single } from "./outcome.ts";
+import { securityTests } from "./security_tests.ts";
 import { LONG_KINDS, TEST_KINDS, testFiles } from "./test_files.ts";
 
 /** Where and with what the suites run. */
@@ -44,7 +45,7 @@ export interface Suite {
 
 /**
  * All suites, cheap ones first, or those that the filters choose: a filter is a suite's name or part of a test file's
- * path. The KVM lane and all crash cases take too long to be of all: they have to be named.
+ * path. The KVM lane, all crash cases and all security tests take too long to be of all: they have to be named.
  */
 export async function chooseSuites(filters: readonly string[]): Promise<Suite[]> {
   const files = await Promise.all(TEST_KINDS.map(async (kind) => [kind, await testFiles(kind)] as const));
@@ -66,7 +67,10 @@ export async function chooseSuites(filters: readonly string[]): Promise<Suite[]>
     }));
   const usual = [...fixed, ...denoSuites(() => true)];
   if (filters.length === 0) return usual;
-  const all = [...usual, { name: "kvm", run: kvmLane }, { name: "crash", run: crashTests }];
+  const all = [...usual, { name: "kvm", run: kvmLane }, { name: "crash", run: crashTests }, {
+    name: "security",
+    run: securityTests,
+  }];
   const named = all.filter(({ name }) => filters.includes(name));
   const parts = filters.filter((filter) => !all.some(({ name }) => name === filter));
   if (parts.length === 0) return named;

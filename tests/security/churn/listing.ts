@@ -1,5 +1,5 @@
 /** What a host agent has made on a machine besides files: listed before and after, so that nothing is left. */
-import { listProcesses } from "../../../services/cli/process/process_table.ts";
+import { listProcesses, type ProcessInfo } from "../../../services/cli/process/process_table.ts";
 import { Layout } from "../../../services/hostagent/storage/layout.ts";
 import type { Namespace } from "../ground/mod.ts";
 
@@ -20,14 +20,14 @@ export interface Listed {
 /** Lists what there is. */
 export async function list({ home, namespace, agentId, agentPid }: Listed): Promise<Listing> {
   const layout = new Layout(home);
-  const rules = await namespace.run("nft", "list", "ruleset");
+  const rules = await rulesIn(namespace);
   return {
     devices: names(await namespace.run("ip", "-o", "link", "show"), /^\d+: (tv[\w-]+)/),
     namespaces: (await entries("/run/netns")).filter((name) => name.startsWith(`torpor-${agentId}-`)),
     routes: names(await namespace.run("ip", "route", "show", "table", "all"), /(.*\btv.*)/),
-    tables: names(rules, /^table (.*) \{$/).filter((name) => !name.includes("sightings")),
+    tables: names(rules, /^table (.*) \{$/),
     rules: names(rules, /^\s+((?:ip|ip6|tcp|udp|iifname|oifname|ct|meta|fib) .*)$/),
-    processes: processesOf(home).filter(({ pid }) => pid !== agentPid).map(({ argv }) => argv[0]!),
+    processes: (await processesOf(home, agentId)).filter(({ pid }) => pid !== agentPid).map(({ argv }) => argv[0]!),
     cgroups: await cgroupsOf(agentId),
     mounts: (await Deno.readTextFile("/proc/self/mountinfo")).split("\n").filter((line) => line.includes(home)),
     sandboxes: await entries(layout.sandboxes),
@@ -57,10 +57,24 @@ function names(text: string, pattern: RegExp): string[] {
   return text.split("\n").flatMap((line) => pattern.exec(line)?.[1] ?? []);
 }
 
-function processesOf(home: string) {
-  return listProcesses().filter(({ pid, argv, env }) =>
-    pid !== Deno.pid && (env.get("TORPOR_HOME") === home || argv.some((argument) => argument.includes(home)))
-  );
+/** All tables but the ground's own. */
+async function rulesIn(namespace: Namespace): Promise<string> {
+  const tables = (await namespace.run("nft", "list", "tables")).split("\n").filter((line) => line !== "");
+  const own = tables.filter((line) => !line.endsWith("sightings"));
+  return (await Promise.all(own.map((line) => namespace.run("nft", "list", ...line.split(" "))))).join("\n");
+}
+
+/** Confined ones name nothing of the agent, but are in its cgroups. */
+async function processesOf(home: string, agentId: string): Promise<ProcessInfo[]> {
+  const found: ProcessInfo[] = [];
+  for (const process of listProcesses()) {
+    if (process.pid === Deno.pid) continue;
+    const { pid, argv, env } = process;
+    const named = env.get("TORPOR_HOME") === home || argv.some((argument) => argument.includes(home));
+    const groups = await Deno.readTextFile(`/proc/${pid}/cgroup`).catch(() => "");
+    if (named || groups.includes(`/torpor/${agentId}`)) found.push(process);
+  }
+  return found;
 }
 
 /** In all hierarchies of cgroups. */

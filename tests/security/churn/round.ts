@@ -1,4 +1,4 @@
-import { ConnectError } from "@connectrpc/connect";
+import { TorporError } from "@torpor/errors";
 import { newId } from "@torpor/ids";
 import { eventually } from "@torpor/testing/hostagent";
 import { listProcesses } from "../../../services/cli/process/process_table.ts";
@@ -32,7 +32,7 @@ export async function playRound(churn: Churn, random: Random, onFailure: (text: 
   const sandboxId = newId();
   const life = live(churn, sandboxId, course).catch((error) => {
     // What a call says whose agent or VMM is killed under it is tried out by the crash tests.
-    if (!(error instanceof ConnectError) || victim === "nobody") onFailure(`${course}: ${error}`);
+    if (!(error instanceof TorporError) || victim === "nobody") onFailure(`${course}: ${error}`);
   });
   if (victim !== "nobody") {
     await Promise.race([life, new Promise((resolve) => setTimeout(resolve, waitMs))]);
@@ -75,7 +75,7 @@ async function destroy({ agent: { client } }: Churn, sandboxId: string): Promise
         const { sandboxes } = await client.listSandboxes({});
         return sandboxes.some((sandbox) => sandbox.sandboxId === sandboxId) ? undefined : true;
       } catch (error) {
-        if (error instanceof ConnectError) return undefined;
+        if (error instanceof TorporError) return undefined;
         throw error;
       }
     },

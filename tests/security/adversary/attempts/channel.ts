@@ -1,5 +1,5 @@
 /** Attempts on what connects guest and host: the channel of the guest's agent. */
-import { ConnectError } from "@connectrpc/connect";
+import { TorporError } from "@torpor/errors";
 import { eventually } from "@torpor/testing/hostagent";
 import { encodeFrame } from "../../../../services/hostagent/guest/framing.ts";
 import { HOST_PORTS } from "../../ground/mod.ts";
@@ -22,7 +22,7 @@ async function patiently(ask: () => Promise<string>): Promise<string> {
     try {
       return await ask();
     } catch (error) {
-      if (error instanceof ConnectError) return undefined;
+      if (error instanceof TorporError) return undefined;
       throw error;
     }
   }, "an answer of the intruder's guest");
