@@ -19,7 +19,8 @@ export const PACKAGES: readonly Package[] = [
   { name: "protobuf-c-compiler", use: "builds the guest agent" },
   { name: "mmdebstrap", use: "builds the guest's base image" },
   { name: "e2fsprogs", use: "makes the guest's file systems" },
-  { name: "iproute2", use: "makes the networks of host agents" },
+  { name: "iproute2", use: "makes the networks of host agents and sandboxes" },
+  { name: "nftables", use: "says what sandboxes may reach" },
   { name: "lz4", use: "unpacks the guest kernel" },
 ];
 
@@ -28,6 +29,7 @@ export const TEST_PACKAGES: readonly Package[] = [
   { name: "stress-ng", use: "verifies the memory of a guest in a test" },
   { name: "xfsprogs", use: "makes a file system with reflinks in a test" },
   { name: "btrfs-progs", use: "makes a file system with reflinks in a test" },
+  { name: "libfaketime", use: "sets the clocks of services in a test" },
 ];
 
 /** The packages of {@linkcode PACKAGES} that are not installed. */
