@@ -58,6 +58,8 @@ export const ERROR_CODES = {
   snapshot_corrupt: { http: 500, connect: "data_loss" },
   snapshot_missing: { http: 500, connect: "data_loss" },
   guest_unreachable: { http: 503, connect: "unavailable" },
+  /** Nobody listens at this port of the sandbox, or who did has hung up. */
+  port_closed: { http: 502, connect: "unavailable" },
   guest_protocol: { http: 502, connect: "internal" },
   native: { http: 500, connect: "internal" },
   config_invalid: { http: 500, connect: "internal" },

@@ -7,6 +7,7 @@ export * from "./http_error.ts";
 export * from "./limits.ts";
 export * from "./run.ts";
 export * from "./server.ts";
+export * from "./tunnel.ts";
 export * from "./tls/credentials.ts";
 export * from "./tls/peer.ts";
 export * from "./tls/tls_caller.ts";

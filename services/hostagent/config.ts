@@ -43,6 +43,8 @@ export interface HostAgentConfig {
   sharedBase?: boolean;
   /** Keeps one VMM started ahead for the next resume. */
   spareVmm: boolean;
+  /** How long a pause waits for requests to ports that are under way, milliseconds. Default 2,000. */
+  portDrainMs?: number;
   /** Fetches a resumed guest's working set ahead. */
   prefetch: boolean;
 }
@@ -74,6 +76,7 @@ export function readHostAgentConfig(): HostAgentConfig {
     TORPOR_VERIFY_BYTES_PER_SECOND: z.coerce.number().int().min(65_536).default(32 * 2 ** 20),
     TORPOR_DIRTY_TRACKING: z.enum(["auto", ...trackingMethods]).default("auto"),
     TORPOR_SHARED_BASE: z.enum(["on", "off"]).default("on"),
+    TORPOR_PORT_DRAIN_MS: z.coerce.number().int().min(0).max(60_000).default(2_000),
     TORPOR_SPARE_VMM: z.enum(["on", "off"]).default("on"),
   });
   const home = torporHome();
@@ -104,6 +107,7 @@ export function readHostAgentConfig(): HostAgentConfig {
     verifyBytesPerSecond: env.TORPOR_VERIFY_BYTES_PER_SECOND,
     dirtyTracking: env.TORPOR_DIRTY_TRACKING,
     sharedBase: env.TORPOR_SHARED_BASE === "on",
+    portDrainMs: env.TORPOR_PORT_DRAIN_MS,
     spareVmm: env.TORPOR_SPARE_VMM === "on",
   };
 }

@@ -14,6 +14,7 @@ import { machineCapacity } from "./host/machine.ts";
 import { type HostFacts, Registration } from "./host/registration.ts";
 import { collectionHandlers } from "./rpc/collection_handlers.ts";
 import { laterHandlers } from "./rpc/later_handlers.ts";
+import { portRoutes } from "./network/ports/mod.ts";
 import { lifecycleHandlers } from "./rpc/lifecycle_handlers.ts";
 import { snapshotHandlers } from "./rpc/snapshot_handlers.ts";
 import { SharedBases } from "./memory/shared_bases.ts";
@@ -91,7 +92,8 @@ export async function startHostAgent(
   resources.use(verifier).start();
   resources.use(meter).start();
   const terminated = Promise.withResolvers<void>();
-  const http = dataRoutes(manager);
+  const [files, ports] = [dataRoutes(manager), portRoutes(manager)];
+  const http = async (request: Request) => await files(request) ?? await ports(request);
   const service = await serve({
     listen: parseAddress(config.listen),
     token: config.internalToken,
@@ -210,6 +212,7 @@ function admit({ peer }: TlsCaller): void {
 }
 
 async function openCredentials(
+    portDrainMs: config.portDrainMs,
   { listen, schedulerUrl, hostToken }: HostAgentConfig,
   { layout }: HostContext,
   hostId: string,

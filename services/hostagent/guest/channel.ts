@@ -2,6 +2,7 @@ import { create } from "@bufbuild/protobuf";
 import type { TorporError } from "@torpor/errors";
 import {
   AttachProcessSchema,
+  ConnectPortSchema,
   EnvironmentVariableSchema,
   type FileEntry,
   type Frame,
@@ -31,10 +32,11 @@ import type { GuestConnection } from "./connection.ts";
 import type { FrameBody } from "./event_queue.ts";
 import { type OpenedFile, openFileStream, sendFile } from "./file_transfer.ts";
 import { watchLiveness } from "./liveness.ts";
-import { MAX_DATA_BYTES } from "./limits.ts";
+import { MAX_DATA_BYTES, PORT_WINDOW_BYTES } from "./limits.ts";
+import { PortStream } from "./port_stream.ts";
 import { ProcessStream } from "./process_stream.ts";
 import { protocolError, unreachableError } from "./protocol_error.ts";
-import { atMost, exactly, fileContent, listing, processEvents } from "./stream_rules.ts";
+import { atMost, exactly, fileContent, listing, portBytes, processEvents } from "./stream_rules.ts";
 import { type GuestRequest, type OpenOptions, StreamTable } from "./stream_table.ts";
 import { type WakeCall, wakeRequest, type WakeResult } from "./wake.ts";
 
@@ -200,6 +202,17 @@ export class GuestChannel implements AsyncDisposable {
     const rules = exactly("fileEntry");
     const stream = this.#streams.open({ case: "writeFile", value }, { ...options, subject: "file", rules });
     return await sendFile(stream, content instanceof Uint8Array ? ReadableStream.from([content]) : content);
+  }
+
+  /**
+   * Connects to a TCP port of the guest. The signal resets the connection, also when it is open.
+   * @throws TorporError `port_closed`: nobody listens there.
+   */
+  async connectPort(port: number, options: CallOptions = {}): Promise<PortStream> {
+    const value = create(ConnectPortSchema, { port, windowBytes: PORT_WINDOW_BYTES });
+    const opening = { ...options, subject: "port", rules: portBytes(), toPort: true } as const;
+    const request: GuestRequest = { case: "connectPort", value };
+    return await PortStream.open(this.#streams.open(request, { ...opening, receiveBytes: PORT_WINDOW_BYTES }));
   }
 
   /** Makes a directory and its missing parents; one that exists is fine. */

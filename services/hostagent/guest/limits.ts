@@ -11,6 +11,10 @@ export const PROTOCOL_VERSION = 2;
 
 /** Streams of one channel at a time. The guest agent holds 256; the rest is for the host agent's own calls. */
 export const MAX_STREAMS = 240;
+/** Connections to ports of one guest at a time, beside those: as many as the guest agent holds. */
+export const MAX_PORT_STREAMS = 256;
+/** What a guest may send ahead on one of them. There may be many whose readers stall. */
+export const PORT_WINDOW_BYTES = 131_072;
 /** Credit goes back in steps of this size: less would cost a frame per read, more would stall the sender. */
 export const CREDIT_STEP_BYTES = 65_536;
 /** Flow-controlled data waits while this much is queued for the guest, so that a request never waits long behind it. */

@@ -2,7 +2,7 @@ import { type ErrorCode, TorporError } from "@torpor/errors";
 import { type Status, StatusCode } from "@torpor/proto/guest";
 
 /** What a request is about; it decides what "not found" means. */
-export type Subject = "file" | "process" | "agent";
+export type Subject = "file" | "process" | "port" | "agent";
 
 /** The status as the guest sent it: the cause of the TorporError that callers see. */
 export class GuestStatusError extends Error {
@@ -29,6 +29,7 @@ const COMMON: Partial<Record<StatusCode, ErrorCode>> = {
 const BY_SUBJECT: Record<Subject, Partial<Record<StatusCode, ErrorCode>>> = {
   file: { [StatusCode.NOT_FOUND]: "file_not_found", [StatusCode.FAILED_PRECONDITION]: "file_precondition" },
   process: { [StatusCode.NOT_FOUND]: "process_not_found", [StatusCode.FAILED_PRECONDITION]: "conflict" },
+  port: { [StatusCode.NOT_FOUND]: "port_closed", [StatusCode.FAILED_PRECONDITION]: "port_closed" },
   agent: { [StatusCode.NOT_FOUND]: "not_found", [StatusCode.FAILED_PRECONDITION]: "conflict" },
 };
 

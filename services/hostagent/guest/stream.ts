@@ -5,6 +5,7 @@ import {
   CreditSchema,
   type End,
   FileChunkSchema,
+  PortChunkSchema,
   StatusCode,
   StdinChunkSchema,
 } from "@torpor/proto/guest";
@@ -30,7 +31,12 @@ export interface StreamOptions extends SentRequest {
   subject: Subject;
   rules: StreamRules;
   signal?: AbortSignal;
+  /** What the guest was told that it may send, bytes. Default {@linkcode INITIAL_CREDIT_BYTES}. */
+  receiveBytes?: number;
 }
+
+/** The kinds of frames that carry bytes to the guest. */
+type DataKind = "stdin" | "fileChunk" | "portChunk";
 
 /**
  * One request and its answer. Events wait in a bounded queue: the guest may send only what the reader has made room for
@@ -42,9 +48,11 @@ export class GuestStream {
   readonly #options: StreamOptions;
   readonly #queue = new EventQueue();
   /** Bytes the guest may still send; bytes that were read and not granted again yet. */
-  #receiveCredit = INITIAL_CREDIT_BYTES;
+  #receiveCredit: number;
   #consumed = 0;
   #sendCredit = INITIAL_CREDIT_BYTES;
+  /** What the guest has given at first: it gives back what it has taken, so it never amounts to more. */
+  #sendWindow = INITIAL_CREDIT_BYTES;
   /** Set once: "ended" with OK, or what every later use fails with. */
   #outcome: "ended" | TorporError | undefined;
   #wakeReader: (() => void) | undefined;
@@ -55,6 +63,7 @@ export class GuestStream {
     this.id = id;
     this.#port = port;
     this.#options = options;
+    this.#receiveCredit = options.receiveBytes ?? INITIAL_CREDIT_BYTES;
     options.signal?.addEventListener("abort", this.#onAbort);
   }
 
@@ -69,6 +78,7 @@ export class GuestStream {
       if (error.code === "guest_protocol") throw error;
       return this.cancel(error);
     }
+    if (body.case === "portConnected") this.#sendCredit = this.#sendWindow = body.value.windowBytes;
     this.#enqueue(body);
     this.#wake();
   }
@@ -96,11 +106,11 @@ export class GuestStream {
   }
 
   /**
-   * Sends stdin or file content as credit allows, in the order of the calls.
+   * Sends stdin, file content or bytes for a port as credit allows, in the order of the calls.
    * @returns when the last byte is on its way.
    * @throws TorporError as {@linkcode GuestStream.next}; `conflict` when the request has ended with OK.
    */
-  sendData(kind: "stdin" | "fileChunk", data: Uint8Array, eof: boolean): Promise<void> {
+  sendData(kind: DataKind, data: Uint8Array, eof: boolean): Promise<void> {
     const sent = this.#sending.then(() => this.#sendPieces(kind, data, eof));
     this.#sending = sent.catch(() => {}); // The caller has the error; the next call finds it in the outcome.
     return sent;
@@ -131,15 +141,17 @@ export class GuestStream {
 
   #receiveCreditFrame(bytes: number): void {
     this.#sendCredit += bytes;
-    // The guest gives back what it has taken, so more than the first credit was never sent.
-    if (this.#sendCredit > INITIAL_CREDIT_BYTES) throw protocolError("more credit than was used");
+    if (this.#sendCredit > this.#sendWindow) throw protocolError("more credit than was used");
     this.#wakeSender?.();
   }
 
   #enqueue(body: FrameBody): void {
     if (body.case === "processOutput") this.#enqueueData(body.value.stream, body.value.sequence, body.value.data);
     else if (body.case === "fileChunk") this.#enqueueData(0, 0n, body.value.data);
-    else if (body.case === "processGap") this.#queue.pushGap(body.value);
+    else if (body.case === "portChunk") {
+      this.#enqueueData(0, 0n, body.value.data);
+      if (body.value.eof) this.#queue.pushBody(body);
+    } else if (body.case === "processGap") this.#queue.pushGap(body.value);
     else this.#queue.pushBody(body);
   }
 
@@ -159,19 +171,13 @@ export class GuestStream {
     this.#consumed = 0;
   }
 
-  async #sendPieces(kind: "stdin" | "fileChunk", data: Uint8Array, eof: boolean): Promise<void> {
+  async #sendPieces(kind: DataKind, data: Uint8Array, eof: boolean): Promise<void> {
     let at = 0;
     do {
       const length = await this.#waitForCredit(data.length - at);
       const piece = data.subarray(at, at + length);
       at += length;
-      const fields = { data: piece, eof: eof && at === data.length };
-      this.#port.send(
-        this.id,
-        kind === "stdin"
-          ? { case: "stdin", value: create(StdinChunkSchema, fields) }
-          : { case: "fileChunk", value: create(FileChunkSchema, fields) },
-      );
+      this.#port.send(this.id, dataBody(kind, { data: piece, eof: eof && at === data.length }));
       await this.#port.drained();
     } while (at < data.length);
   }
@@ -204,6 +210,17 @@ export class GuestStream {
   }
 
   readonly #onAbort = () => this.cancel(abortError(this.#options.signal!));
+}
+
+function dataBody(kind: DataKind, fields: { data: Uint8Array; eof: boolean }): FrameBody {
+  switch (kind) {
+    case "stdin":
+      return { case: kind, value: create(StdinChunkSchema, fields) };
+    case "fileChunk":
+      return { case: kind, value: create(FileChunkSchema, fields) };
+    case "portChunk":
+      return { case: kind, value: create(PortChunkSchema, fields) };
+  }
 }
 
 /** The error that an aborted signal stands for: its own TorporError, `deadline_exceeded`, else `canceled`. */

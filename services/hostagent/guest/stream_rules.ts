@@ -1,7 +1,7 @@
 import { TorporError } from "@torpor/errors";
 import { OutputStream } from "@torpor/proto/guest";
 import type { FrameBody } from "./event_queue.ts";
-import { MAX_LISTING_BYTES, MAX_LISTING_ENTRIES } from "./limits.ts";
+import { INITIAL_CREDIT_BYTES, MAX_LISTING_BYTES, MAX_LISTING_ENTRIES } from "./limits.ts";
 import { protocolError } from "./protocol_error.ts";
 
 /** Which events a kind of request allows, and in which order. One instance per stream. */
@@ -74,6 +74,25 @@ export function fileContent(): StreamRules {
     },
     complete() {
       if (!opened) throw protocolError("the answer lacks fileEntry");
+    },
+  };
+}
+
+/** PortConnected, PortChunk*. */
+export function portBytes(): StreamRules {
+  let state: "new" | "connected" | "ended" = "new";
+  return {
+    accept(body) {
+      if (body.case === "portConnected" && state === "new") {
+        const { windowBytes } = body.value;
+        if (windowBytes < 1 || windowBytes > INITIAL_CREDIT_BYTES) throw protocolError("an odd window of a port");
+        state = "connected";
+      } else if (body.case === "portChunk" && state === "connected") {
+        if (body.value.eof) state = "ended";
+      } else throw unexpected(body);
+    },
+    complete() {
+      if (state !== "ended") throw protocolError("a port that ends without its end");
     },
   };
 }

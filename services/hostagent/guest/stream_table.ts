@@ -3,7 +3,7 @@ import { TorporError } from "@torpor/errors";
 import { type Frame, FrameSchema, type Open, OpenSchema } from "@torpor/proto/guest";
 import { currentTraceparent } from "@torpor/telemetry";
 import type { FrameBody } from "./event_queue.ts";
-import { MAX_STREAMS } from "./limits.ts";
+import { MAX_PORT_STREAMS, MAX_STREAMS } from "./limits.ts";
 import { protocolError } from "./protocol_error.ts";
 import type { Subject } from "./status.ts";
 import { abortError, GuestStream, type StreamPort } from "./stream.ts";
@@ -19,6 +19,10 @@ export interface OpenOptions {
   signal?: AbortSignal;
   /** A call of the host agent itself, which goes out even when users have taken all streams. */
   essential?: boolean;
+  /** A connection to a port: counted apart, so that no number of them keeps a command out. */
+  toPort?: boolean;
+  /** As for a stream: what the request allows the guest to send, bytes. */
+  receiveBytes?: number;
   /** When the request was sent, if that was before the channel was open, as its first stream ({@linkcode EARLY_STREAM_ID}). */
   sentUnixMs?: number;
 }
@@ -29,6 +33,8 @@ export const EARLY_STREAM_ID = 1;
 /** The open streams of one channel: gives out ids, and brings each frame of the guest to its stream. */
 export class StreamTable {
   readonly #open = new Map<number, GuestStream>();
+  /** The open ones that are connections to ports. */
+  readonly #toPorts = new Set<number>();
   /**
    * Streams that were cancelled, with the id of the first stream opened after that. Frames arrive in order, so an event
    * of such a later stream tells that the guest knows of the cancellation, and the id is forgotten.
@@ -46,6 +52,7 @@ export class StreamTable {
       drained: () => transport.drained(),
       released: (streamId, cancelled) => {
         this.#open.delete(streamId);
+        this.#toPorts.delete(streamId);
         if (cancelled) this.#cancelled.set(streamId, this.#lastId + 1);
       },
     };
@@ -64,10 +71,14 @@ export class StreamTable {
   open(request: GuestRequest, options: OpenOptions): GuestStream {
     if (this.#failure) throw this.#failure;
     if (options.signal?.aborted) throw abortError(options.signal);
-    if (this.#open.size >= MAX_STREAMS && !options.essential) {
+    if (options.toPort && this.#toPorts.size >= MAX_PORT_STREAMS) {
+      throw new TorporError("rate_limited", "too many connections to this sandbox", { retryAfterSec: 1 });
+    }
+    if (this.#open.size - this.#toPorts.size >= MAX_STREAMS && !options.toPort && !options.essential) {
       throw new TorporError("rate_limited", "too many operations at once in this sandbox", { retryAfterSec: 1 });
     }
     const id = ++this.#lastId;
+    if (options.toPort) this.#toPorts.add(id);
     const traceparent = currentTraceparent();
     const sentUnixMs = options.sentUnixMs ?? performance.timeOrigin + performance.now();
     const stream = new GuestStream(id, this.#port, { ...options, traceparent, sentUnixMs });

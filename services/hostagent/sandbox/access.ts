@@ -1,4 +1,5 @@
 import type { GuestChannel } from "../guest/channel.ts";
+import type { PortConnections } from "../network/ports/port_connections.ts";
 
 /**
  * How RPC handlers and data routes reach the guest of a sandbox. They know nothing of VMs, locks or snapshots.
@@ -20,6 +21,9 @@ export interface SandboxAccess {
    * @throws TorporError as {@linkcode SandboxAccess.channel}, and whatever `work` throws.
    */
   use<T>(sandboxId: string, work: (channel: GuestChannel) => Promise<T>): Promise<T>;
+
+  /** The open connections to a running sandbox's ports. @throws TorporError as {@linkcode SandboxAccess.channel}. */
+  ports(sandboxId: string): PortConnections;
 
   /**
    * The environment that the sandbox was created with: it comes before the environment of a call.

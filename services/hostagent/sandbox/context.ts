@@ -51,6 +51,8 @@ export interface HostContext {
    * @throws TorporError `unavailable`: nothing has changed.
    */
   applyPolicy?: (sandbox: Sandbox, policy: NetworkPolicy, before: NetworkPolicy) => Promise<void>;
+  /** How long a pause waits for requests to ports that are under way, milliseconds. Default 2,000. */
+  portDrainMs?: number;
   /** Called at the begin of each step; what it throws fails the step. Tests use it to make any step fail. */
   onStep?: (step: string, sandboxId: string) => void | Promise<void>;
 }

@@ -16,6 +16,9 @@ import { roomForPause } from "./room.ts";
 import type { Sandbox } from "./sandbox.ts";
 import { rememberWorkingSet } from "./working_set.ts";
 
+/** How long a pause waits for requests to ports that are under way, where the host is not told. */
+const PORT_DRAIN_MS = 2_000;
+
 /**
  * Pauses a sandbox: snapshot, commit, release of everything that the VM held, release of replaced generations. A paused
  * sandbox stays as it is. Lock held by the caller.
@@ -37,6 +40,7 @@ export async function pauseSandbox(
   if (options.expectResume) context.spares?.prepare(vmShape(context, record));
   let snapshot: FoundSnapshot;
   try {
+    await drainPorts(context, sandbox.id, vm, signal);
     sandbox.hooks = await prepareGuest(context, sandbox.id, vm, options.reclaim ?? record.reclaim, signal);
     countHooks(sandbox.hooks, record);
     snapshot = await pauseVm(context, record, vm, signal);
@@ -70,6 +74,16 @@ async function release(
   await vm[Symbol.asyncDispose]();
   await removeLiveFiles(context.layout, sandbox.id);
   await releaseSnapshots(context.layout, context.references, replaced);
+}
+
+/** Lets requests to ports be answered before the guest stands still. */
+async function drainPorts(context: HostContext, sandboxId: string, vm: RunningVm, signal: AbortSignal): Promise<void> {
+  if (vm.ports.size === 0) return;
+  await step(context, sandboxId, "pause.drain_ports", async (span) => {
+    span.setAttribute("torpor.connections", vm.ports.size);
+    const waitMs = context.portDrainMs ?? PORT_DRAIN_MS;
+    span.setAttribute("torpor.connections_cut", await vm.ports.drain(pausedError(sandboxId), waitMs, signal));
+  });
 }
 
 /** What calls to the guest end with that its pause has cut short. */

@@ -3,6 +3,7 @@ import type { ErrorCode, TorporError } from "@torpor/errors";
 import type { ExtentTable, Manifest } from "@torpor/snapshot";
 import type { GuestChannel } from "../guest/channel.ts";
 import { openAndWake, openGuestChannel } from "../guest/open_channel.ts";
+import { PortConnections } from "../network/ports/port_connections.ts";
 import type { WakeCall, WakeResult } from "../guest/wake.ts";
 import type { GuestMemory } from "../memory/guest_memory.ts";
 import { countPager } from "../memory/pager_metrics.ts";
@@ -54,6 +55,7 @@ export class RunningVm implements AsyncDisposable {
   /** Set before the VM is killed for a reason that its exit would not tell. */
   killedFor: ErrorCode | undefined;
   readonly #agentSocket: string;
+  readonly ports = new PortConnections();
   /** The process has ended, expected or not. */
   ended = false;
   readonly #letGo = Promise.withResolvers<void>();

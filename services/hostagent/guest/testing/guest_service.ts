@@ -5,6 +5,7 @@ import { HostAgentService } from "@torpor/proto/hostagent";
 import { openAddressFetch, openClient, serve, type ServiceClient } from "@torpor/rpc";
 import { execHandlers } from "../../exec/mod.ts";
 import { dataRoutes, fileHandlers } from "../../files/mod.ts";
+import { PortConnections, portRoutes } from "../../network/ports/mod.ts";
 import type { SandboxAccess } from "../../sandbox/access.ts";
 import { type GuestChannel, openGuestChannel } from "../mod.ts";
 import { type NativeAgent, startNativeAgent } from "./native_agent.ts";
@@ -19,6 +20,8 @@ export interface GuestService extends AsyncDisposable {
   fetch(path: string, init?: RequestInit): Promise<Response>;
   /** Path of the route for a file's content. */
   fileRoute(path: string, query?: Record<string, string>): string;
+  /** Connections to the "sandbox's" ports. */
+  connections: PortConnections;
   /** How many uses of the channel have not ended. */
   uses(): number;
 }
@@ -32,11 +35,12 @@ export async function startGuestService(environment: Record<string, string> = {}
   const sandboxId = newId();
   const access = new SingleSandbox(sandboxId, channel, environment);
   const listen = { transport: "unix", path: join(agent.directory, "../service.sock") } as const;
+  const [files, ports] = [dataRoutes(access), portRoutes(access)];
   starting.use(
     await serve({
       listen,
       routes: (router) => router.service(HostAgentService, { ...execHandlers(access), ...fileHandlers(access) }),
-      http: dataRoutes(access),
+      http: async (request) => await files(request) ?? await ports(request),
     }),
   );
   const client = starting.use(openClient(HostAgentService, { address: listen, timeoutMs: 60_000 }));
@@ -49,6 +53,7 @@ export async function startGuestService(environment: Record<string, string> = {}
     client,
     fetch: (path, init) => http.fetch(`${http.baseUrl}${path}`, init),
     fileRoute: (path, query = {}) => `/sandboxes/${sandboxId}/files?${new URLSearchParams({ path, ...query })}`,
+    connections: access.connections,
     uses: () => access.uses,
     [Symbol.asyncDispose]: () => running.disposeAsync(),
   };
@@ -56,6 +61,7 @@ export async function startGuestService(environment: Record<string, string> = {}
 
 class SingleSandbox implements SandboxAccess {
   uses = 0;
+  readonly connections = new PortConnections();
   readonly #id: string;
   readonly #channel: GuestChannel;
   readonly #environment: Record<string, string>;
@@ -79,6 +85,11 @@ class SingleSandbox implements SandboxAccess {
     } finally {
       this.uses--;
     }
+  }
+
+  ports(sandboxId: string): PortConnections {
+    if (sandboxId !== this.#id) throw new TorporError("sandbox_not_found", "no such sandbox");
+    return this.connections;
   }
 
   env(sandboxId: string): Record<string, string> {
