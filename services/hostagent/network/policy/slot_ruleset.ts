@@ -125,7 +125,8 @@ function ways({ limits }: Parts): string[] {
       "type filter hook prerouting priority mangle; policy drop;",
       'iifname "lo" accept',
       `${NEIGHBOURS} accept`,
-      `ct state invalid ${drop("invalid")}`,
+      // Without a connection there is nothing to decide by.
+      `ct state { invalid, untracked } ${drop("invalid")}`,
       `${tap} goto from_guest`,
       `iifname "${UPLINK_DEVICE}" goto to_guest`,
     ]),

@@ -2,8 +2,7 @@
  * A program that tests run inside a network namespace: it does with sockets what the lines of its stdin say, and answers each
  * with a line.
  */
-import { Buffer } from "node:buffer";
-import { createSocket, type Socket as UdpSocket } from "node:dgram";
+import type { Buffer } from "node:buffer";
 import { connect, createServer, type Socket } from "node:net";
 import process from "node:process";
 import { createInterface } from "node:readline";
@@ -15,15 +14,15 @@ export type Order =
   /** Answer datagrams with the peer's address and what they say. */
   | { do: "serve_udp"; host: string; port: number; as: string }
   /** "connected <greeting>", or an error code, as "ECONNREFUSED". */
-  | { do: "connect"; host: string; port: number; from?: string; as: string }
+  | { do: "connect"; host: string; port: number; as: string }
   /** Sends a line over a connection: what comes back, or an error code, or "closed". */
   | { do: "say"; as: string; text: string }
-  /** Sends a datagram from a socket that stays: what comes back, or an error code. */
-  | { do: "send"; host: string; port: number; from?: string; as: string; text: string }
+  /** Sends a datagram from a socket that stays: what comes back. Deno does not tell of errors that ICMP brings. */
+  | { do: "send"; host: string; port: number; as: string; text: string }
   | { do: "close"; as: string };
 
 const connections = new Map<string, { socket: Socket; next: () => Promise<string> }>();
-const udpSockets = new Map<string, UdpSocket>();
+const udpSockets = new Map<string, Deno.DatagramConn>();
 
 async function carryOut(order: Order): Promise<string> {
   switch (order.do) {
@@ -59,17 +58,19 @@ function serveTcp({ host, port, as }: { host: string; port: number; as: string }
   });
 }
 
-function serveUdp({ host, port, as }: { host: string; port: number; as: string }): Promise<string> {
-  const socket = createSocket(host.includes(":") ? "udp6" : "udp4");
-  socket.on("message", (data, peer) => socket.send(`${as} sees ${peer.address}: ${data}`, peer.port, peer.address));
-  return new Promise((resolve, reject) => {
-    socket.once("error", reject);
-    socket.bind(port, host, () => resolve("serving"));
-  });
+async function serveUdp({ host, port, as }: { host: string; port: number; as: string }): Promise<string> {
+  const socket = Deno.listenDatagram({ transport: "udp", hostname: host, port });
+  void (async () => {
+    for await (const [data, peer] of socket) {
+      const { hostname } = peer as Deno.NetAddr;
+      await socket.send(encode(`${as} sees ${hostname}: ${decode(data)}`), peer);
+    }
+  })();
+  return "serving";
 }
 
-async function open(order: { host: string; port: number; from?: string; as: string }): Promise<string> {
-  const socket = connect({ host: order.host, port: order.port, localAddress: order.from });
+async function open(order: { host: string; port: number; as: string }): Promise<string> {
+  const socket = connect({ host: order.host, port: order.port });
   const next = lines(socket);
   connections.set(order.as, { socket, next });
   return await next();
@@ -95,23 +96,21 @@ function lines(socket: Socket): () => Promise<string> {
   return () => came.length > 0 ? Promise.resolve(came.shift()!) : new Promise((resolve) => waiting = resolve);
 }
 
-async function send(order: { host: string; port: number; from?: string; as: string; text: string }): Promise<string> {
+async function send(order: { host: string; port: number; as: string; text: string }): Promise<string> {
+  const { host, port } = order;
+  const from = host.includes(":") ? "::" : "0.0.0.0";
   let socket = udpSockets.get(order.as);
-  if (!socket) {
-    socket = createSocket(order.host.includes(":") ? "udp6" : "udp4");
-    udpSockets.set(order.as, socket);
-    const bound = Promise.withResolvers<void>();
-    socket.bind(0, order.from, () => bound.resolve());
-    await bound.promise;
-  }
-  socket.removeAllListeners();
-  return await new Promise((resolve) => {
-    socket.once("message", (data) => resolve(data.toString()));
-    socket.once("error", (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message));
-    socket.send(order.text, order.port, order.host, (error) => {
-      if (error) resolve((error as NodeJS.ErrnoException).code ?? error.message);
-    });
-  });
+  if (!socket) udpSockets.set(order.as, socket = Deno.listenDatagram({ transport: "udp", hostname: from, port: 0 }));
+  await socket.send(encode(order.text), { transport: "udp", hostname: host, port });
+  return decode((await socket.receive())[0]);
+}
+
+function encode(text: string): Uint8Array {
+  return new TextEncoder().encode(text);
+}
+
+function decode(data: Uint8Array): string {
+  return new TextDecoder().decode(data);
 }
 
 if (import.meta.main) {

@@ -44,9 +44,21 @@ export class Actor implements AsyncDisposable {
   constructor(namespace: string) {
     const program = new URL("./actor.ts", import.meta.url).pathname;
     const config = new URL("../../../../../deno.json", import.meta.url).pathname;
-    const deno = [Deno.execPath(), "run", "--no-check", "--config", config, "--allow-net", "--allow-env", program];
+    const deno = [
+      Deno.execPath(),
+      "run",
+      "--no-check",
+      "--config",
+      config,
+      "--unstable-net",
+      "--allow-net",
+      "--allow-env",
+      program,
+    ];
     this.#child = new Deno.Command("nsenter", {
       args: [`--net=/run/netns/${namespace}`, "--", ...deno],
+      // Deno would ask for its newest version.
+      env: { DENO_NO_UPDATE_CHECK: "1" },
       stdin: "piped",
       stdout: "piped",
     }).spawn();
@@ -140,13 +152,13 @@ export class Lab implements AsyncDisposable {
       "addr add 198.51.100.2/24 dev wan0",
       "addr add 2001:db8:100::2/64 dev wan0 nodad",
       "route add default via 198.51.100.1",
-      "-6 route add default via 2001:db8:100::1",
+      "route add default via 2001:db8:100::1",
     ]);
     await this.#ip("internet", [
       "addr add 198.51.100.1/24 dev eth0",
       "addr add 2001:db8:100::1/64 dev eth0 nodad",
       "route add 10.250.0.0/16 via 198.51.100.2",
-      "-6 route add fd99::/16 via 2001:db8:100::2",
+      "route add fd99::/16 via 2001:db8:100::2",
       ...ADDRESSES.map((address) => `addr add ${address} dev lo${address.includes(":") ? " nodad" : ""}`),
     ]);
   }
@@ -167,14 +179,14 @@ export class Lab implements AsyncDisposable {
       `addr add ${GUEST.gateway}/${GUEST.prefix} dev tap0`,
       `addr add ${GUEST.gateway6}/${GUEST.prefix6} dev tap0 nodad`,
       `route add default via ${hostAddress}`,
-      `-6 route add default via fd99::${index}:1`,
+      `route add default via fd99::${index}:1`,
     ]);
     await this.#ip(guest, [
       `link set eth0 address ${GUEST.mac}`,
       `addr add ${GUEST.address}/${GUEST.prefix} dev eth0`,
       `addr add ${GUEST.address6}/${GUEST.prefix6} dev eth0 nodad`,
       `route add default via ${GUEST.gateway}`,
-      `-6 route add default via ${GUEST.gateway6}`,
+      `route add default via ${GUEST.gateway6}`,
     ]);
     this.slots.push({ index, namespace: this.namespace(slot), vethHost: `tv${index}`, hostAddress, slotAddress });
   }
