@@ -103,7 +103,7 @@ export class Cgroups {
   names(): string[] {
     const names = new Set<string>();
     for (const { directory } of this.#hierarchies) {
-      for (const { name, isDirectory } of Deno.readDirSync(directory)) if (isDirectory) names.add(name);
+      for (const name of directoriesIn(directory)) names.add(name);
     }
     return [...names];
   }
@@ -122,11 +122,22 @@ export class Cgroups {
 
 /** Version 2 passes controllers on to children only where it is told to, from the root on. */
 function prepare({ version, mountPoint, controllers }: Hierarchy, directory: string): void {
-  Deno.mkdirSync(directory, { recursive: true, mode: 0o755 });
+  makeDirectory(directory);
   if (version === 1) return;
   const enable = controllers.map((controller) => `+${controller}`).join(" ");
   for (const parent of [mountPoint, `${mountPoint}/${PARENT}`, directory]) {
     Deno.writeTextFileSync(`${parent}/cgroup.subtree_control`, enable, { create: false });
+  }
+}
+
+/** Another agent that ends may take away the parent in between. */
+function makeDirectory(directory: string): void {
+  for (let tries = 1;; tries++) {
+    try {
+      return Deno.mkdirSync(directory, { recursive: true, mode: 0o755 });
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound) || tries === 10) throw error;
+    }
   }
 }
 
@@ -159,6 +170,15 @@ function setLimit(
   } else {
     set("cpu.cfs_period_us", String(CPU_PERIOD_US));
     set("cpu.cfs_quota_us", String(quotaUs));
+  }
+}
+
+function directoriesIn(path: string): string[] {
+  try {
+    return [...Deno.readDirSync(path)].flatMap(({ name, isDirectory }) => isDirectory ? [name] : []);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return [];
+    throw error;
   }
 }
 
