@@ -27,6 +27,7 @@ export class ControlServer {
     private readonly fingerprint: string,
     private readonly proxy: () => Proxy,
     private readonly isNeeded: () => boolean,
+    private readonly abandonedMs = ABANDONED_MS,
   ) {}
 
   /** To be called with each connection that has ended. */
@@ -111,6 +112,6 @@ export class ControlServer {
   }
 
   #isAbandoned(): boolean {
-    return !this.#current && performance.now() - this.#agentLeftAt > ABANDONED_MS && !this.isNeeded();
+    return !this.#current && performance.now() - this.#agentLeftAt > this.abandonedMs && !this.isNeeded();
   }
 }

@@ -2,8 +2,8 @@ import { promises as dns } from "node:dns";
 import ipaddr from "ipaddr.js";
 import { Refusal } from "./refusal.ts";
 
-/** For one resolver to answer; the query is sent once more within it. */
-const QUERY_TIMEOUT_MS = 2000;
+/** After it a query is sent once more, and after that the next resolver is asked. */
+const QUERY_TIMEOUT_MS = 1000;
 const QUERY_TRIES = 2;
 const MIN_TTL_SEC = 1;
 const MAX_TTL_SEC = 300;
@@ -19,7 +19,8 @@ interface CachedName {
 
 /** Resolves names by asking the configured resolvers; answers are kept for as long as they say, at most five minutes. */
 export class NameResolver {
-  readonly #servers: readonly string[];
+  /** The one that has answered last comes first, so that one that is down delays one name, not each. */
+  #servers: readonly string[];
   /** In the order of the queries. */
   readonly #cache = new Map<string, CachedName>();
 
@@ -63,19 +64,28 @@ export class NameResolver {
   async #query(name: string): Promise<Answer> {
     const failures: unknown[] = [];
     for (const server of this.#servers) {
-      const resolver = new dns.Resolver({ timeout: QUERY_TIMEOUT_MS, tries: QUERY_TRIES });
-      resolver.setServers([server]);
-      for (const ask of [resolver.resolve4, resolver.resolve6]) {
-        try {
-          const records = await ask.call(resolver, name, { ttl: true }) as { address: string; ttl: number }[];
-          if (records.length > 0) return answer(records);
-        } catch (error) {
-          failures.push(error);
-        }
-      }
+      const answered = await ask(server, name, failures);
+      if (!answered) continue;
+      if (server !== this.#servers[0]) this.#servers = [server, ...this.#servers.filter((other) => other !== server)];
+      return answered;
     }
     throw new Refusal("not_resolved", undefined, { cause: new AggregateError(failures) });
   }
+}
+
+async function ask(server: string, name: string, failures: unknown[]): Promise<Answer | undefined> {
+  const resolver = new dns.Resolver({ timeout: QUERY_TIMEOUT_MS, tries: QUERY_TRIES });
+  resolver.setServers([server]);
+  for (const query of [resolver.resolve4, resolver.resolve6]) {
+    try {
+      const records = await query.call(resolver, name, { ttl: true }) as { address: string; ttl: number }[];
+      if (records.length > 0) return answer(records);
+    } catch (error) {
+      failures.push(error);
+      if ((error as { code?: string }).code === "ETIMEOUT") return undefined;
+    }
+  }
+  return undefined;
 }
 
 interface Answer {
