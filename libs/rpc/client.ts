@@ -3,7 +3,7 @@ import { type Client, createClient, type Interceptor } from "@connectrpc/connect
 import { createTransport } from "@connectrpc/connect/protocol-connect";
 import { createFetchClient } from "@connectrpc/connect/protocol";
 import { type Address, parseAddress } from "./address.ts";
-import { fromCallError } from "./errors.ts";
+import { withTorporErrors } from "./call_error.ts";
 import { openAddressFetch } from "./http_client.ts";
 import { MAX_MESSAGE_BYTES } from "./limits.ts";
 import type { CredentialsSource } from "./tls/credentials.ts";
@@ -56,29 +56,4 @@ function callInterceptor(options: ClientOptions): Interceptor {
     const deadline = AbortSignal.timeout(options.timeoutMs ?? 10_000);
     return await next({ ...request, signal: AbortSignal.any([request.signal, deadline]) });
   };
-}
-
-type Method = (...args: unknown[]) => Promise<unknown> | AsyncIterable<unknown>;
-
-/** The library turns whatever an interceptor throws into a ConnectError, so errors are translated around the client. */
-function withTorporErrors<Service extends DescService>(client: Client<Service>): Client<Service> {
-  const methods = Object.entries(client as Record<string, Method>).map(([name, method]) => {
-    const translated: Method = (...args) => {
-      const result = method(...args);
-      if (!(result instanceof Promise)) return withCallErrors(result as AsyncIterable<unknown>);
-      return result.catch((thrown) => {
-        throw fromCallError(thrown);
-      });
-    };
-    return [name, translated];
-  });
-  return Object.fromEntries(methods) as Client<Service>;
-}
-
-async function* withCallErrors<T>(messages: AsyncIterable<T>): AsyncIterable<T> {
-  try {
-    yield* messages;
-  } catch (thrown) {
-    throw fromCallError(thrown);
-  }
 }

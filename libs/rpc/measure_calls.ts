@@ -1,7 +1,7 @@
 import { ConnectError, type Interceptor } from "@connectrpc/connect";
 import { asTorporError } from "@torpor/errors";
 import { measure } from "@torpor/telemetry";
-import { fromConnectError } from "./errors.ts";
+import { fromConnectError } from "./call_error.ts";
 
 /** Measures each call until its end: that of a stream is its last message, or that its client leaves. */
 export const measureCalls: Interceptor = (next) => async (request) => {

@@ -1,5 +1,6 @@
 export * from "./address.ts";
 export * from "./auth.ts";
+export * from "./call_error.ts";
 export * from "./client.ts";
 export * from "./errors.ts";
 export * from "./http_client.ts";

@@ -3,7 +3,7 @@ import type { HomePaths } from "@torpor/config";
 import { TorporError } from "@torpor/errors";
 import { HostService, OperationService, SandboxService, SnapshotService, TraceService } from "@torpor/proto/torpor";
 import { openAddressFetch, openClient, parseAddress, type ServiceClient } from "@torpor/rpc";
-import { requireSuccess } from "./rest_error.ts";
+import { requireSuccess } from "@torpor/sdk/rest_error";
 import { deploymentPaths, recordedApiUrl } from "../deployment/deployment.ts";
 import { readTextIfThere } from "../deployment/files.ts";
 

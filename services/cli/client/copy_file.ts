@@ -1,7 +1,7 @@
 import { basename, join } from "@std/path";
 import { TorporError } from "@torpor/errors";
 import { putSized } from "./put_sized.ts";
-import { requireSuccess } from "./rest_error.ts";
+import { requireSuccess } from "@torpor/sdk/rest_error";
 import { writeAll } from "../terminal/write_all.ts";
 import type { Api } from "./api.ts";
 import type { CopyEnd } from "./copy_end.ts";

@@ -1,5 +1,5 @@
 import { type Api, apiTarget, openApi } from "../client/api.ts";
-import { followProcess } from "../client/follow_process.ts";
+import { followProcess } from "@torpor/sdk/follow_process";
 import { forwardInput } from "../client/forward_input.ts";
 import { defineAction, integerOption } from "./define.ts";
 import { UsageError } from "./exit_codes.ts";

@@ -1,5 +1,5 @@
 import { type Api, apiTarget, openApi } from "../client/api.ts";
-import { followProcess, type ProcessMessages } from "../client/follow_process.ts";
+import { followProcess, type ProcessMessages } from "@torpor/sdk/follow_process";
 import { forwardInput } from "../client/forward_input.ts";
 import { forwardSignals } from "../client/forward_signals.ts";
 import { defineAction, integerOption } from "./define.ts";

@@ -1,4 +1,4 @@
-import type { Followed, Following } from "../client/follow_process.ts";
+import type { Followed, Following } from "@torpor/sdk/follow_process";
 import { writeAll } from "../terminal/write_all.ts";
 import { EXIT } from "./exit_codes.ts";
 

@@ -33,6 +33,7 @@ int file_remove(struct worker_output *output, const struct account *account, con
     if (lstat(path, &status)) return errno;
     if (!S_ISDIR(status.st_mode)) return unlink(path) ? errno : 0;
     if (!remove_file->recursive) return rmdir(path) ? errno : 0;
-    if (nftw(path, remove_one, OPEN_DIRECTORIES, FTW_DEPTH | FTW_PHYS | FTW_MOUNT)) return errno;
+    // Not FTW_MOUNT: an overlay's files and folders have different devices, so it would leave the files out.
+    if (nftw(path, remove_one, OPEN_DIRECTORIES, FTW_DEPTH | FTW_PHYS)) return errno;
     return first_error;
 }

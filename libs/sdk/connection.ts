@@ -1,0 +1,85 @@
+import { type Client, createClient, type Interceptor } from "@connectrpc/connect";
+import { createTransport } from "@connectrpc/connect/protocol-connect";
+import { createFetchClient } from "@connectrpc/connect/protocol";
+import { TorporError } from "@torpor/errors";
+import { OperationService, SandboxService, SnapshotService } from "@torpor/proto/torpor";
+import { withTorporErrors } from "@torpor/rpc/call_error";
+import { environmentVariable } from "./environment.ts";
+import { requireSuccess } from "./rest_error.ts";
+
+/** Where the API is and who calls. */
+export interface ConnectionOptions {
+  /** Of the API, as `http://127.0.0.1:7100`. Default: `TORPOR_URL`. */
+  url?: string;
+  /** Default: `TORPOR_API_KEY`. */
+  apiKey?: string;
+  /** Longest wait for the answer of a call that is no stream, milliseconds. Default 600,000: a create may build up a VM. */
+  timeoutMs?: number;
+  /** Sends the requests. Default: the platform's. */
+  fetch?: typeof fetch;
+}
+
+const MAX_MESSAGE_BYTES = 64 * 1024 * 1024;
+
+/** The clients of the API: the generated ConnectRPC ones, and REST for what streams. Errors are TorporErrors. */
+export class Connection {
+  readonly url: string;
+  readonly sandboxes: Client<typeof SandboxService>;
+  readonly snapshots: Client<typeof SnapshotService>;
+  readonly operations: Client<typeof OperationService>;
+  readonly #apiKey: string;
+  readonly #fetch: typeof fetch;
+
+  /** @throws TorporError `config_invalid` without a URL or a key. */
+  constructor(options: ConnectionOptions = {}) {
+    this.url = required("url", options.url, "TORPOR_URL").replace(/\/+$/, "");
+    this.#apiKey = required("apiKey", options.apiKey, "TORPOR_API_KEY");
+    this.#fetch = options.fetch ?? ((input, init) => fetch(input, init));
+    const transport = createTransport({
+      httpClient: createFetchClient(this.#fetch),
+      baseUrl: this.url,
+      useBinaryFormat: true,
+      interceptors: [withKey(this.#apiKey, options.timeoutMs ?? 600_000)],
+      acceptCompression: [],
+      sendCompression: null,
+      compressMinBytes: 1024,
+      readMaxBytes: MAX_MESSAGE_BYTES,
+      writeMaxBytes: MAX_MESSAGE_BYTES,
+    });
+    this.sandboxes = withTorporErrors(createClient(SandboxService, transport));
+    this.snapshots = withTorporErrors(createClient(SnapshotService, transport));
+    this.operations = withTorporErrors(createClient(OperationService, transport));
+  }
+
+  /** A request to a REST path. @throws TorporError the code of an error answer; `unavailable` when the API is not reached. */
+  async rest(path: string, init: RequestInit = {}): Promise<Response> {
+    const headers = new Headers(init.headers);
+    headers.set("authorization", `Bearer ${this.#apiKey}`);
+    let response: Response;
+    try {
+      response = await this.#fetch(`${this.url}${path}`, { ...init, headers });
+    } catch (cause) {
+      if (cause instanceof TypeError) throw new TorporError("unavailable", "the API could not be reached", { cause });
+      throw cause;
+    }
+    return await requireSuccess(response);
+  }
+}
+
+function required(option: string, given: string | undefined, variable: string): string {
+  const value = given ?? environmentVariable(variable);
+  if (value) return value;
+  throw new TorporError("config_invalid", `no ${option} is given`, {
+    field: option,
+    hint: `pass it or set ${variable}`,
+  });
+}
+
+function withKey(apiKey: string, timeoutMs: number): Interceptor {
+  return (next) => async (request) => {
+    request.header.set("authorization", `Bearer ${apiKey}`);
+    if (request.stream) return await next(request);
+    const signal = AbortSignal.any([request.signal, AbortSignal.timeout(timeoutMs)]);
+    return await next({ ...request, signal });
+  };
+}
