@@ -1,4 +1,5 @@
-import { Code, ConnectError } from "@connectrpc/connect";
+import type { DescMethod, DescService } from "@bufbuild/protobuf";
+import { type CallOptions, type Client, Code, ConnectError } from "@connectrpc/connect";
 import { isErrorCode, TorporError } from "@torpor/errors";
 import { type ErrorDetail, ErrorDetailSchema } from "@torpor/proto/torpor";
 
@@ -61,30 +62,49 @@ function isDenoHttpError(cause: unknown): boolean {
   return typeof Deno !== "undefined" && cause instanceof Deno.errors.Http;
 }
 
-type Method = (...args: unknown[]) => Promise<unknown> | AsyncIterable<unknown>;
+type Method = (request: unknown, options?: CallOptions) => unknown;
 
 /**
- * A ConnectRPC client whose calls throw TorporError. The library turns whatever an interceptor throws into a ConnectError, so
- * errors are translated around the client.
+ * A ConnectRPC client whose calls throw TorporError, and whose streams end at the server when their reader leaves. The library
+ * turns whatever an interceptor throws into a ConnectError, so errors are translated around the client.
  */
-export function withTorporErrors<C extends object>(client: C): C {
-  const methods = Object.entries(client as Record<string, Method>).map(([name, method]) => {
-    const translated: Method = (...args) => {
-      const result = method(...args);
-      if (!(result instanceof Promise)) return withCallErrors(result as AsyncIterable<unknown>);
-      return result.catch((thrown) => {
-        throw fromCallError(thrown);
-      });
-    };
-    return [name, translated];
+export function withTorporErrors<Service extends DescService>(
+  service: Service,
+  client: Client<Service>,
+): Client<Service> {
+  const methods = service.methods.map(({ localName, methodKind }) => {
+    const method = (client as Record<string, Method>)[localName]!;
+    return [localName, isStreamed(methodKind) ? streamed(method) : answered(method)];
   });
-  return Object.fromEntries(methods) as C;
+  return Object.fromEntries(methods) as Client<Service>;
 }
 
-async function* withCallErrors<T>(messages: AsyncIterable<T>): AsyncIterable<T> {
+function isStreamed(kind: DescMethod["methodKind"]): boolean {
+  return kind === "server_streaming" || kind === "bidi_streaming";
+}
+
+function answered(method: Method): Method {
+  return (request, options) =>
+    (method(request, options) as Promise<unknown>).catch((thrown) => {
+      throw fromCallError(thrown);
+    });
+}
+
+/** The library lets a stream go on whose reader has left the loop; an abort ends it. */
+function streamed(method: Method): Method {
+  return (request, options) => {
+    const left = new AbortController();
+    const signal = options?.signal ? AbortSignal.any([options.signal, left.signal]) : left.signal;
+    return untilLeft(method(request, { ...options, signal }) as AsyncIterable<unknown>, left);
+  };
+}
+
+async function* untilLeft<T>(messages: AsyncIterable<T>, left: AbortController): AsyncIterable<T> {
   try {
     yield* messages;
   } catch (thrown) {
     throw fromCallError(thrown);
+  } finally {
+    left.abort();
   }
 }

@@ -45,7 +45,7 @@ export function openClient<Service extends DescService>(
     readMaxBytes: MAX_MESSAGE_BYTES,
     writeMaxBytes: MAX_MESSAGE_BYTES,
   });
-  const client = withTorporErrors(createClient(service, transport));
+  const client = withTorporErrors(service, createClient(service, transport));
   return Object.assign(client, { [Symbol.dispose]: () => http[Symbol.dispose]() });
 }
 

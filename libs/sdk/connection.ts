@@ -3,6 +3,7 @@ import { createTransport } from "@connectrpc/connect/protocol-connect";
 import { createFetchClient } from "@connectrpc/connect/protocol";
 import { TorporError } from "@torpor/errors";
 import { OperationService, SandboxService, SnapshotService } from "@torpor/proto/torpor";
+import { withAbortableBody } from "@torpor/rpc/abortable_body";
 import { withTorporErrors } from "@torpor/rpc/call_error";
 import { environmentVariable } from "./environment.ts";
 import { requireSuccess } from "./rest_error.ts";
@@ -34,7 +35,8 @@ export class Connection {
   constructor(options: ConnectionOptions = {}) {
     this.url = required("url", options.url, "TORPOR_URL").replace(/\/+$/, "");
     this.#apiKey = required("apiKey", options.apiKey, "TORPOR_API_KEY");
-    this.#fetch = options.fetch ?? ((input, init) => fetch(input, init));
+    const send = options.fetch ?? ((input, init) => fetch(input, init));
+    this.#fetch = async (input, init) => withAbortableBody(await send(input, init), init?.signal ?? undefined);
     const transport = createTransport({
       httpClient: createFetchClient(this.#fetch),
       baseUrl: this.url,
@@ -46,9 +48,9 @@ export class Connection {
       readMaxBytes: MAX_MESSAGE_BYTES,
       writeMaxBytes: MAX_MESSAGE_BYTES,
     });
-    this.sandboxes = withTorporErrors(createClient(SandboxService, transport));
-    this.snapshots = withTorporErrors(createClient(SnapshotService, transport));
-    this.operations = withTorporErrors(createClient(OperationService, transport));
+    this.sandboxes = withTorporErrors(SandboxService, createClient(SandboxService, transport));
+    this.snapshots = withTorporErrors(SnapshotService, createClient(SnapshotService, transport));
+    this.operations = withTorporErrors(OperationService, createClient(OperationService, transport));
   }
 
   /** A request to a REST path. @throws TorporError the code of an error answer; `unavailable` when the API is not reached. */
