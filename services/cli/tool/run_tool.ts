@@ -7,6 +7,8 @@ export interface ToolOptions {
   env?: Record<string, string>;
   uid?: number;
   gid?: number;
+  /** Ends it with SIGTERM. */
+  signal?: AbortSignal;
   /** Each line of its output, as it comes. */
   onLine?: (line: string, stream: "stdout" | "stderr") => void;
   /** What to do when it fails, for the error's hint. */
@@ -73,6 +75,7 @@ function start(argv: readonly string[], options: ToolOptions): Deno.ChildProcess
       env: options.env,
       uid: options.uid,
       gid: options.gid,
+      signal: options.signal,
       stdin: "null",
       stdout: "piped",
       stderr: "piped",
