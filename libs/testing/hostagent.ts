@@ -145,6 +145,8 @@ export async function startHostAgentProcess(
       TORPOR_TEST_GATE: options.waitAt?.gate ?? "",
       TORPOR_SPARE_VMM: options.spareVmm ? "on" : "off",
       TORPOR_DISK_RESERVE_MB: "0",
+      // Nothing in this machine's own network changes: a test of the network says so, and makes a namespace for the agent.
+      TORPOR_NETWORK: "off",
       ...options.env,
     },
     stdin: "null",

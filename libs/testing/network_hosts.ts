@@ -77,6 +77,7 @@ async function startAgent(
       TORPOR_HOST_NAME: name,
       TORPOR_HEARTBEAT_INTERVAL_MS: "200",
       TORPOR_SPARE_VMM: "off",
+      TORPOR_NETWORK: "off",
     },
     stdin: "null",
     stdout: "piped",

@@ -1,6 +1,8 @@
 import { z } from "zod";
 import { homePaths, readConfig, torporHome } from "@torpor/config";
 import { formatAddress, parseAddress } from "@torpor/rpc";
+import { parseResolvers } from "./network/dns/mod.ts";
+import { DEFAULT_CIDR, type NetworkSettings, parseSlotCidr } from "./network/mod.ts";
 import { type TrackingMethod, trackingMethods } from "./memory/tracking/method.ts";
 import { MAX_RECLAIM_CAP_MS, type ReclaimCaps } from "./sandbox/reclaim_caps.ts";
 
@@ -43,6 +45,8 @@ export interface HostAgentConfig {
   sharedBase?: boolean;
   /** Keeps one VMM started ahead for the next resume. */
   spareVmm: boolean;
+  /** Absent: guests have no network. */
+  network?: NetworkSettings;
   /** How long a pause waits for requests to ports that are under way, milliseconds. Default 2,000. */
   portDrainMs?: number;
   /** Fetches a resumed guest's working set ahead. */
@@ -78,6 +82,10 @@ export function readHostAgentConfig(): HostAgentConfig {
     TORPOR_SHARED_BASE: z.enum(["on", "off"]).default("on"),
     TORPOR_PORT_DRAIN_MS: z.coerce.number().int().min(0).max(60_000).default(2_000),
     TORPOR_SPARE_VMM: z.enum(["on", "off"]).default("on"),
+    TORPOR_NETWORK: z.enum(["on", "off"]).optional(),
+    TORPOR_NETWORK_CIDR: z.string().default(DEFAULT_CIDR).transform(parseSlotCidr),
+    TORPOR_NETWORK_POOL: z.coerce.number().int().min(0).max(256).default(4),
+    TORPOR_DNS: z.string().optional().transform(parseResolvers),
   });
   const home = torporHome();
   const paths = homePaths(home);
@@ -109,6 +117,12 @@ export function readHostAgentConfig(): HostAgentConfig {
     sharedBase: env.TORPOR_SHARED_BASE === "on",
     portDrainMs: env.TORPOR_PORT_DRAIN_MS,
     spareVmm: env.TORPOR_SPARE_VMM === "on",
+    network: {
+      mode: env.TORPOR_NETWORK,
+      cidr: env.TORPOR_NETWORK_CIDR,
+      dns: env.TORPOR_DNS,
+      pool: env.TORPOR_NETWORK_POOL,
+    },
   };
 }
 

@@ -20,6 +20,7 @@ import { snapshotHandlers } from "./rpc/snapshot_handlers.ts";
 import { SharedBases } from "./memory/shared_bases.ts";
 import { sharedBaseSupported } from "./memory/shared_base_support.ts";
 import { chooseTracking } from "./memory/tracking/method.ts";
+import { openNetworks, type VmNetworks } from "./network/mod.ts";
 import type { HostContext } from "./sandbox/context.ts";
 import { NO_RECLAIM } from "./sandbox/reclaim_caps.ts";
 import { SandboxManager } from "./sandbox/manager.ts";
@@ -66,7 +67,10 @@ export async function startHostAgent(
   config: HostAgentConfig,
   overrides: HostOverrides = {},
 ): Promise<RunningHostAgent> {
-  const host = { ...await openHost(config, overrides), ...overrides };
+  openLibrary(nativeFiles(config.nativeDirectory).library);
+  await using resources = new AsyncDisposableStack();
+  const networks = resources.use(await openNetworks(config.network, new Layout(config.home, config.cache)));
+  const host = { ...await openHost(config, overrides, networks), ...overrides };
   const { verifier } = host;
   const meter: StorageMeter = new StorageMeter(host.layout, () => metered(host, manager));
   const soon = () => (host.collector.soon(), verifier.soon(), meter.soon());
@@ -80,7 +84,6 @@ export async function startHostAgent(
     spares: config.spareVmm ? new SparePool(host) : undefined,
   };
   const hostId = await hostIdentity(context.layout);
-  await using resources = new AsyncDisposableStack();
   const credentials = await openCredentials(config, context, hostId);
   if (credentials) resources.use(credentials);
   const { sandboxes, orphans } = await recoverSandboxes(context);
@@ -160,8 +163,8 @@ type OpenedHost = HostContext & {
 async function openHost(
   config: HostAgentConfig,
   overrides: HostOverrides,
+  networks: VmNetworks,
 ): Promise<OpenedHost> {
-  openLibrary(nativeFiles(config.nativeDirectory).library);
   const layout = new Layout(config.home, config.cache);
   await Deno.mkdir(layout.home, { recursive: true, mode: 0o700 });
   const images = new Images(layout.cache, layout.images);
@@ -200,6 +203,8 @@ async function openHost(
     }),
     bases: new SharedBases({ layout, nativeDirectory: config.nativeDirectory, enabled }),
     prefetch: config.prefetch,
+    portDrainMs: config.portDrainMs,
+    networks,
     reclaim: config.reclaim ?? NO_RECLAIM,
   };
 }
@@ -212,7 +217,6 @@ function admit({ peer }: TlsCaller): void {
 }
 
 async function openCredentials(
-    portDrainMs: config.portDrainMs,
   { listen, schedulerUrl, hostToken }: HostAgentConfig,
   { layout }: HostContext,
   hostId: string,

@@ -7,5 +7,6 @@ export function hostCapabilities(context: HostContext): string[] {
     `dirty_tracking:${context.tracking}`,
     ...(context.bases?.enabled ? ["shared_base"] : []),
     ...(context.reflinks ? ["reflink"] : []),
+    ...(context.networks?.capability ? [context.networks.capability] : []),
   ];
 }

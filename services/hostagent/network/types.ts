@@ -49,6 +49,8 @@ export { DEFAULT_POLICY, type NetworkPolicy } from "@torpor/network";
 export const GUEST_NETWORK = {
   mac: "02:74:72:70:00:02",
   address: "10.249.0.2",
+  /** A guest that is resumed goes on to send to the address that it has learned. */
+  gatewayMac: "02:74:72:70:00:01",
   gateway: "10.249.0.1",
   prefix: 30,
   address6: "fd74:7270::2",

@@ -5,9 +5,11 @@ import { Pager } from "../memory/pager.ts";
 import { skipCounted } from "../memory/pager_metrics.ts";
 import { PrivateMemory } from "../memory/private_pages.ts";
 import type { VmPager } from "../memory/vm_pager.ts";
+import { NO_VM_NETWORK, type VmNetwork } from "../network/vm_network.ts";
 import { readParentManifest, readTable } from "../snapshot/committed.ts";
 import type { HostContext } from "./context.ts";
 import type { PagerRecord, VmRecord } from "./record.ts";
+import { recordedPolicy } from "./recorded_network.ts";
 import { type ParentSnapshot, RunningVm } from "./running_vm.ts";
 import type { Sandbox } from "./sandbox.ts";
 
@@ -38,6 +40,7 @@ async function adopt(context: HostContext, sandbox: Sandbox, vm: VmRecord): Prom
   const pager = vm.pager ? adoptPager(context, vm.pager, sizeBytes) : undefined;
   if (vm.pager && !pager) return undefined;
   if (pager) resources.use(pager);
+  const network = resources.use(await adoptNetwork(context, sandbox, vm));
   const memory = resources.use(new GuestMemory(process.duplicateDescriptor(vm.memory_fd), sizeBytes));
   const parentId = vm.parent_id ?? (pager ? sandbox.record.snapshot_id : null);
   const parent = parentId ? await readParent(context, parentId) : undefined;
@@ -45,12 +48,16 @@ async function adopt(context: HostContext, sandbox: Sandbox, vm: VmRecord): Prom
   // Its agent may have died between stopping the vCPUs and committing. A guest that its disk has stopped is minded later.
   if (!vmm.diskFault && !await vmm.isRunning()) await vmm.startVcpus();
   const { tracking, marks_complete: marksComplete, accelerator } = vm;
-  const parts = { vmm, pager, parent, tracking, marksComplete, accelerator, agentSocket: paths.agentSocket };
+  const parts = { vmm, pager, network, parent, tracking, marksComplete, accelerator, agentSocket: paths.agentSocket };
   const own = pager ? await PrivateMemory.ofSibling(memory, vmm, pager) : memory;
   const adopted = new RunningVm({ ...parts, memory: own });
   resources.move();
   skipCounted(adopted);
   return adopted;
+}
+
+async function adoptNetwork({ networks }: HostContext, { record }: Sandbox, vm: VmRecord): Promise<VmNetwork> {
+  return await networks?.adopt(vm.network, recordedPolicy(record)) ?? NO_VM_NETWORK;
 }
 
 function adoptPager({ bases }: HostContext, record: PagerRecord, memoryBytes: number): VmPager | undefined {

@@ -1,12 +1,14 @@
 import { openUserfaultfdDevice } from "@torpor/ffi";
 import { scaledTimeoutMs } from "@torpor/config";
 import { GuestMemory } from "../memory/guest_memory.ts";
+import { takeNetwork } from "../network/vm_network.ts";
 import { createWritableDisk } from "../storage/disk.ts";
 import type { Image } from "../storage/images.ts";
 import type { Vmm, VmmConfig } from "../vmm/driver.ts";
 import { type HostContext, step } from "./context.ts";
 import { greetGuest, newIdentity } from "./greet_guest.ts";
 import type { SandboxRecord } from "./record.ts";
+import { recordedPolicy } from "./recorded_network.ts";
 import { RunningVm } from "./running_vm.ts";
 
 /** From the start of the VMM to the first answer of the guest's agent; 3 s measured with TCG on an idle machine. */
@@ -30,6 +32,8 @@ export async function bootVm(
   const paths = layout.sandbox(id);
   const deadline = AbortSignal.any([signal, AbortSignal.timeout(BOOT_TIMEOUT_MS)]);
   await using resources = new AsyncDisposableStack();
+  const network = resources.use(await takeNetwork(context));
+  await step(context, id, "create.network", () => network.apply(recordedPolicy(record)));
   await step(context, id, "create.disk", () => createWritableDisk(paths.disk, record.disk_size_mb));
   const memory = resources.use(GuestMemory.create(id, record.memory_mb));
   const config = {
@@ -39,13 +43,16 @@ export async function bootVm(
     memoryMb: record.memory_mb,
     memoryFd: memory.fd,
     baseImage: image.base,
+    tapFd: network.tapFd,
   };
   const vmm = resources.use(await step(context, id, "create.spawn_vmm", () => boot(context, config, image, deadline)));
+  network.handedOver();
   const { accelerator } = driver.identity;
-  const vm = new RunningVm({ vmm, memory, tracking, accelerator, agentSocket: paths.agentSocket });
+  const vm = new RunningVm({ vmm, memory, network, tracking, accelerator, agentSocket: paths.agentSocket });
   resources.move();
   try {
     await onStarted(vm);
+    await vmm.setLink(network.connected);
     await step(context, id, "create.start_vcpus", () => vmm.startVcpus());
     vm.startedAtMs = Date.now();
     await step(context, id, "create.boot", () => greetGuest(vm, deadline, { identity: newIdentity(id), boots: true }));

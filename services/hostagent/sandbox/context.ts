@@ -10,10 +10,9 @@ import type { SparePool } from "../spare/spare_pool.ts";
 import type { DiskSpace } from "../storage/disk_space.ts";
 import type { Images } from "../storage/images.ts";
 import type { Layout } from "../storage/layout.ts";
-import type { NetworkPolicy } from "../network/types.ts";
+import type { VmNetworks } from "../network/vm_network.ts";
 import type { VmmDriver } from "../vmm/driver.ts";
 import type { ReclaimCaps } from "./reclaim_caps.ts";
-import type { Sandbox } from "./sandbox.ts";
 import type { Semaphore } from "./semaphore.ts";
 
 /** What every lifecycle operation needs of its host. */
@@ -46,11 +45,8 @@ export interface HostContext {
   bases?: SharedBases;
   /** VMMs started ahead; absent: each resume starts its own. */
   spares?: SparePool;
-  /**
-   * Lets a running sandbox's VM reach what `policy` says, instead of what `before` said; absent: guests have no network.
-   * @throws TorporError `unavailable`: nothing has changed.
-   */
-  applyPolicy?: (sandbox: Sandbox, policy: NetworkPolicy, before: NetworkPolicy) => Promise<void>;
+  /** What is behind the guests' network devices; absent: nothing. */
+  networks?: VmNetworks;
   /** How long a pause waits for requests to ports that are under way, milliseconds. Default 2,000. */
   portDrainMs?: number;
   /** Called at the begin of each step; what it throws fails the step. Tests use it to make any step fail. */

@@ -2,6 +2,7 @@ import { z } from "zod";
 import { TorporError } from "@torpor/errors";
 import { ID_PATTERN } from "@torpor/ids";
 import { trackingMethods } from "../memory/tracking/method.ts";
+import { slotRecordSchema } from "../network/vm_network.ts";
 import { DEFAULT_NETWORK, recordedNetworkSchema } from "./recorded_network.ts";
 import { NO_RECLAIM, reclaimCapsSchema } from "./reclaim_caps.ts";
 
@@ -53,6 +54,8 @@ const vmSchema = z.strictObject({
   /** Descriptor numbers inside the VMM and the pager, by which a restarted agent finds their memory again. */
   memory_fd: count,
   pager: pagerSchema.nullable(),
+  /** Null: its network device leads nowhere. */
+  network: slotRecordSchema.nullable().default(null),
   /** The snapshot that its memory is a difference to; null for a VM that was booted. */
   parent_id: id.nullable().default(null),
   /** How its writes are found. */

@@ -94,6 +94,7 @@ Deno.test("a process that merely got the number of a VMM is neither adopted nor 
       accelerator: "tcg" as const,
       memory_fd: 3,
       pager: null,
+      network: null,
       parent_id: null,
       tracking: "compare" as const,
       marks_complete: true,

@@ -16,12 +16,14 @@ import { composeDisk } from "../snapshot/disk_image.ts";
 import type { SpareVm, VmShape } from "../spare/spare_vm.ts";
 import { createEmptyDisk } from "../storage/disk.ts";
 import { removeIfPresent } from "../storage/durable_file.ts";
+import { takeNetwork, type VmNetwork } from "../network/vm_network.ts";
 import type { Vmm } from "../vmm/driver.ts";
 import { chooseBase, type ChosenBase } from "./choose_base.ts";
 import { type HostContext, step } from "./context.ts";
 import { greetGuest, newIdentity } from "./greet_guest.ts";
 import { PagerTie } from "./pager_tie.ts";
 import type { SandboxRecord } from "./record.ts";
+import { recordedPolicy } from "./recorded_network.ts";
 import { RunningVm } from "./running_vm.ts";
 
 /** The guest's agent answers within 100 ms of the start of its vCPUs (measured with TCG); this is for a loaded host. */
@@ -104,18 +106,27 @@ async function restore(
   // A VMM that was started ahead has its own memory mapped already.
   const spare = base ? undefined : await takeSpare(context, record, resources);
   const memory = spare?.memory ?? await prepareNew(context, record, snapshot, resources);
+  const network = spare?.network ?? resources.use(await takeNetwork(context));
   const { snapshot_id, vcpus, memory_mb } = snapshot.manifest;
   const shape = { baseImage: record.base_image, vcpus, memoryMb: memory_mb };
   const ahead = context.prefetch
     ? await findWorkingSet(context.layout, base?.snapshotId ?? snapshot_id, shape)
     : undefined;
-  // Both end before anything is released: a copy must not go on into a directory that is being cleaned.
-  const [filled, started] = await Promise.allSettled([
+  // All end before anything is released: a copy must not go on into a directory that is being cleaned.
+  const [filled, started, policed] = await Promise.allSettled([
     copyDisk(context, id, snapshot),
-    startProcesses(context, record, { snapshot, memory, spare, base, workingSet: ahead?.path }, resources, signal),
+    startProcesses(
+      context,
+      record,
+      { snapshot, memory, network, spare, base, workingSet: ahead?.path },
+      resources,
+      signal,
+    ),
+    step(context, id, "resume.network", () => network.apply(recordedPolicy(record))),
   ]);
   if (filled.status === "rejected") throw filled.reason;
   if (started.status === "rejected") throw started.reason;
+  if (policed.status === "rejected") throw policed.reason;
   const { vmm, pager } = started.value;
   const shared = pager instanceof Sibling;
   tie.knot(vmm, pager);
@@ -125,11 +136,13 @@ async function restore(
     if (!shared) await startMarks(context.tracking, vmm.process.pid);
     using state = openFile(context.layout.snapshot(snapshot.manifest.snapshot_id).state, { read: true });
     await vmm.loadDeviceState(state.fd);
+    await vmm.setLink(network.connected);
   });
   const vm = new RunningVm({
     vmm,
     memory: await PrivateMemory.ofSibling(memory, vmm, pager),
     pager,
+    network,
     parent: snapshot,
     tracking: shared ? "private_pages" : context.tracking,
     accelerator: context.driver.identity.accelerator,
@@ -168,6 +181,7 @@ async function takeSpare(
   await step(context, id, "resume.take_spare", () => spare.handOver(context.layout.sandbox(id)));
   resources.use(spare.pagerSocket);
   resources.use(spare.memory);
+  resources.use(spare.network);
   resources.use(spare.vmm);
   return spare;
 }
@@ -209,6 +223,7 @@ async function copyDisk(context: HostContext, id: string, snapshot: VerifiedSnap
 interface StartParts {
   snapshot: VerifiedSnapshot;
   memory: GuestMemory;
+  network: VmNetwork;
   spare: SpareVm | undefined;
   base: ChosenBase | undefined;
   workingSet: string | undefined;
@@ -218,7 +233,7 @@ interface StartParts {
 async function startProcesses(
   context: HostContext,
   record: SandboxRecord,
-  { snapshot, memory, spare, base, workingSet }: StartParts,
+  { snapshot, memory, network, spare, base, workingSet }: StartParts,
   resources: AsyncDisposableStack,
   signal: AbortSignal,
 ): Promise<{ vmm: Vmm; pager: VmPager }> {
@@ -234,13 +249,15 @@ async function startProcesses(
   opened.use(vmmEnd);
   const pager = base && await joinBase(context, record, base, pagerEnd, workingSet, resources) ||
     await startPager(context, record, snapshot, pagerEnd, workingSet, resources);
-  const config = { sandboxId: id, paths: layout.sandbox(id), memoryFd: memory.fd, ...vmShape(context, record) };
+  const shape = vmShape(context, record);
+  const config = { sandboxId: id, paths: layout.sandbox(id), memoryFd: memory.fd, tapFd: network.tapFd, ...shape };
   const device = opened.use(openUserfaultfdDevice());
   const sharedFile = pager instanceof Sibling ? opened.use(pager.base.openForVmm()) : undefined;
   const armed = !sharedFile && tracking === "pagemap_scan";
   const link = { userfaultfdDeviceFd: device.fd, socketFd: vmmEnd.fd, tracking: armed, baseFd: sharedFile?.fd };
-  const vmm = await step(context, id, "resume.spawn_vmm", () => driver.restore(config, link, signal));
-  return { vmm: resources.use(vmm), pager };
+  const vmm = resources.use(await step(context, id, "resume.spawn_vmm", () => driver.restore(config, link, signal)));
+  network.handedOver();
+  return { vmm, pager };
 }
 
 /** Has the pager of the base serve one more, in the place of `startPager`; undefined when it has just ended for good. */

@@ -10,6 +10,7 @@ import { countPager } from "../memory/pager_metrics.ts";
 import type { VmPager } from "../memory/vm_pager.ts";
 import type { VmTracking } from "../memory/tracking/method.ts";
 import { WriteMarks } from "../memory/tracking/write_marks.ts";
+import type { VmNetwork } from "../network/vm_network.ts";
 import { type Vmm, VMM_MEMORY_FD } from "../vmm/driver.ts";
 import type { VmRecord } from "./record.ts";
 
@@ -28,6 +29,7 @@ export interface VmParts {
   memory: GuestMemory;
   /** Absent for a VM that was booted. */
   pager?: VmPager;
+  network: VmNetwork;
   parent?: ParentSnapshot;
   tracking: VmTracking;
   /** The kernel's marks name all that was written since `parent`; default true. */
@@ -40,6 +42,7 @@ export interface VmParts {
 export class RunningVm implements AsyncDisposable {
   readonly vmm: Vmm;
   readonly memory: GuestMemory;
+  readonly network: VmNetwork;
   /** Another one takes its place when it is killed. */
   pager: VmPager | undefined;
   /** A checkpoint becomes the parent of what comes after it. */
@@ -66,6 +69,7 @@ export class RunningVm implements AsyncDisposable {
   constructor(parts: VmParts) {
     this.vmm = parts.vmm;
     this.memory = parts.memory;
+    this.network = parts.network;
     this.pager = parts.pager;
     this.parent = parts.parent;
     this.tracking = parts.tracking;
@@ -94,6 +98,7 @@ export class RunningVm implements AsyncDisposable {
       accelerator: this.accelerator,
       memory_fd: VMM_MEMORY_FD,
       pager: this.pager?.record ?? null,
+      network: this.network.record,
       parent_id: this.parent?.manifest.snapshot_id ?? null,
       tracking: this.tracking,
       marks_complete: this.marks.completeInKernel,
@@ -166,6 +171,7 @@ export class RunningVm implements AsyncDisposable {
     await this.closeChannel();
     countPager(this, "life");
     await this.pager?.[Symbol.asyncDispose]();
+    await this.network[Symbol.asyncDispose]();
     this.memory[Symbol.dispose]();
   }
 }

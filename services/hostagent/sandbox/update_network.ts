@@ -1,5 +1,5 @@
 import type { HostContext } from "./context.ts";
-import { type NetworkUpdate, recordedPolicy, recordNetwork } from "./recorded_network.ts";
+import { type NetworkUpdate, recordNetwork } from "./recorded_network.ts";
 import type { Sandbox } from "./sandbox.ts";
 
 /**
@@ -11,7 +11,7 @@ import type { Sandbox } from "./sandbox.ts";
 export async function updateNetwork(context: HostContext, sandbox: Sandbox, update: NetworkUpdate): Promise<number> {
   const { record } = sandbox;
   if (update.revision <= record.network.revision) return record.network.revision;
-  if (sandbox.vm) await context.applyPolicy?.(sandbox, update.policy, recordedPolicy(record));
+  await sandbox.vm?.network.apply(update.policy);
   record.network = recordNetwork(update);
   await sandbox.save(context.layout);
   return update.revision;

@@ -2,6 +2,7 @@ import { type Descriptor, openUserfaultfdDevice, socketPair } from "@torpor/ffi"
 import { newId } from "@torpor/ids";
 import { GuestMemory } from "../memory/guest_memory.ts";
 import type { TrackingMethod } from "../memory/tracking/method.ts";
+import { takeNetwork, type VmNetwork, type VmNetworks } from "../network/vm_network.ts";
 import { createEmptyDisk } from "../storage/disk.ts";
 import { removeIfPresent } from "../storage/durable_file.ts";
 import type { Layout, SandboxPaths } from "../storage/layout.ts";
@@ -22,30 +23,35 @@ export interface SpareHost {
   layout: Layout;
   driver: VmmDriver;
   tracking: TrackingMethod;
+  networks?: VmNetworks;
 }
 
 /** A VMM that has started and waits for a device state; no sandbox owns it yet. Disposing it kills it. */
 export class SpareVm implements AsyncDisposable {
   readonly vmm: Vmm;
   readonly memory: GuestMemory;
+  /** What it may reach is not said yet. */
+  readonly network: VmNetwork;
   /** The pager's end of the connection; the VMM's message waits in it. */
   readonly pagerSocket: Descriptor;
   readonly #paths: SandboxPaths;
   readonly #resources: AsyncDisposableStack;
 
   private constructor(
-    parts: { vmm: Vmm; memory: GuestMemory; pagerSocket: Descriptor; paths: SandboxPaths },
+    parts: { vmm: Vmm; memory: GuestMemory; network: VmNetwork; pagerSocket: Descriptor; paths: SandboxPaths },
     resources: AsyncDisposableStack,
   ) {
     this.vmm = parts.vmm;
     this.memory = parts.memory;
+    this.network = parts.network;
     this.pagerSocket = parts.pagerSocket;
     this.#paths = parts.paths;
     this.#resources = resources;
   }
 
   /** Starts a VMM in a directory of its own. @throws TorporError `vm_start_failed`, NativeError, Deno.errors. */
-  static async start({ layout, driver, tracking }: SpareHost, shape: VmShape, signal: AbortSignal): Promise<SpareVm> {
+  static async start(host: SpareHost, shape: VmShape, signal: AbortSignal): Promise<SpareVm> {
+    const { layout, driver, tracking } = host;
     const id = newId();
     const paths = layout.spare(id);
     await using resources = new AsyncDisposableStack();
@@ -53,19 +59,21 @@ export class SpareVm implements AsyncDisposable {
     await Deno.mkdir(paths.directory, { recursive: true, mode: 0o700 });
     await createEmptyDisk(paths.disk, shape.diskBytes);
     const memory = resources.use(GuestMemory.create(id, shape.memoryMb));
+    const network = resources.use(await takeNetwork(host));
     const [pagerSocket, vmmSocket] = socketPair();
     resources.use(pagerSocket);
     using vmmEnd = vmmSocket;
     using device = openUserfaultfdDevice();
-    const config = { sandboxId: id, paths, memoryFd: memory.fd, ...shape };
+    const config = { sandboxId: id, paths, memoryFd: memory.fd, tapFd: network.tapFd, ...shape };
     const link = { userfaultfdDeviceFd: device.fd, socketFd: vmmEnd.fd, tracking: tracking === "pagemap_scan" };
     const vmm = resources.use(await driver.restore(config, link, signal));
-    return new SpareVm({ vmm, memory, pagerSocket, paths }, resources.move());
+    network.handedOver();
+    return new SpareVm({ vmm, memory, network, pagerSocket, paths }, resources.move());
   }
 
   /**
    * Gives its files a sandbox's names: the VMM has its disk open, and a unix socket is reached by any name of its file.
-   * From now on the caller owns VMM and memory, and closes the socket. On failure nothing has been handed over.
+   * From now on the caller owns VMM, memory and network, and closes the socket. On failure nothing has been handed over.
    */
   async handOver(to: SandboxPaths): Promise<void> {
     const { disk, qmpSocket, agentSocket, consoleSocket, vmmLog } = this.#paths;

@@ -140,6 +140,7 @@ function startServices(
     TORPOR_RECONCILE_GRACE_MS: String(PERIOD_MS),
     // A VMM that belongs to nobody yet would be hard to tell from one that was forgotten.
     TORPOR_SPARE_VMM: "off",
+    TORPOR_NETWORK: "off",
     TORPOR_COLLECT_INTERVAL_MS: "0",
   };
   const services = SERVICES.map((name) => [name, stack.use(new SupervisedService(name, directory, common))] as const);

@@ -51,6 +51,8 @@ export class Program implements AsyncDisposable {
         TORPOR_CACHE: Deno.env.get("TORPOR_CACHE") || "/var/lib/torpor/cache",
         // Nothing of the run that this test belongs to.
         TORPOR_LIB_DIR: "",
+        // Nothing in this machine's own network changes.
+        TORPOR_NETWORK: "off",
         NO_COLOR: "1",
       },
       stdin,

@@ -138,6 +138,7 @@ Deno.test("a host agent exports guest hooks, snapshots, stops of checkpoints and
       TORPOR_LISTEN: address,
       TORPOR_INTERNAL_TOKEN: "test-internal-token",
       TORPOR_SPARE_VMM: "off",
+      TORPOR_NETWORK: "off",
     });
     using client = openTestClient(address);
     const { create, run } = sandboxHelpers(client);

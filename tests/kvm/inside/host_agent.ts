@@ -40,6 +40,7 @@ export class HostAgent implements AsyncDisposable {
         TORPOR_TIMEOUT_SCALE: TIMEOUT_SCALE,
         // Started ahead for a resume that may come, it would take half of this machine from what is measured.
         TORPOR_SPARE_VMM: "off",
+        TORPOR_NETWORK: "off",
       },
       stdin: "null",
       stdout: "null",
