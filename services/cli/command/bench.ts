@@ -1,11 +1,14 @@
 import { benchLifecycle, type LifecycleBenchReport } from "../bench/lifecycle_bench.ts";
 import { benchControlPlane } from "../bench/control_plane_bench.ts";
+import { benchNetwork } from "../bench/network_bench.ts";
 import type { Spread } from "../bench/spread.ts";
 import { benchSnapshots, buildNativeBench } from "../bench/snapshots_bench.ts";
 import { apiTarget, openApi } from "../client/api.ts";
 import { deploymentPaths } from "../deployment/deployment.ts";
 import { installPackages, missingPackages } from "../deployment/packages.ts";
-import { bringUp } from "../deployment/up.ts";
+import { buildImages } from "../deployment/images.ts";
+import { buildNative } from "../deployment/native.ts";
+import { bringUp, providePackages } from "../deployment/up.ts";
 import { formatBytes, formatMs } from "../terminal/format.ts";
 import { Progress } from "../terminal/progress.ts";
 import { formatTable } from "../terminal/table.ts";
@@ -17,17 +20,19 @@ import { printJson } from "./print.ts";
 export const bench = defineAction({
   name: "bench",
   description:
-    "Measure a sandbox's life (cold create, exec, pause, resume, first exec), the snapshot engine, or the control plane",
+    "Measure a sandbox's life (cold create, exec, pause, resume, first exec), the snapshot engine, the control plane, " +
+    "or the network",
   args: {
     name: {
       type: "positional",
       required: false,
       description:
-        "What to measure: lifecycle (default), snapshots (some minutes, 5 GiB of memory) or control-plane (two minutes)",
+        "What to measure: lifecycle (default), snapshots (some minutes, 5 GiB of memory), control-plane (two minutes) " +
+        "or network (two minutes)",
     },
     parts: {
       type: "string",
-      description: "snapshots, control-plane: only these parts, separated by commas",
+      description: "snapshots, control-plane, network: only these parts, separated by commas",
       valueHint: "names",
     },
     runs: { type: "string", description: "Sandboxes to measure (default: 5)", valueHint: "number" },
@@ -37,6 +42,7 @@ export const bench = defineAction({
   async run({ args }) {
     if (args.name === "snapshots") return await runSnapshots(args.json, args.parts?.split(",") ?? []);
     if (args.name === "control-plane") return await runControlPlane(args.json, args.parts?.split(",") ?? []);
+    if (args.name === "network") return await runNetwork(args.json, args.parts?.split(",") ?? []);
     if ((args.name ?? "lifecycle") !== "lifecycle") throw new UsageError(`unknown benchmark: ${args.name}`);
     const options = {
       runs: integerOption(args.runs, "--runs", 1, 1000) ?? 5,
@@ -59,11 +65,7 @@ async function runSnapshots(json: boolean | undefined, parts: string[]): Promise
   const paths = deploymentPaths();
   const native = await progress.step("build the native benchmark", (report) => buildNativeBench(paths, report));
   const report = await benchSnapshots(paths, native, deployment.apiUrl, parts);
-  if (json) printJson(report);
-  else {
-    const { bench: _, machine: __, ...figures } = report;
-    console.log(formatTable(Object.entries(figures).map(([name, value]) => [name, String(value)])));
-  }
+  showFigures(json, report);
   return report.chains_wrong ? EXIT.failed : EXIT.ok;
 }
 
@@ -74,12 +76,27 @@ async function runControlPlane(json: boolean | undefined, parts: string[]): Prom
     await progress.step(`installing ${missing.length} Debian packages`, (report) => installPackages(missing, report));
   }
   const report = await benchControlPlane(parts);
-  if (json) printJson(report);
-  else {
-    const { bench: _, machine: __, ...figures } = report;
-    console.log(formatTable(Object.entries(figures).map(([name, value]) => [name, String(value)])));
-  }
+  showFigures(json, report);
   return report.overcommits ? EXIT.failed : EXIT.ok;
+}
+
+async function runNetwork(json: boolean | undefined, parts: string[]): Promise<number> {
+  const progress = new Progress();
+  const paths = deploymentPaths();
+  await providePackages(progress);
+  await progress.step("native code", (report) => buildNative(paths, report));
+  await progress.step("guest images", (report) => buildImages(paths, report));
+  showFigures(json, await benchNetwork(paths, parts));
+  return EXIT.ok;
+}
+
+function showFigures(
+  json: boolean | undefined,
+  report: { bench: string; machine: unknown; [figure: string]: unknown },
+) {
+  if (json) return printJson(report);
+  const { bench: _, machine: __, ...figures } = report;
+  console.log(formatTable(Object.entries(figures).map(([name, value]) => [name, String(value)])));
 }
 
 function show({ machine, accelerator, options, cold, warm, snapshot, ratio }: LifecycleBenchReport): void {

@@ -1,9 +1,16 @@
 /**
  * Where attempts are made: a ground, a host agent in it, and two sandboxes of different tenants, the intruder's and the victim's.
  */
-import { type HostAgentProcess, makeTestHome, processesWith, startHostAgentProcess } from "@torpor/testing/hostagent";
+import {
+  eventually,
+  type HostAgentProcess,
+  makeTestHome,
+  processesWith,
+  startHostAgentProcess,
+} from "@torpor/testing/hostagent";
 import { newId } from "@torpor/ids";
 import { runTool } from "../../../services/cli/tool/run_tool.ts";
+import { GUEST_NETWORK } from "../../../services/hostagent/network/types.ts";
 import { type Ground, makeGround, PUBLIC } from "../ground/mod.ts";
 import { buildProbe } from "../probe/build_probe.ts";
 import { Guest, type GuestSlot, probeIn } from "./guest.ts";
@@ -13,6 +20,7 @@ const MEMORY_MB = 192;
 const DISK_MB = 512;
 
 const END_MS = 20_000;
+const CONNECT_MS = 1_000;
 
 /** Where each guest has a server, so that its slot can be told from others'. */
 const MARK_PORT = { intruder: 4001, victim: 4002 } as const;
@@ -90,11 +98,14 @@ export class Arena implements AsyncDisposable {
 
   /** The slot whose guest listens on a port: found from outside, not told by the agent. */
   async #findSlot(port: number): Promise<GuestSlot> {
-    for (const namespace of await slotNamespaces()) {
-      const word = await probeIn(namespace, this.program, "connect", "10.249.0.2", port, 1000, "").catch(() => "");
-      if (word === "open") return await describeSlot(namespace);
-    }
-    throw new Error(`no slot has a guest that listens on port ${port}`);
+    return await eventually(async () => {
+      for (const namespace of await slotNamespaces()) {
+        const args = ["connect", GUEST_NETWORK.address, port, CONNECT_MS, ""];
+        // A namespace may be on its way out.
+        const word = await probeIn(namespace, this.program, ...args).catch(() => "");
+        if (word === "open") return await describeSlot(namespace);
+      }
+    }, `a slot whose guest listens on port ${port}`);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

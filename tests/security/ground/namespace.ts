@@ -13,6 +13,11 @@ export class Namespace implements AsyncDisposable {
     return new Namespace(name);
   }
 
+  /** One that somebody else has made, and removes. */
+  static at(name: string): Namespace {
+    return new Namespace(name);
+  }
+
   /**
    * The arguments that run a program here. Not `ip netns exec`: that gives it mounts of its own, and the namespaces that a host
    * agent makes below it would be gone with it.

@@ -1,6 +1,6 @@
 import { runTool } from "../../../services/cli/tool/run_tool.ts";
 
-const SOURCES = ["probe.c", "talk.c", "frames.c", "channel.c", "load.c"];
+const SOURCES = ["probe.c", "talk.c", "frames.c", "channel.c", "load.c", "measure.c"];
 const FLAGS = ["-std=gnu17", "-Os", "-s", "-static", "-Wall", "-Wextra", "-Werror"];
 
 /** Builds the intruder's program as a file that runs in any guest, and returns its path. */

@@ -31,6 +31,10 @@ static const struct command {
 	{"memory", 1, probe_memory, "MIB    touches so much memory"},
 	{"flood", 4, probe_flood, "ADDRESS PORT BYTES SECONDS    UDP datagrams as fast as they go; prints how many"},
 	{"crowd", 4, probe_crowd, "ADDRESS PORT COUNT TIMEOUT_MS    TCP connections that stay open; prints how many are"},
+	{"send", 3, probe_send, "ADDRESS PORT MS    TCP; prints bytes per second"},
+	{"receive", 3, probe_receive, "ADDRESS PORT MS    TCP; prints bytes per second"},
+	{"rounds", 3, probe_rounds, "ADDRESS PORT COUNT    bytes to an echo server and back; prints p50 and p99, microseconds"},
+	{"web", 2, probe_web, "PORT BYTES    answers each HTTP request with so many bytes"},
 };
 
 _Noreturn void die(const char *what) {

@@ -37,5 +37,9 @@ int probe_fork(char **arguments);
 int probe_memory(char **arguments);
 int probe_flood(char **arguments);
 int probe_crowd(char **arguments);
+int probe_send(char **arguments);
+int probe_receive(char **arguments);
+int probe_rounds(char **arguments);
+int probe_web(char **arguments);
 
 #endif
