@@ -2,10 +2,9 @@ import { fromFileUrl, join } from "@std/path";
 import { adoptProcess, openFile, type Process, spawn } from "@torpor/ffi";
 import { z } from "zod";
 import type { ProcessConfig } from "./control_messages.ts";
+import { egressUser } from "./egress_user.ts";
 import { EGRESS_LIMITS } from "./limits.ts";
 
-/** The proxy's user when the agent is root: below those of virtual machines, and nobody else's. */
-export const EGRESS_UID = 699_999;
 /** Two descriptors for each connection, two listeners for each slot, and some for queries. */
 const MAX_DESCRIPTORS = 2 * EGRESS_LIMITS.connections + 12_288;
 const MAX_HEAP_MB = 256;
@@ -78,16 +77,7 @@ async function remember(path: string, { pid, startTime }: Process): Promise<void
 /** Root keeps what it takes to become another user, and loses that by doing so. */
 function privileges(): string[] {
   const none = ["--inh-caps=-all", "--ambient-caps=-all"];
-  return isRoot() ? [...none, "--clear-groups", "--bounding-set=-all,+setuid,+setgid"] : none;
-}
-
-/** Whom the process is to become. */
-export function egressUser(): number | undefined {
-  return isRoot() ? EGRESS_UID : undefined;
-}
-
-function isRoot(): boolean {
-  return Deno.uid() === 0;
+  return egressUser() !== undefined ? [...none, "--clear-groups", "--bounding-set=-all,+setuid,+setgid"] : none;
 }
 
 /** `--allow-sys`: to become another user, and to see this machine's addresses. */

@@ -4,7 +4,8 @@ import { log } from "@torpor/telemetry";
 import type { NetworkConfig } from "../types.ts";
 import { ControlClient } from "./control_client.ts";
 import type { CallBody, ProcessConfig } from "./control_messages.ts";
-import { egressFiles, egressUser, endProcess, findProcess, startProcess } from "./egress_process.ts";
+import { egressFiles, endProcess, findProcess, startProcess } from "./egress_process.ts";
+import { egressUser } from "./egress_user.ts";
 import { fingerprint } from "./fingerprint.ts";
 import type { EgressProxy, EgressSlot, EgressStats } from "./types.ts";
 

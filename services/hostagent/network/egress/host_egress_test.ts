@@ -3,7 +3,7 @@ import { join } from "@std/path";
 import { nativeFiles, openLibrary } from "@torpor/ffi";
 import { homePaths, torporHome } from "@torpor/config";
 import { TorporError } from "@torpor/errors";
-import { EGRESS_UID } from "./egress_process.ts";
+import { EGRESS_UID } from "./egress_user.ts";
 import { type EgressConfig, endEgressProxy, startEgressProxy } from "./host_egress.ts";
 import { DnsServer } from "./testing/dns_server.ts";
 import { exchange, freePort } from "./testing/loopback.ts";

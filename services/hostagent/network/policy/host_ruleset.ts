@@ -1,4 +1,5 @@
-import { RESERVED_IPV4 } from "../reserved.ts";
+import { EGRESS_UID } from "../egress/egress_user.ts";
+import { RESERVED_IPV4, RESERVED_IPV6 } from "../reserved.ts";
 import type { NetworkConfig } from "../types.ts";
 import { addressSets, matching } from "./address_sets.ts";
 import { HOST_REASONS, type HostReason } from "./reasons.ts";
@@ -57,6 +58,18 @@ export function hostRuleset(config: NetworkConfig): string {
     ...block("to_slot", [
       "ct state established,related ct direction reply accept",
       drop("unsolicited"),
+    ]),
+    ...chain("output", "filter hook output priority filter", [`meta skuid ${EGRESS_UID} goto from_proxy`]),
+    // The proxy looks at each address itself; this holds also when a guest has made it do something else.
+    ...block("from_proxy", [
+      "ct direction reply accept",
+      `oifname "lo" ${drop("to_host")}`,
+      ...matching(
+        "$ip daddr",
+        addressSets([...RESERVED_IPV4, ...RESERVED_IPV6, config.cidr]),
+        drop("reserved_address"),
+      ),
+      "accept",
     ]),
     ...chain("origin", "nat hook postrouting priority srcnat", [
       `ip saddr ${config.cidr} oifname != "${SLOTS}" masquerade`,

@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { nativeFiles } from "@torpor/ffi";
+import { EGRESS_UID } from "../../../../services/hostagent/network/egress/egress_user.ts";
 import { endEgressProxy } from "../../../../services/hostagent/network/egress/mod.ts";
 import { testCertificate } from "../../../../services/hostagent/network/egress/testing/certificate.ts";
 import { CONFIG, Lab, OTHER_WEB, WEB } from "../../../../services/hostagent/network/policy/testing/lab.ts";
@@ -104,6 +105,23 @@ class Ground implements AsyncDisposable {
     await this.#stack.disposeAsync();
   }
 }
+
+Deno.test("what the proxy's process could be made to do ends at the host's rules", async () => {
+  await using ground = await Ground.make();
+  await ground.allow(NAME);
+  const connect = async (user: number, address: string): Promise<string> => {
+    const become = ["setpriv", `--reuid=${user}`, `--regid=${user}`, "--clear-groups"];
+    // What is dropped does not answer; what is only not there does.
+    const script =
+      `timeout 1 bash -c '(exec 3<>/dev/tcp/${address}/80) 2>/dev/null && echo open || echo refused' || echo silence`;
+    return (await ground.lab.run("agent", ...become, "bash", "-c", script)).trim();
+  };
+  assertEquals(await connect(EGRESS_UID, WEB), "open");
+  const other = EGRESS_UID - 1;
+  for (const [address, answer] of [[PRIVATE, "open"], [HOST_PUBLIC, "refused"], ["127.0.0.1", "refused"]] as const) {
+    assertEquals([await connect(EGRESS_UID, address), await connect(other, address)], ["silence", answer], address);
+  }
+});
 
 Deno.test("a guest reaches allowed names at the addresses that the host resolves, and nothing else", async (test) => {
   await using ground = await Ground.make();
