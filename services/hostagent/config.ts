@@ -3,8 +3,12 @@ import { homePaths, readConfig, torporHome } from "@torpor/config";
 import { formatAddress, parseAddress } from "@torpor/rpc";
 import { parseResolvers } from "./network/dns/mod.ts";
 import { DEFAULT_CIDR, type NetworkSettings, parseSlotCidr } from "./network/mod.ts";
+import type { DiskLimits } from "./vmm/qemu/command_line.ts";
 import { type TrackingMethod, trackingMethods } from "./memory/tracking/method.ts";
 import { MAX_RECLAIM_CAP_MS, type ReclaimCaps } from "./sandbox/reclaim_caps.ts";
+
+/** Above the users that systems and container engines give out by themselves. */
+export const DEFAULT_VMM_USER_BASE = 700_000;
 
 /** Configuration of a host agent. */
 export interface HostAgentConfig {
@@ -43,6 +47,12 @@ export interface HostAgentConfig {
   dirtyTracking?: TrackingMethod | "auto";
   /** Sandboxes that are spawned from one snapshot share what they do not write, where kernel and VMM can; default true. */
   sharedBase?: boolean;
+  /**
+   * The first of the 65,536 users that VMMs and pagers run as, one each; 0: they run as the agent's. Default 700000.
+   */
+  vmmUserBase?: number;
+  /** What each sandbox's disk may do at most. Default: no limit. */
+  diskLimits?: DiskLimits;
   /** Keeps one VMM started ahead for the next resume. */
   spareVmm: boolean;
   /** Absent: guests have no network. */
@@ -81,6 +91,9 @@ export function readHostAgentConfig(): HostAgentConfig {
     TORPOR_DIRTY_TRACKING: z.enum(["auto", ...trackingMethods]).default("auto"),
     TORPOR_SHARED_BASE: z.enum(["on", "off"]).default("on"),
     TORPOR_PORT_DRAIN_MS: z.coerce.number().int().min(0).max(60_000).default(2_000),
+    TORPOR_VMM_UID_BASE: z.coerce.number().int().min(0).max(2 ** 31 - 2 ** 16).default(DEFAULT_VMM_USER_BASE),
+    TORPOR_DISK_IOPS: z.coerce.number().int().min(0).max(10_000_000).default(0),
+    TORPOR_DISK_MBPS: z.coerce.number().int().min(0).max(1_000_000).default(0),
     TORPOR_SPARE_VMM: z.enum(["on", "off"]).default("on"),
     TORPOR_NETWORK: z.enum(["on", "off"]).optional(),
     TORPOR_NETWORK_CIDR: z.string().default(DEFAULT_CIDR).transform(parseSlotCidr),
@@ -116,6 +129,8 @@ export function readHostAgentConfig(): HostAgentConfig {
     dirtyTracking: env.TORPOR_DIRTY_TRACKING,
     sharedBase: env.TORPOR_SHARED_BASE === "on",
     portDrainMs: env.TORPOR_PORT_DRAIN_MS,
+    vmmUserBase: env.TORPOR_VMM_UID_BASE,
+    diskLimits: { iops: env.TORPOR_DISK_IOPS, megabytesPerSecond: env.TORPOR_DISK_MBPS },
     spareVmm: env.TORPOR_SPARE_VMM === "on",
     network: {
       mode: env.TORPOR_NETWORK,

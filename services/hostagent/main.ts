@@ -1,5 +1,14 @@
+import { nativeFiles, openLibrary } from "@torpor/ffi";
 import { runService } from "@torpor/rpc";
 import { readHostAgentConfig } from "./config.ts";
+import { dropCapabilities } from "./confinement/mod.ts";
 import { startHostAgent } from "./start.ts";
 
-if (import.meta.main) await runService(() => startHostAgent(readHostAgentConfig()));
+if (import.meta.main) {
+  await runService(() => {
+    const config = readHostAgentConfig();
+    openLibrary(nativeFiles(config.nativeDirectory).library);
+    dropCapabilities();
+    return startHostAgent(config);
+  });
+}

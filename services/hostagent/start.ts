@@ -4,17 +4,18 @@ import { HostAgentService } from "@torpor/proto/hostagent";
 import { TorporError } from "@torpor/errors";
 import { type Address, formatAddress, isControlPeer, parseAddress, serve, type TlsCaller } from "@torpor/rpc";
 import { log } from "@torpor/telemetry";
-import type { HostAgentConfig } from "./config.ts";
+import { DEFAULT_VMM_USER_BASE, type HostAgentConfig } from "./config.ts";
 import { execHandlers } from "./exec/mod.ts";
 import { dataRoutes, fileHandlers } from "./files/mod.ts";
+import { Jails } from "./confinement/mod.ts";
 import { hostCapabilities } from "./host/capabilities.ts";
 import { HostCredentials } from "./host/host_credentials.ts";
 import { hostIdentity } from "./host/identity.ts";
 import { machineCapacity } from "./host/machine.ts";
 import { type HostFacts, Registration } from "./host/registration.ts";
 import { collectionHandlers } from "./rpc/collection_handlers.ts";
-import { laterHandlers } from "./rpc/later_handlers.ts";
 import { portRoutes } from "./network/ports/mod.ts";
+import { laterHandlers } from "./rpc/later_handlers.ts";
 import { lifecycleHandlers } from "./rpc/lifecycle_handlers.ts";
 import { snapshotHandlers } from "./rpc/snapshot_handlers.ts";
 import { SharedBases } from "./memory/shared_bases.ts";
@@ -71,6 +72,7 @@ export async function startHostAgent(
   await using resources = new AsyncDisposableStack();
   const networks = resources.use(await openNetworks(config.network, new Layout(config.home, config.cache)));
   const host = { ...await openHost(config, overrides, networks), ...overrides };
+  resources.use(host.jails);
   const { verifier } = host;
   const meter: StorageMeter = new StorageMeter(host.layout, () => metered(host, manager));
   const soon = () => (host.collector.soon(), verifier.soon(), meter.soon());
@@ -168,11 +170,17 @@ async function openHost(
   const layout = new Layout(config.home, config.cache);
   await Deno.mkdir(layout.home, { recursive: true, mode: 0o700 });
   const images = new Images(layout.cache, layout.images);
-  const driver = overrides.driver ?? await detectQemu(layout, images, config.nativeDirectory, config.accelerator);
+  const driver = overrides.driver ?? await detectQemu(layout, images, config);
   const tracking = chooseTracking(config.dirtyTracking ?? "auto");
   log("info", "host_ready", { ...driver.identity, tracking });
   const enabled = config.sharedBase !== false && driver.capabilities.sharedBase &&
     await sharedBaseSupported(config.nativeDirectory);
+  const jails = await Jails.open({
+    home: config.home,
+    nativeDirectory: config.nativeDirectory,
+    accelerator: driver.identity.accelerator,
+    userBase: config.vmmUserBase ?? DEFAULT_VMM_USER_BASE,
+  });
   const references = new SnapshotReferences();
   const copySlots = new Semaphore(COPY_SLOTS);
   const verification = await readVerificationState(layout);
@@ -201,10 +209,11 @@ async function openHost(
       intervalMs: config.verifyIntervalMs ?? 0,
       bytesPerSecond: config.verifyBytesPerSecond ?? Infinity,
     }),
-    bases: new SharedBases({ layout, nativeDirectory: config.nativeDirectory, enabled }),
+    bases: new SharedBases({ layout, nativeDirectory: config.nativeDirectory, enabled, jails }),
+    jails,
     prefetch: config.prefetch,
-    portDrainMs: config.portDrainMs,
     networks,
+    portDrainMs: config.portDrainMs,
     reclaim: config.reclaim ?? NO_RECLAIM,
   };
 }

@@ -8,5 +8,6 @@ export function hostCapabilities(context: HostContext): string[] {
     ...(context.bases?.enabled ? ["shared_base"] : []),
     ...(context.reflinks ? ["reflink"] : []),
     ...(context.networks?.capability ? [context.networks.capability] : []),
+    ...context.jails?.capabilities ?? [],
   ];
 }

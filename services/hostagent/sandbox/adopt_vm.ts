@@ -35,6 +35,7 @@ async function adopt(context: HostContext, sandbox: Sandbox, vm: VmRecord): Prom
   const process = adoptProcess({ pid, startTime: BigInt(start_time), commandLineIncludes: mark });
   if (!process) return undefined;
   await using resources = new AsyncDisposableStack();
+  const jail = resources.use(vm.jail ? context.jails?.adopt(vm.jail) : undefined);
   resources.use(process);
   const sizeBytes = sandbox.record.memory_mb * 2 ** 20;
   const pager = vm.pager ? adoptPager(context, vm.pager, sizeBytes) : undefined;
@@ -48,7 +49,17 @@ async function adopt(context: HostContext, sandbox: Sandbox, vm: VmRecord): Prom
   // Its agent may have died between stopping the vCPUs and committing. A guest that its disk has stopped is minded later.
   if (!vmm.diskFault && !await vmm.isRunning()) await vmm.startVcpus();
   const { tracking, marks_complete: marksComplete, accelerator } = vm;
-  const parts = { vmm, pager, network, parent, tracking, marksComplete, accelerator, agentSocket: paths.agentSocket };
+  const parts = {
+    vmm,
+    pager,
+    jail,
+    network,
+    parent,
+    tracking,
+    marksComplete,
+    accelerator,
+    agentSocket: paths.agentSocket,
+  };
   const own = pager ? await PrivateMemory.ofSibling(memory, vmm, pager) : memory;
   const adopted = new RunningVm({ ...parts, memory: own });
   resources.move();

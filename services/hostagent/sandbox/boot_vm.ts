@@ -32,6 +32,7 @@ export async function bootVm(
   const paths = layout.sandbox(id);
   const deadline = AbortSignal.any([signal, AbortSignal.timeout(BOOT_TIMEOUT_MS)]);
   await using resources = new AsyncDisposableStack();
+  const jail = resources.use(context.jails?.create({ vcpus: record.vcpus, memoryMb: record.memory_mb }));
   const network = resources.use(await takeNetwork(context));
   await step(context, id, "create.network", () => network.apply(recordedPolicy(record)));
   await step(context, id, "create.disk", () => createWritableDisk(paths.disk, record.disk_size_mb));
@@ -43,12 +44,13 @@ export async function bootVm(
     memoryMb: record.memory_mb,
     memoryFd: memory.fd,
     baseImage: image.base,
+    jail,
     tapFd: network.tapFd,
   };
   const vmm = resources.use(await step(context, id, "create.spawn_vmm", () => boot(context, config, image, deadline)));
   network.handedOver();
   const { accelerator } = driver.identity;
-  const vm = new RunningVm({ vmm, memory, network, tracking, accelerator, agentSocket: paths.agentSocket });
+  const vm = new RunningVm({ vmm, memory, jail, network, tracking, accelerator, agentSocket: paths.agentSocket });
   resources.move();
   try {
     await onStarted(vm);

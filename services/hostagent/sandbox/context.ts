@@ -1,5 +1,6 @@
 import type { Span } from "@opentelemetry/api";
 import { withSpan } from "@torpor/telemetry";
+import type { Jails } from "../confinement/mod.ts";
 import type { TrackingMethod } from "../memory/tracking/method.ts";
 import type { SharedBases } from "../memory/shared_bases.ts";
 import type { Collector } from "../snapshot/collector.ts";
@@ -43,6 +44,8 @@ export interface HostContext {
   prefetch: boolean;
   /** What sandboxes that are spawned from one snapshot share, where that is possible. */
   bases?: SharedBases;
+  /** What VMMs and pagers run in; absent: as the agent's user. */
+  jails?: Jails;
   /** VMMs started ahead; absent: each resume starts its own. */
   spares?: SparePool;
   /** What is behind the guests' network devices; absent: nothing. */

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { TorporError } from "@torpor/errors";
 import { ID_PATTERN } from "@torpor/ids";
+import { jailRecordSchema } from "../confinement/jail_record.ts";
 import { trackingMethods } from "../memory/tracking/method.ts";
 import { slotRecordSchema } from "../network/vm_network.ts";
 import { DEFAULT_NETWORK, recordedNetworkSchema } from "./recorded_network.ts";
@@ -54,6 +55,8 @@ const vmSchema = z.strictObject({
   /** Descriptor numbers inside the VMM and the pager, by which a restarted agent finds their memory again. */
   memory_fd: count,
   pager: pagerSchema.nullable(),
+  /** What both run in; null: as the agent's user, by an older agent. */
+  jail: jailRecordSchema.nullable().default(null),
   /** Null: its network device leads nowhere. */
   network: slotRecordSchema.nullable().default(null),
   /** The snapshot that its memory is a difference to; null for a VM that was booted. */

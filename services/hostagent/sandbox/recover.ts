@@ -65,6 +65,7 @@ export async function recoverSandboxes(context: HostContext): Promise<Recovered>
   // Of VMs that are gone.
   await releaseSnapshots(layout, references, parents.values());
   await killSpares(context, new Set(sandboxes.flatMap(({ vm }) => vm ? [vm.vmm.process.pid] : [])));
+  await context.jails?.sweep(new Set(sandboxes.flatMap(({ vm }) => vm?.jail ? [vm.jail.name] : [])));
   await context.networks?.adoptedAll();
   for (const [sandboxId, { manifest }] of newest) {
     log("error", "snapshot_without_sandbox", { sandbox_id: sandboxId, snapshot_id: manifest.snapshot_id });

@@ -1,6 +1,7 @@
 import { scaledTimeoutMs } from "@torpor/config";
 import { type Descriptor, openFile, openUserfaultfdDevice, socketPair } from "@torpor/ffi";
 import type { Manifest } from "@torpor/snapshot";
+import type { Jail } from "../confinement/mod.ts";
 import { startMarks } from "../memory/dirty_pages.ts";
 import { GuestMemory } from "../memory/guest_memory.ts";
 import { Pager } from "../memory/pager.ts";
@@ -105,6 +106,7 @@ async function restore(
   using base = await chooseBase(context, record, snapshot);
   // A VMM that was started ahead has its own memory mapped already.
   const spare = base ? undefined : await takeSpare(context, record, resources);
+  const jail = spare ? spare.jail : resources.use(createJail(context, record));
   const memory = spare?.memory ?? await prepareNew(context, record, snapshot, resources);
   const network = spare?.network ?? resources.use(await takeNetwork(context));
   const { snapshot_id, vcpus, memory_mb } = snapshot.manifest;
@@ -118,7 +120,7 @@ async function restore(
     startProcesses(
       context,
       record,
-      { snapshot, memory, network, spare, base, workingSet: ahead?.path },
+      { snapshot, memory, jail, network, spare, base, workingSet: ahead?.path },
       resources,
       signal,
     ),
@@ -142,6 +144,7 @@ async function restore(
     vmm,
     memory: await PrivateMemory.ofSibling(memory, vmm, pager),
     pager,
+    jail,
     network,
     parent: snapshot,
     tracking: shared ? "private_pages" : context.tracking,
@@ -179,11 +182,16 @@ async function takeSpare(
   const id = record.sandbox_id;
   resources.use(spare);
   await step(context, id, "resume.take_spare", () => spare.handOver(context.layout.sandbox(id)));
+  resources.use(spare.jail);
   resources.use(spare.pagerSocket);
   resources.use(spare.memory);
   resources.use(spare.network);
   resources.use(spare.vmm);
   return spare;
+}
+
+function createJail({ jails }: HostContext, { vcpus, memory_mb }: SandboxRecord): Jail | undefined {
+  return jails?.create({ vcpus, memoryMb: memory_mb });
 }
 
 /** Prepares what a new VMM needs and returns its memory, which `resources` owns. */
@@ -223,6 +231,7 @@ async function copyDisk(context: HostContext, id: string, snapshot: VerifiedSnap
 interface StartParts {
   snapshot: VerifiedSnapshot;
   memory: GuestMemory;
+  jail: Jail | undefined;
   network: VmNetwork;
   spare: SpareVm | undefined;
   base: ChosenBase | undefined;
@@ -233,12 +242,12 @@ interface StartParts {
 async function startProcesses(
   context: HostContext,
   record: SandboxRecord,
-  { snapshot, memory, network, spare, base, workingSet }: StartParts,
+  { snapshot, memory, jail, network, spare, base, workingSet }: StartParts,
   resources: AsyncDisposableStack,
   signal: AbortSignal,
 ): Promise<{ vmm: Vmm; pager: VmPager }> {
   if (spare) {
-    const pager = await startPager(context, record, snapshot, spare.pagerSocket, workingSet, resources);
+    const pager = await startPager(context, record, snapshot, spare.pagerSocket, { workingSet, jail }, resources);
     return { vmm: spare.vmm, pager };
   }
   const { layout, driver, tracking } = context;
@@ -248,9 +257,10 @@ async function startProcesses(
   opened.use(pagerEnd);
   opened.use(vmmEnd);
   const pager = base && await joinBase(context, record, base, pagerEnd, workingSet, resources) ||
-    await startPager(context, record, snapshot, pagerEnd, workingSet, resources);
+    await startPager(context, record, snapshot, pagerEnd, { workingSet, jail }, resources);
   const shape = vmShape(context, record);
-  const config = { sandboxId: id, paths: layout.sandbox(id), memoryFd: memory.fd, tapFd: network.tapFd, ...shape };
+  const files = { paths: layout.sandbox(id), memoryFd: memory.fd, tapFd: network.tapFd };
+  const config = { sandboxId: id, jail, ...files, ...shape };
   const device = opened.use(openUserfaultfdDevice());
   const sharedFile = pager instanceof Sibling ? opened.use(pager.base.openForVmm()) : undefined;
   const armed = !sharedFile && tracking === "pagemap_scan";
@@ -289,7 +299,7 @@ async function startPager(
   record: SandboxRecord,
   { manifest, table }: VerifiedSnapshot,
   socket: Descriptor,
-  workingSet: string | undefined,
+  { workingSet, jail }: Pick<StartParts, "workingSet" | "jail">,
   resources: AsyncDisposableStack,
 ): Promise<VmPager> {
   const { layout, nativeDirectory } = context;
@@ -307,6 +317,7 @@ async function startPager(
       logPath: layout.sandbox(id).pagerLog,
       controlSocket: layout.sandbox(id).pagerSocket,
       nativeDirectory,
+      jail,
     }));
     socket.close();
     return pager;

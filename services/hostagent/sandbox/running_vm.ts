@@ -1,9 +1,10 @@
 import { scaledTimeoutMs } from "@torpor/config";
 import type { ErrorCode, TorporError } from "@torpor/errors";
 import type { ExtentTable, Manifest } from "@torpor/snapshot";
+import type { Jail } from "../confinement/mod.ts";
 import type { GuestChannel } from "../guest/channel.ts";
-import { openAndWake, openGuestChannel } from "../guest/open_channel.ts";
 import { PortConnections } from "../network/ports/port_connections.ts";
+import { openAndWake, openGuestChannel } from "../guest/open_channel.ts";
 import type { WakeCall, WakeResult } from "../guest/wake.ts";
 import type { GuestMemory } from "../memory/guest_memory.ts";
 import { countPager } from "../memory/pager_metrics.ts";
@@ -30,6 +31,8 @@ export interface VmParts {
   /** Absent for a VM that was booted. */
   pager?: VmPager;
   network: VmNetwork;
+  /** What VMM and pager run in. */
+  jail?: Jail;
   parent?: ParentSnapshot;
   tracking: VmTracking;
   /** The kernel's marks name all that was written since `parent`; default true. */
@@ -42,6 +45,7 @@ export interface VmParts {
 export class RunningVm implements AsyncDisposable {
   readonly vmm: Vmm;
   readonly memory: GuestMemory;
+  readonly jail: Jail | undefined;
   readonly network: VmNetwork;
   /** Another one takes its place when it is killed. */
   pager: VmPager | undefined;
@@ -51,6 +55,7 @@ export class RunningVm implements AsyncDisposable {
   readonly tracking: VmTracking;
   readonly marks: WriteMarks;
   readonly accelerator: "kvm" | "tcg";
+  readonly ports = new PortConnections();
   /** When its vCPUs were started, wall clock. */
   startedAtMs = Date.now();
   /** What was fetched ahead at its resume, as far as this agent knows. */
@@ -58,7 +63,6 @@ export class RunningVm implements AsyncDisposable {
   /** Set before the VM is killed for a reason that its exit would not tell. */
   killedFor: ErrorCode | undefined;
   readonly #agentSocket: string;
-  readonly ports = new PortConnections();
   /** The process has ended, expected or not. */
   ended = false;
   readonly #letGo = Promise.withResolvers<void>();
@@ -69,6 +73,7 @@ export class RunningVm implements AsyncDisposable {
   constructor(parts: VmParts) {
     this.vmm = parts.vmm;
     this.memory = parts.memory;
+    this.jail = parts.jail;
     this.network = parts.network;
     this.pager = parts.pager;
     this.parent = parts.parent;
@@ -98,6 +103,7 @@ export class RunningVm implements AsyncDisposable {
       accelerator: this.accelerator,
       memory_fd: VMM_MEMORY_FD,
       pager: this.pager?.record ?? null,
+      jail: this.jail?.record ?? null,
       network: this.network.record,
       parent_id: this.parent?.manifest.snapshot_id ?? null,
       tracking: this.tracking,
@@ -160,6 +166,7 @@ export class RunningVm implements AsyncDisposable {
     await this.closeChannel();
     await this.vmm.release();
     await this.pager?.release();
+    this.jail?.release();
     this.memory[Symbol.dispose]();
   }
 
@@ -173,5 +180,6 @@ export class RunningVm implements AsyncDisposable {
     await this.pager?.[Symbol.asyncDispose]();
     await this.network[Symbol.asyncDispose]();
     this.memory[Symbol.dispose]();
+    await this.jail?.[Symbol.asyncDispose]();
   }
 }

@@ -47,5 +47,6 @@ function successor(
     logPath: layout.sandbox(sandboxId).pagerLog,
     controlSocket: layout.sandbox(sandboxId).pagerSocket,
     nativeDirectory,
+    jail: vm.jail,
   });
 }

@@ -1,5 +1,6 @@
 import { type Descriptor, openUserfaultfdDevice, socketPair } from "@torpor/ffi";
 import { newId } from "@torpor/ids";
+import type { Jail, Jails } from "../confinement/mod.ts";
 import { GuestMemory } from "../memory/guest_memory.ts";
 import type { TrackingMethod } from "../memory/tracking/method.ts";
 import { takeNetwork, type VmNetwork, type VmNetworks } from "../network/vm_network.ts";
@@ -23,6 +24,7 @@ export interface SpareHost {
   layout: Layout;
   driver: VmmDriver;
   tracking: TrackingMethod;
+  jails?: Jails;
   networks?: VmNetworks;
 }
 
@@ -30,6 +32,7 @@ export interface SpareHost {
 export class SpareVm implements AsyncDisposable {
   readonly vmm: Vmm;
   readonly memory: GuestMemory;
+  readonly jail: Jail | undefined;
   /** What it may reach is not said yet. */
   readonly network: VmNetwork;
   /** The pager's end of the connection; the VMM's message waits in it. */
@@ -38,11 +41,19 @@ export class SpareVm implements AsyncDisposable {
   readonly #resources: AsyncDisposableStack;
 
   private constructor(
-    parts: { vmm: Vmm; memory: GuestMemory; network: VmNetwork; pagerSocket: Descriptor; paths: SandboxPaths },
+    parts: {
+      vmm: Vmm;
+      memory: GuestMemory;
+      jail?: Jail;
+      network: VmNetwork;
+      pagerSocket: Descriptor;
+      paths: SandboxPaths;
+    },
     resources: AsyncDisposableStack,
   ) {
     this.vmm = parts.vmm;
     this.memory = parts.memory;
+    this.jail = parts.jail;
     this.network = parts.network;
     this.pagerSocket = parts.pagerSocket;
     this.#paths = parts.paths;
@@ -58,22 +69,23 @@ export class SpareVm implements AsyncDisposable {
     resources.defer(() => removeIfPresent(paths.directory));
     await Deno.mkdir(paths.directory, { recursive: true, mode: 0o700 });
     await createEmptyDisk(paths.disk, shape.diskBytes);
+    const jail = resources.use(host.jails?.create(shape));
     const memory = resources.use(GuestMemory.create(id, shape.memoryMb));
     const network = resources.use(await takeNetwork(host));
     const [pagerSocket, vmmSocket] = socketPair();
     resources.use(pagerSocket);
     using vmmEnd = vmmSocket;
     using device = openUserfaultfdDevice();
-    const config = { sandboxId: id, paths, memoryFd: memory.fd, tapFd: network.tapFd, ...shape };
+    const config = { sandboxId: id, paths, memoryFd: memory.fd, tapFd: network.tapFd, jail, ...shape };
     const link = { userfaultfdDeviceFd: device.fd, socketFd: vmmEnd.fd, tracking: tracking === "pagemap_scan" };
     const vmm = resources.use(await driver.restore(config, link, signal));
     network.handedOver();
-    return new SpareVm({ vmm, memory, network, pagerSocket, paths }, resources.move());
+    return new SpareVm({ vmm, memory, jail, network, pagerSocket, paths }, resources.move());
   }
 
   /**
    * Gives its files a sandbox's names: the VMM has its disk open, and a unix socket is reached by any name of its file.
-   * From now on the caller owns VMM, memory and network, and closes the socket. On failure nothing has been handed over.
+   * From now on the caller owns VMM, memory, jail and network, and closes the socket. On failure nothing has been handed over.
    */
   async handOver(to: SandboxPaths): Promise<void> {
     const { disk, qmpSocket, agentSocket, consoleSocket, vmmLog } = this.#paths;

@@ -122,7 +122,7 @@ async function start(config: Prepared) {
   using files = new VmmFiles(config);
   const process = spawn({
     path: QEMU,
-    argv: [QEMU, ...restoreArguments(config, config.accelerator)],
+    argv: [QEMU, ...restoreArguments(config, config)],
     env: {},
     cwd: "/",
     descriptors: [{ childFd: VMM_FDS.memory, fd: config.memoryFd }, ...files.descriptors],

@@ -45,10 +45,25 @@ export function cpuModel(accelerator: Accelerator): string {
   return accelerator === "kvm" ? "host" : "max,-erms,-la57";
 }
 
+/** What one disk may do at most; 0: no limit. */
+export interface DiskLimits {
+  /** Reads and writes together, a second. */
+  iops: number;
+  /** Of 10^6 bytes, reads and writes together. */
+  megabytesPerSecond: number;
+}
+
+/** What is the same for all VMs of a host. */
+export interface HostArguments {
+  accelerator: Accelerator;
+  diskLimits?: DiskLimits;
+}
+
 /** Arguments of a VMM that waits in `-S` and then boots. `hostTscKhz` is needed with TCG only. */
-export function bootArguments(config: VmmConfig, accelerator: Accelerator, hostTscKhz: number): string[] {
+export function bootArguments(config: VmmConfig, host: HostArguments, hostTscKhz: number): string[] {
+  const { accelerator } = host;
   return [
-    ...machineArguments(config, accelerator),
+    ...machineArguments(config, host),
     "-S",
     ...["-kernel", inherited(VMM_FDS.kernel), "-initrd", inherited(VMM_FDS.initramfs)],
     ...["-append", kernelCommandLine(accelerator, hostTscKhz)],
@@ -56,9 +71,9 @@ export function bootArguments(config: VmmConfig, accelerator: Accelerator, hostT
 }
 
 /** Arguments of a VMM that waits for a device state. Kernel and initramfs are part of the restored memory. */
-export function restoreArguments(config: VmmConfig, accelerator: Accelerator): string[] {
+export function restoreArguments(config: VmmConfig, host: HostArguments): string[] {
   // The capability x-ignore-shared can only be set over QMP, so the incoming migration must be deferred.
-  return [...machineArguments(config, accelerator), "-incoming", "defer"];
+  return [...machineArguments(config, host), "-incoming", "defer"];
 }
 
 /**
@@ -85,7 +100,7 @@ export function kernelCommandLine(accelerator: Accelerator, hostTscKhz: number, 
 }
 
 /** Device order matters: the first disk is /dev/vda (base), the second /dev/vdb (writable). */
-function machineArguments(config: VmmConfig, accelerator: Accelerator): string[] {
+function machineArguments(config: VmmConfig, { accelerator, diskLimits }: HostArguments): string[] {
   const { paths } = config;
   return [
     ...commonArguments(accelerator),
@@ -100,8 +115,16 @@ function machineArguments(config: VmmConfig, accelerator: Accelerator): string[]
     ...["-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-device,rng=rng"],
     ...["-device", "virtio-serial-device", "-chardev", socketChardev("agent", VMM_FDS.agent)],
     ...["-device", `virtserialport,chardev=agent,name=${AGENT_PORT}`],
-    ...diskArguments("base", VMM_FDS.baseImage, "read-only=on", "read-only=on"),
-    ...diskArguments("disk", VMM_FDS.disk, "discard=unmap", "discard=unmap,detect-zeroes=unmap", DISK_ERRORS),
+    ...fileArguments("base", VMM_FDS.baseImage, "read-only=on"),
+    ...diskArguments("base", "base-file", "read-only=on"),
+    ...fileArguments("disk", VMM_FDS.disk, "discard=unmap"),
+    ...throttleArguments(diskLimits),
+    ...diskArguments(
+      "disk",
+      isLimited(diskLimits) ? THROTTLE : "disk-file",
+      "discard=unmap,detect-zeroes=unmap",
+      DISK_ERRORS,
+    ),
     ...["-device", BALLOON],
     ...["-netdev", networkBackend(config), "-device", NETWORK],
   ];
@@ -142,11 +165,35 @@ function inherited(fd: number): string {
 const DISK_ERRORS = ",werror=stop,rerror=report";
 
 /** The open file is used as it is: its name says nothing to the VMM, and its mode keeps it from opening it. */
-function diskArguments(name: string, fd: number, file: string, raw: string, device = ""): string[] {
+function fileArguments(name: string, fd: number, options: string): string[] {
   return [
     ...["-add-fd", `set=${fd},fd=${fd}`],
-    ...["-blockdev", `driver=file,node-name=${name}-file,filename=/dev/fdset/${fd},${file}`],
-    ...["-blockdev", `driver=raw,node-name=${name},file=${name}-file,${raw}`],
+    ...["-blockdev", `driver=file,node-name=${name}-file,filename=/dev/fdset/${fd},${options}`],
+  ];
+}
+
+/** QEMU's names for the limit and for the layer of the disk that keeps it. */
+const THROTTLE_GROUP = "disk-limits";
+const THROTTLE = "disk-throttle";
+
+/** Below the image format, so that what a copy of the disk reads counts as well. */
+function throttleArguments(limits: DiskLimits | undefined): string[] {
+  if (!isLimited(limits)) return [];
+  const { iops, megabytesPerSecond } = limits;
+  const most = { "iops-total": iops, "bps-total": megabytesPerSecond * 1_000_000 };
+  return [
+    ...["-object", JSON.stringify({ "qom-type": "throttle-group", id: THROTTLE_GROUP, limits: most })],
+    ...["-blockdev", `driver=throttle,node-name=${THROTTLE},throttle-group=${THROTTLE_GROUP},file=disk-file`],
+  ];
+}
+
+function isLimited(limits: DiskLimits | undefined): limits is DiskLimits {
+  return limits !== undefined && (limits.iops > 0 || limits.megabytesPerSecond > 0);
+}
+
+function diskArguments(name: string, file: string, raw: string, device = ""): string[] {
+  return [
+    ...["-blockdev", `driver=raw,node-name=${name},file=${file},${raw}`],
     ...["-device", `virtio-blk-device,drive=${name}${device}`],
   ];
 }

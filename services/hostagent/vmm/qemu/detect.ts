@@ -5,19 +5,25 @@ import { findProgram } from "../../host/programs.ts";
 import type { Images } from "../../storage/images.ts";
 import type { Layout } from "../../storage/layout.ts";
 import { probeAccelerator } from "./accelerator.ts";
-import type { Accelerator } from "./command_line.ts";
+import type { Accelerator, DiskLimits } from "./command_line.ts";
 import { QemuDriver } from "./driver.ts";
+
+/** What is known of this host before. */
+export interface DetectOptions {
+  nativeDirectory: string;
+  /** The accelerator to use without a probe. */
+  accelerator?: Accelerator;
+  diskLimits?: DiskLimits;
+}
 
 /**
  * The QEMU driver for this host.
- * @param forced the accelerator to use without a probe.
  * @throws TorporError `config_invalid` when QEMU or the guest images are missing.
  */
 export async function detectQemu(
   layout: Layout,
   images: Images,
-  nativeDirectory: string,
-  forced: Accelerator | undefined,
+  { nativeDirectory, accelerator: forced, diskLimits }: DetectOptions,
 ): Promise<QemuDriver> {
   const program = await findProgram("qemu-system-x86_64", "qemu-system-x86");
   const version = await qemuVersion(program);
@@ -29,7 +35,7 @@ export async function detectQemu(
   });
   const hostTscKhz = accelerator === "tcg" ? tscKhz() : 0;
   const hostCpu = await cpuModelName();
-  return new QemuDriver({ program, version, accelerator, hostCpu, hostTscKhz, nativeDirectory });
+  return new QemuDriver({ program, version, accelerator, hostCpu, hostTscKhz, nativeDirectory, diskLimits });
 }
 
 async function qemuVersion(program: string): Promise<string> {

@@ -10,6 +10,7 @@ import {
   bootArguments,
   commandLineMark,
   cpuModel,
+  type DiskLimits,
   MACHINE_IDENTITY,
   restoreArguments,
 } from "./command_line.ts";
@@ -32,6 +33,8 @@ export interface QemuHost {
   hostTscKhz: number;
   /** Directory of torpor-shim.so. */
   nativeDirectory: string;
+  /** What each writable disk may do at most. */
+  diskLimits?: DiskLimits;
 }
 
 /** Debian's QEMU: microvm machine, host-owned memory, device state by migration to a descriptor. */
@@ -60,9 +63,9 @@ export class QemuDriver implements VmmDriver {
   }
 
   async boot(config: VmmConfig, source: BootSource, signal: AbortSignal): Promise<Vmm> {
-    const { accelerator, hostTscKhz } = this.#host;
+    const { hostTscKhz } = this.#host;
     using files = openFiles(config, source);
-    const args = bootArguments(config, accelerator, hostTscKhz);
+    const args = bootArguments(config, this.#host, hostTscKhz);
     const { userfaultfdDeviceFd: device } = source;
     if (device === undefined) return await this.#start(config, args, {}, files, signal);
     const environment = { ...this.#shimEnvironment(config), TORPOR_SHIM_TRACK: "1" };
@@ -83,7 +86,7 @@ export class QemuDriver implements VmmDriver {
       { childFd: VMM_FDS.pagerSocket, fd: pager.socketFd },
       ...(pager.baseFd === undefined ? [] : [{ childFd: VMM_FDS.sharedBase, fd: pager.baseFd }]),
     );
-    return await this.#start(config, restoreArguments(config, this.#host.accelerator), environment, files, signal);
+    return await this.#start(config, restoreArguments(config, this.#host), environment, files, signal);
   }
 
   async adopt(process: Process, paths: SandboxPaths, commandLineMark: string): Promise<Vmm> {
