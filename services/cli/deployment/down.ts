@@ -6,7 +6,7 @@ import { pauseRunning } from "./pause_running.ts";
 import { clusterRuns, stopCluster } from "./postgres.ts";
 import { findServices } from "./service_process.ts";
 import type { SERVICE_NAMES } from "./services.ts";
-import { virtualMachines } from "./virtual_machines.ts";
+import { egressProxies, virtualMachines } from "./virtual_machines.ts";
 
 /** What {@linkcode takeDown} stopped. */
 export interface DownResult {
@@ -39,7 +39,7 @@ export async function takeDown(paths: HomePaths, progress: Progress): Promise<Do
     });
     result.stopped.push(name);
   }
-  for (const { name, process } of virtualMachines(paths)) {
+  for (const { name, process } of [...virtualMachines(paths), ...egressProxies(paths)]) {
     await endProcess(process, 2000);
     result.killed.push({ name, pid: process.pid });
   }

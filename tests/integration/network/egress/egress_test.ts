@@ -1,5 +1,7 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { homePaths } from "@torpor/config";
 import { nativeFiles } from "@torpor/ffi";
+import { egressProxies } from "../../../../services/cli/deployment/virtual_machines.ts";
 import { EGRESS_UID } from "../../../../services/hostagent/network/egress/egress_user.ts";
 import { endEgressProxy } from "../../../../services/hostagent/network/egress/mod.ts";
 import { testCertificate } from "../../../../services/hostagent/network/egress/testing/certificate.ts";
@@ -18,6 +20,8 @@ const HOST_PUBLIC = "52.10.20.30";
 /** A slot with the real rules and the real proxy, whose internet has name and web servers. */
 class Ground implements AsyncDisposable {
   readonly #stack = new AsyncDisposableStack();
+  /** The data directory. */
+  home = "";
   #agent!: { write(line: string): Promise<void>; answer(): Promise<string> };
 
   private constructor(
@@ -51,6 +55,7 @@ class Ground implements AsyncDisposable {
       await Deno.makeTempDir({ prefix: "eg-" }),
       (path) => Deno.remove(path, { recursive: true }),
     );
+    this.home = home;
     const directory = `${home}/egress`;
     this.#stack.defer(() => endEgressProxy(directory));
     const setup: AgentSetup = { config: CONFIG, slot: lab.slots[0]!, directory, library: nativeFiles().library };
@@ -117,6 +122,8 @@ Deno.test("what the proxy's process could be made to do ends at the host's rules
     return (await ground.lab.run("agent", ...become, "bash", "-c", script)).trim();
   };
   assertEquals(await connect(EGRESS_UID, WEB), "open");
+  // What a killed agent leaves is found by `down`.
+  assertEquals(egressProxies(homePaths(ground.home)).map(({ name }) => name), ["egress-proxy"]);
   const other = EGRESS_UID - 1;
   for (const [address, answer] of [[PRIVATE, "open"], [HOST_PUBLIC, "refused"], ["127.0.0.1", "refused"]] as const) {
     assertEquals([await connect(EGRESS_UID, address), await connect(other, address)], ["silence", answer], address);
