@@ -11,11 +11,13 @@ import {
   type CreateSnapshotRequest,
   HostAgentService,
   type ListSandboxesRequest,
+  type ListSnapshotsRequest,
+  type NetworkPolicy,
   type SandboxInfoSchema,
   type SnapshotInfoSchema,
 } from "@torpor/proto/hostagent";
 import { formatAddress, type RunningService, serve } from "@torpor/rpc";
-import { chooseListing } from "../../services/hostagent/rpc/list_sandboxes.ts";
+import { chooseListing, questionOfSnapshots } from "../../services/hostagent/rpc/list_sandboxes.ts";
 import { ChangeLog, type Stamp } from "../../services/hostagent/sandbox/change_log.ts";
 
 /** The lifecycle calls that faults can be injected into. */
@@ -25,7 +27,8 @@ export type FakeMethod =
   | "resumeSandbox"
   | "destroySandbox"
   | "createSnapshot"
-  | "deleteSnapshot";
+  | "deleteSnapshot"
+  | "updateNetwork";
 
 /** What happens to one call. */
 export interface Fault {
@@ -56,6 +59,9 @@ export interface FakeSandbox {
   uniqueBytes?: bigint;
   sharedBytes?: bigint;
   memoryMb: number;
+  /** What it may reach, by its newest revision. */
+  network?: NetworkPolicy;
+  networkRevision: bigint;
 }
 
 /** A snapshot that belongs to no sandbox. */
@@ -88,7 +94,10 @@ export class FakeHost implements AsyncDisposable {
   readonly calls: { method: FakeMethod; request: LifecycleRequest }[] = [];
   /** Questions for the inventory in the order of their arrival. */
   readonly lists: ListSandboxesRequest[] = [];
+  /** The same about snapshots. */
+  readonly snapshotLists: ListSnapshotsRequest[] = [];
   #changes = new ChangeLog();
+  #keptChanges = new ChangeLog();
   #hidden = new Map<string, Stamp>();
   #operations = new Map<string, FakeOperation>();
   #faults = new Map<FakeMethod, Fault[]>();
@@ -142,6 +151,7 @@ export class FakeHost implements AsyncDisposable {
   /** As after a restart of the agent: the sandboxes are there, the history of their changes is not. */
   forgetChanges(): void {
     this.#changes = new ChangeLog();
+    this.#keptChanges = new ChangeLog();
   }
 
   /** As after a restart of the agent: sandboxes stay, what it remembers of operations does not. */
@@ -174,9 +184,24 @@ export class FakeHost implements AsyncDisposable {
           resumeSandbox: (request) =>
             this.#lifecycle("resumeSandbox", request, () => {
               const sandbox = this.#require(request.sandboxId, "paused");
-              Object.assign(sandbox, { status: "running", reason: "" });
+              const { network, networkRevision } = request;
+              Object.assign(sandbox, { status: "running", reason: "", network, networkRevision });
               return { sandboxId: request.sandboxId, status: "running", accelerator: "tcg" };
             }),
+          updateNetwork: async (request) => {
+            this.calls.push({ method: "updateNetwork", request: { ...request, operationId: "" } });
+            const fault = this.#faults.get("updateNetwork")?.shift();
+            await fault?.gate?.();
+            if (fault?.code && !fault.afterWork) throw new TorporError(fault.code, "injected before the work");
+            await this.#locks.get(request.sandboxId);
+            const sandbox = this.sandboxes.get(request.sandboxId);
+            if (!sandbox) throw new TorporError("sandbox_not_found", "no such sandbox");
+            if (request.version < sandbox.version) throw new TorporError("fenced", "an older version");
+            const { network, networkRevision } = request;
+            if (networkRevision > sandbox.networkRevision) Object.assign(sandbox, { network, networkRevision });
+            if (fault?.code) throw new TorporError(fault.code, "injected after the work");
+            return { networkRevision: sandbox.networkRevision };
+          },
           destroySandbox: (request) =>
             this.#lifecycle("destroySandbox", request, () => {
               this.sandboxes.delete(request.sandboxId);
@@ -191,7 +216,15 @@ export class FakeHost implements AsyncDisposable {
             if (fault?.code) throw new TorporError(fault.code, "injected after the work");
             return {};
           },
-          listSnapshots: () => ({ snapshots: [...this.kept.values()] }),
+          listSnapshots: (request) => {
+            this.snapshotLists.push(request);
+            this.#keptChanges.observe(this.kept, ([id, { reason, uniqueBytes, sharedBytes }]) => {
+              return [id, [reason, uniqueBytes, sharedBytes]];
+            });
+            const { ids, ...listing } = chooseListing(questionOfSnapshots(request), this.kept, this.#keptChanges);
+            const { removedSandboxIds: removedSnapshotIds, pageEndId: _pageEndId, ...rest } = listing;
+            return { ...rest, removedSnapshotIds, snapshots: [...ids].map((id) => this.kept.get(id)!) };
+          },
           getSandbox: (request) => {
             const sandbox = this.#info(request.sandboxId);
             if (!sandbox) throw new TorporError("sandbox_not_found", "no such sandbox");
@@ -336,6 +369,7 @@ function stampOf({ status, version, reason, snapshot, lastActiveAtUnix, ...rest 
     version,
     reason,
     guestStopped,
+    rest.networkRevision,
     snapshot?.snapshotId,
     snapshot?.generation,
     lastActiveAtUnix,
@@ -344,7 +378,7 @@ function stampOf({ status, version, reason, snapshot, lastActiveAtUnix, ...rest 
   ];
 }
 
-function newSandbox(request: LifecycleRequest & { memoryMb: number }): FakeSandbox {
+function newSandbox(request: CreateSandboxRequest): FakeSandbox {
   const now = Math.floor(Date.now() / 1000);
   return {
     status: "running",
@@ -355,6 +389,8 @@ function newSandbox(request: LifecycleRequest & { memoryMb: number }): FakeSandb
     createdAtUnix: now,
     lastActiveAtUnix: now,
     memoryMb: request.memoryMb,
+    network: request.network,
+    networkRevision: request.networkRevision,
   };
 }
 

@@ -57,11 +57,13 @@ export async function reconcileHost(
   const round = new Round(context, client, host, view, takenAt);
   if (list.changesComplete) await round.compareChanges(list, asked);
   else await round.compareAll();
-  repairs.push(...round.repairs, ...await reconcileSnapshots(context, client, host, takenAt));
+  const comparedUntil = new Date(takenAt.getTime() - context.graceMs - COMMIT_MARGIN_MS);
+  const times = { takenAt, comparedUntil };
+  repairs.push(...round.repairs, ...await reconcileSnapshots(context, client, host, view.snapshots, times));
   // Only now: a pass that was cut short is repeated with the same questions.
   view.epoch = list.epoch;
   view.revision = list.revision;
-  view.comparedUntil = new Date(takenAt.getTime() - context.graceMs - COMMIT_MARGIN_MS);
+  view.comparedUntil = comparedUntil;
   return { repairs, reached: true };
 }
 

@@ -13,7 +13,14 @@ export interface HostView {
   pageAfterId: string;
   /** Sandboxes that must be looked at again although nothing about them changes: young orphans, repairs not done. */
   watched: Set<string>;
+  snapshots: SnapshotView;
 }
+
+/** The same about the host's snapshots that belong to no sandbox, which have no pages. */
+export type SnapshotView = Pick<HostView, "epoch" | "revision" | "comparedUntil" | "watched"> & {
+  /** Passes since all of them were compared. */
+  passes: number;
+};
 
 /** The views of one term of leadership. */
 export class HostViews {
@@ -38,5 +45,6 @@ export class HostViews {
 }
 
 function newView(): HostView {
-  return { epoch: "", revision: 0n, comparedUntil: undefined, pageAfterId: "", watched: new Set() };
+  const nothing = () => ({ epoch: "", revision: 0n, comparedUntil: undefined, watched: new Set<string>() });
+  return { ...nothing(), pageAfterId: "", snapshots: { ...nothing(), passes: 0 } };
 }

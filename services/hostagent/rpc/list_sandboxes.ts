@@ -1,9 +1,20 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { TorporError } from "@torpor/errors";
-import type { ListSandboxesRequest, ListSandboxesResponseSchema } from "@torpor/proto/hostagent";
+import type { ListSandboxesRequest, ListSandboxesResponseSchema, ListSnapshotsRequest } from "@torpor/proto/hostagent";
 import type { ChangeLog } from "../sandbox/change_log.ts";
 
 const MAX_PAGE_SIZE = 10_000;
+
+/** What a caller wants listed. */
+export type Question = Pick<
+  ListSandboxesRequest,
+  "epoch" | "sinceRevision" | "sandboxIds" | "pageSize" | "pageAfterId"
+>;
+
+/** The same about snapshots, which are not listed in pages. */
+export function questionOfSnapshots({ epoch, sinceRevision, snapshotIds }: ListSnapshotsRequest): Question {
+  return { epoch, sinceRevision, sandboxIds: snapshotIds, pageSize: 0, pageAfterId: "" };
+}
 
 /** Which sandboxes an answer has: ids in no order, and what it says beside them. */
 export type Listing =
@@ -20,7 +31,7 @@ export type Listing =
  * @throws TorporError `invalid_argument`.
  */
 export function chooseListing(
-  request: ListSandboxesRequest,
+  request: Question,
   present: { keys(): Iterable<string>; has(id: string): boolean; size: number },
   changes: ChangeLog,
 ): Listing {

@@ -96,6 +96,13 @@ export function keptSnapshot(found: FoundSnapshot): KeptSnapshot {
   });
 }
 
+/** Changes whenever what {@linkcode keptSnapshot} says does: its manifest is written once, but for what compaction moves. */
+export function keptSnapshotStamp(found: FoundSnapshot): Stamp {
+  const { manifest, stored } = found;
+  const { memory_data, disk } = manifest.files;
+  return [isDamaged(found), memory_data.bytes, disk.allocated_bytes, stored?.unique, stored?.shared];
+}
+
 function seconds(ms: number): bigint {
   return BigInt(Math.floor(ms / 1000));
 }

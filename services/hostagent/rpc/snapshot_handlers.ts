@@ -4,7 +4,9 @@ import type { HostAgentService } from "@torpor/proto/hostagent";
 import type { SandboxManager } from "../sandbox/manager.ts";
 import type { KeptSnapshots } from "../snapshot/kept.ts";
 import type { SnapshotReferences } from "../snapshot/references.ts";
-import { keptSnapshot, snapshotInfo } from "./sandbox_info.ts";
+import { ChangeLog } from "../sandbox/change_log.ts";
+import { chooseListing, questionOfSnapshots } from "./list_sandboxes.ts";
+import { keptSnapshot, keptSnapshotStamp, snapshotInfo } from "./sandbox_info.ts";
 import { lifecycleCall, snapshotRequest } from "./validate.ts";
 
 type SnapshotMethods = "createSnapshot" | "deleteSnapshot" | "listSnapshots";
@@ -15,6 +17,7 @@ export function snapshotHandlers(
   kept: KeptSnapshots,
   references: SnapshotReferences,
 ): Pick<ServiceImpl<typeof HostAgentService>, SnapshotMethods> {
+  const changes = new ChangeLog();
   return {
     async createSnapshot(request) {
       const { snapshot, stoppedUs } = await manager.snapshot(lifecycleCall(request), snapshotRequest(request));
@@ -33,8 +36,19 @@ export function snapshotHandlers(
       return {};
     },
 
-    listSnapshots() {
-      return { snapshots: kept.list().map(keptSnapshot), damaged: references.damaged() };
+    listSnapshots(request) {
+      const present = new Map(kept.list().map((found) => [found.manifest.snapshot_id, found]));
+      changes.observe(present, ([id, found]) => [id, keptSnapshotStamp(found)]);
+      const { ids, epoch, revision, changesComplete, removedSandboxIds } = chooseListing(
+        questionOfSnapshots(request),
+        present,
+        changes,
+      );
+      return {
+        snapshots: [...ids].map((id) => keptSnapshot(present.get(id)!)),
+        damaged: references.damaged(),
+        ...{ epoch, revision, changesComplete, removedSnapshotIds: removedSandboxIds },
+      };
     },
   };
 }

@@ -88,7 +88,14 @@ Deno.test("more sandboxes than a page holds: all are compared after a gap", asyn
       state_changed_at)
     select lpad(n::text, 20, '0'), ${TEAM}, 'running', ${plane.host.hostId}, 'base', 1, 128, 64, 0, now() - interval '1 hour'
     from generate_series(1, 12001) n`;
-  const present = { status: "running", version: 1n, operationId: "", generation: 0, reason: "" } as const;
+  const present = {
+    status: "running",
+    version: 1n,
+    operationId: "",
+    generation: 0,
+    reason: "",
+    networkRevision: 0n,
+  } as const;
   const times = { createdAtUnix: 1, lastActiveAtUnix: 1, memoryMb: 128 };
   for (let n = 1; n <= 12_000; n++) {
     plane.host.sandboxes.set(String(n).padStart(20, "0"), { ...present, ...times });
@@ -98,6 +105,64 @@ Deno.test("more sandboxes than a page holds: all are compared after a gap", asyn
   assertEquals(await reconciler.pass(), ["vm_gone running>failed"]);
   assertEquals(plane.host.lists.map(({ pageSize }) => pageSize), [500, 5000, 5000, 5000]);
   assertEquals((await plane.sandbox("00000000000000012001")).reason, "vm_gone");
+});
+
+Deno.test("snapshots: everything at first and after a restart of the agent, then only what has changed", async () => {
+  await using plane = await ControlPlane.start();
+  await using reconciler = await plane.startReconciler();
+  const { id } = await plane.create();
+  const names = ["a", "b", "c"];
+  const [a, b, c] = await Promise.all(names.map(() => plane.create())).then(async (sources) => {
+    const taken = sources.map(({ id: sandboxId }, n) =>
+      plane.lifecycle.startSnapshot(TEAM, { sandboxId, name: names[n] })
+    );
+    return await Promise.all(taken.map(async (one) => (await (await one).done).id));
+  });
+  const questions = () =>
+    plane.host.snapshotLists.splice(0).map(({ epoch, snapshotIds }) => [epoch !== "", snapshotIds]);
+  const age = () => plane.database.sql`update snapshots set state_changed_at = now() - interval '1 hour'`;
+  await reconciler.pass();
+  await age();
+  await reconciler.pass();
+  questions();
+  assertEquals(await reconciler.pass(), []);
+  assertEquals(questions(), [[true, []]], "nothing is asked for, as nothing has changed");
+
+  // Changed there, changed here, ceased to exist there.
+  plane.host.kept.set(a!, { ...plane.host.kept.get(a!)!, reason: "snapshot_corrupt" });
+  plane.host.kept.delete(b!);
+  await plane.database.sql`update snapshots set state = 'deleting', state_changed_at = now() - interval '1 minute'
+    where id = ${c!}`;
+  const repairs = await reconciler.pass();
+  const expected = [
+    "snapshot_damaged ready>failed",
+    "snapshot_delete_repeated deleting>deleted",
+    "snapshot_missing ready>failed",
+  ];
+  assertEquals(repairs.toSorted(), expected);
+  assertEquals(questions(), [[true, [c]]]);
+
+  // What nobody knows, too young to be judged, is looked at until it is old enough.
+  const orphan = newId();
+  const [other] = plane.host.kept.values();
+  const createdAtUnixMs = BigInt(Date.now() + 60_000);
+  plane.host.kept.set(orphan, { ...other!, snapshot: { ...other!.snapshot, snapshotId: orphan, createdAtUnixMs } });
+  assertEquals(await reconciler.pass(), []);
+  await age();
+  assertEquals(await reconciler.pass(), []);
+  assert(plane.host.snapshotLists.at(-1)!.snapshotIds.includes(orphan));
+  questions();
+
+  // A restarted agent knows no changes: the database's row of what it has lost meanwhile is found all the same.
+  const { done } = await plane.lifecycle.startSnapshot(TEAM, { sandboxId: id, name: "d" });
+  const d = (await done).id;
+  await age();
+  await reconciler.pass();
+  questions();
+  plane.host.kept.delete(d);
+  plane.host.forgetChanges();
+  assertEquals(await reconciler.pass(), ["snapshot_missing ready>failed"]);
+  assertEquals(questions().map(([changes]) => changes), [true, false]);
 });
 
 /** Until nothing of before is compared again but by the page that goes round. */
