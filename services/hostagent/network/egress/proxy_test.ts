@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { testCertificate } from "./testing/certificate.ts";
+import fc from "fast-check";
 import { clientHello, inRecords } from "./testing/client_hello.ts";
 import { exchange, LoopbackProxy, PUBLIC_ADDRESS, readAll } from "./testing/loopback.ts";
 
@@ -284,6 +285,51 @@ Deno.test("1,000 idle connections of one sandbox are cut in time", async () => {
   await Promise.all(clients.map((client) => readAll(client).finally(() => client.close())));
   const outcomes = await egress.ended(1000);
   assertEquals(outcomes.filter((outcome) => outcome !== "idle"), []);
+});
+
+Deno.test("a client that does not read what it has asked for is cut in time, and holds no memory", async () => {
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  await using egress = await LoopbackProxy.start(ZONE, { idleMs: 300 });
+  egress.servers.set(80, (listener.addr as Deno.NetAddr).port);
+  await egress.proxy.setRules(egress.slot, ["allowed.example.com"]);
+  using client = await egress.connect("http");
+  await client.write(new TextEncoder().encode(get("allowed.example.com")));
+  using server = await listener.accept();
+  listener.close();
+  let sent = 0;
+  const failed = await (async () => {
+    for (;;) sent += await server.write(new Uint8Array(65_536));
+  })().catch((error) => error);
+  assert(failed instanceof Deno.errors.ConnectionReset || failed instanceof Deno.errors.BrokenPipe, String(failed));
+  // What the kernel's socket buffers took, not what the server had.
+  assert(sent < 32 << 20, `${sent} bytes`);
+  assertEquals(await egress.ended(1), ["idle"]);
+});
+
+Deno.test("whatever clients send, nothing is dialed for it and others are served", async () => {
+  await using server = webServer();
+  await using egress = await LoopbackProxy.start(ZONE, { headMs: 100 });
+  egress.servers.set(80, server.addr.port);
+  await egress.proxy.setRules(egress.slot, ["allowed.example.com"]);
+  const good = [
+    inRecords(clientHello({ names: ["other.example.com"] })),
+    new TextEncoder().encode(get("other.example.com")),
+  ];
+  const odd = fc.tuple(
+    fc.constantFrom("http", "tls"),
+    fc.constantFrom(...good),
+    fc.nat(400),
+    fc.uint8Array({ maxLength: 50 }),
+  );
+  for (const [protocol, start, length, noise] of fc.sample(odd, 300)) {
+    using client = await egress.connect(protocol as "http" | "tls");
+    // It may have been cut by the first half.
+    await client.write(Uint8Array.from([...start.subarray(0, length), ...noise])).catch(() => {});
+    if (length % 2 === 0) await readAll(client);
+  }
+  assertEquals(egress.dialed, []);
+  assertStringIncludes(await exchange(await egress.connect("http"), get("allowed.example.com")), "200 OK");
+  assertEquals((await egress.ended(301)).filter((outcome) => outcome === "internal"), []);
 });
 
 Deno.test("connections of one sandbox, and of all, have a limit", async () => {
