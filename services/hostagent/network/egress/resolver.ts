@@ -10,6 +10,8 @@ const MAX_TTL_SEC = 300;
 /** So long a name that has no address is not asked for again. */
 const FAILURE_TTL_SEC = 5;
 const MAX_CACHED_NAMES = 4096;
+/** Of a name: each is looked at for each connection, and whoever has a name can give it thousands. */
+const MAX_ADDRESSES = 16;
 
 interface CachedName {
   addresses: Promise<readonly string[]>;
@@ -30,7 +32,7 @@ export class NameResolver {
   }
 
   /**
-   * All addresses of a name: those of IPv4, or of IPv6 when there are none.
+   * Addresses of a name, at most 16: those of IPv4, or of IPv6 when there are none.
    * @throws Refusal `not_resolved`.
    */
   resolve(name: string): Promise<readonly string[]> {
@@ -93,7 +95,8 @@ interface Answer {
   ttlSec: number;
 }
 
-function answer(records: { address: string; ttl: number }[]): Answer {
+function answer(all: { address: string; ttl: number }[]): Answer {
+  const records = all.slice(0, MAX_ADDRESSES);
   // In one form, so that what is looked at is what is connected to: IPv4 mapped into IPv6 is IPv4.
   const addresses = records.map(({ address }) => ipaddr.process(address).toString());
   return { addresses, ttlSec: Math.min(...records.map(({ ttl }) => ttl)) };

@@ -27,6 +27,13 @@ Deno.test("IPv6 is asked for where there is no IPv4, and mapped addresses are IP
   assertEquals(await resolver.resolve("both.example.com"), ["1.2.3.4"]);
 });
 
+Deno.test("of a name with many addresses some are taken", async () => {
+  const addresses = Array.from({ length: 25 }, (_, index) => `1.2.3.${index}`);
+  await using server = await DnsServer.start({ "many.example.com": { A: addresses } });
+  const resolved = await new NameResolver([server.address]).resolve("many.example.com");
+  assertEquals([resolved.length, resolved.filter((address) => !addresses.includes(address))], [16, []]);
+});
+
 Deno.test("those who ask at the same time share one query, and its failure", async () => {
   await using server = await DnsServer.start({});
   const resolver = new NameResolver([server.address]);
