@@ -3,6 +3,7 @@ import { nativeFiles } from "@torpor/ffi";
 import { newId } from "@torpor/ids";
 import { HostAgentService } from "@torpor/proto/hostagent";
 import { formatAddress, openClient, type ServiceClient } from "@torpor/rpc";
+import type { NetworkSettings } from "../../services/hostagent/network/mod.ts";
 import { type HostOverrides, type RunningHostAgent, startHostAgent } from "../../services/hostagent/start.ts";
 import { Layout } from "../../services/hostagent/storage/layout.ts";
 
@@ -23,6 +24,8 @@ export interface TestHostAgentOptions {
   verifyIntervalMs?: number;
   /** Default 0. */
   diskReserveMb?: number;
+  /** Default: guests have no network. The process must then be in a network namespace of the test's. */
+  network?: NetworkSettings;
   overrides?: HostOverrides;
 }
 
@@ -61,6 +64,7 @@ export async function startTestHostAgent(options: TestHostAgentOptions = {}): Pr
     sharedBase: options.sharedBase,
     verifyIntervalMs: options.verifyIntervalMs,
     diskReserveMb: options.diskReserveMb,
+    network: options.network,
     prefetch: true,
   }, options.overrides);
   const client = openTestClient(formatAddress(agent.address));
@@ -155,7 +159,12 @@ export async function startHostAgentProcess(
   }).spawn();
   const ended = child.status;
   const client = openTestClient(address);
-  await untilServing(client, ended);
+  try {
+    await untilServing(client, ended);
+  } catch (error) {
+    client[Symbol.dispose]();
+    throw error;
+  }
   return {
     pid: child.pid,
     client,
