@@ -6,6 +6,14 @@ import { type Controller, findHierarchies, type Hierarchy } from "./hierarchies.
 /** Below the root of each hierarchy, as container engines do without systemd: it outlives the agent's own cgroup. */
 const PARENT = "torpor";
 const CPU_PERIOD_US = 100_000;
+/**
+ * What all VMs together weigh for each CPU of the machine, as a multiple of a process outside: at most so many vCPUs are promised for
+ * one (docs/lifecycle.md). With the weight of one process, they would get no more than that beside everything else on the machine.
+ */
+const PARENT_WEIGHT = 8;
+/** Of a process or a cgroup that nothing was said about. */
+const STANDARD_WEIGHT = { 1: 1024, 2: 100 };
+const MOST_WEIGHT = { 1: 262_144, 2: 10_000 };
 /** A process that has ended may count for a moment longer. */
 const REMOVAL_TRIES = 200;
 const REMOVAL_RETRY_MS = 5;
@@ -123,11 +131,13 @@ export class Cgroups {
 /** Version 2 passes controllers on to children only where it is told to, from the root on. */
 function prepare({ version, mountPoint, controllers }: Hierarchy, directory: string): void {
   makeDirectory(directory);
-  if (version === 1) return;
-  const enable = controllers.map((controller) => `+${controller}`).join(" ");
-  for (const parent of [mountPoint, `${mountPoint}/${PARENT}`, directory]) {
-    Deno.writeTextFileSync(`${parent}/cgroup.subtree_control`, enable, { create: false });
+  const parents = [`${mountPoint}/${PARENT}`, directory];
+  if (version === 2) {
+    const enable = controllers.map((controller) => `+${controller}`).join(" ");
+    for (const parent of [mountPoint, ...parents]) write(`${parent}/cgroup.subtree_control`, enable);
   }
+  if (!controllers.includes("cpu")) return;
+  for (const parent of parents) setWeight(version, parent, PARENT_WEIGHT * navigator.hardwareConcurrency);
 }
 
 /** Another agent that ends may take away the parent in between. */
@@ -158,19 +168,28 @@ function setLimit(
   group: string,
   { memoryBytes, cpus, pids }: CgroupLimits,
 ): void {
-  const set = (file: string, value: string) => Deno.writeTextFileSync(`${group}/${file}`, value, { create: false });
+  const set = (file: string, value: string) => write(`${group}/${file}`, value);
   const quotaUs = Math.round(cpus * CPU_PERIOD_US);
-  if (controller === "pids") set("pids.max", String(pids));
-  else if (controller === "memory" && version === 2) {
-    set("memory.max", String(memoryBytes));
+  if (controller === "pids") {
+    set("pids.max", String(pids));
   } else if (controller === "memory") {
-    set("memory.limit_in_bytes", String(memoryBytes));
-  } else if (version === 2) {
-    set("cpu.max", `${quotaUs} ${CPU_PERIOD_US}`);
+    set(version === 2 ? "memory.max" : "memory.limit_in_bytes", String(memoryBytes));
   } else {
+    setWeight(version, group, cpus);
+    if (version === 2) return set("cpu.max", `${quotaUs} ${CPU_PERIOD_US}`);
     set("cpu.cfs_period_us", String(CPU_PERIOD_US));
     set("cpu.cfs_quota_us", String(quotaUs));
   }
+}
+
+/** Weighs a cgroup against its siblings. @param processes as many as it is to count for. */
+function setWeight(version: 1 | 2, group: string, processes: number): void {
+  const weight = Math.min(Math.ceil(processes * STANDARD_WEIGHT[version]), MOST_WEIGHT[version]);
+  write(`${group}/${version === 2 ? "cpu.weight" : "cpu.shares"}`, String(weight));
+}
+
+function write(path: string, value: string): void {
+  Deno.writeTextFileSync(path, value, { create: false });
 }
 
 function directoriesIn(path: string): string[] {
