@@ -27,7 +27,7 @@ export async function hostUse({ home, ground, intruder, memoryMb, diskMb }: Aren
     guestBytes: memoryMb * 2 ** 20,
     diskBytes: ((await Deno.stat(disk)).blocks ?? 0) * 512,
     diskLimitBytes: diskMb * 2 ** 20,
-    consoleBytes: await sizeOf(consoleLog),
+    consoleBytes: await sizeOf(consoleLog) + await sizeOf(`${consoleLog}.1`),
     tracked: Number(await ground.agent.run("cat", "/proc/sys/net/netfilter/nf_conntrack_count")),
   };
 }
@@ -37,7 +37,7 @@ async function vmmOf(id: string): Promise<number> {
   for await (const { name } of Deno.readDir("/proc")) {
     if (!/^\d+$/.test(name)) continue;
     const commandLine = await Deno.readTextFile(`/proc/${name}/cmdline`).catch(() => "");
-    if (commandLine.startsWith("/usr/bin/qemu") && commandLine.includes(`guest=torpor-${id}`)) return Number(name);
+    if (commandLine.startsWith("/usr/bin/qemu") && commandLine.includes(id)) return Number(name);
   }
   throw new Error(`${id} has no VMM`);
 }

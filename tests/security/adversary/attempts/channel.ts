@@ -6,7 +6,7 @@ import { HOST_PORTS } from "../../ground/mod.ts";
 import type { Arena } from "../arena.ts";
 import { type Attempt, unless } from "../attempt.ts";
 
-const SCAN_TIMEOUT_MS = 500;
+const SCAN_TIMEOUT_MS = 300;
 
 /** Both of them, and the agent, are as they were. */
 async function allIsWell({ agent, intruder, victim }: Arena): Promise<string | undefined> {
@@ -86,7 +86,6 @@ export const channelAttempts: Attempt[] = [
   garbage("empty frames into the agent's channel", false, 512, () => "00".repeat(1024)),
   garbage("frames that are right, with messages that are not", false, 64, wrongMessage),
   scanning("ports of the gateway", true, 1, 1024, () => "10.249.0.1"),
-  scanning("all ports of the gateway", false, 1, 65_535, () => "10.249.0.1"),
   scanning("ports of the host's side", true, 7000, 7511, ({ intruder }) => intruder.slot.hostAddress),
   scanning("all ports of the host's side", false, 1, 65_535, ({ intruder }) => intruder.slot.hostAddress),
   {

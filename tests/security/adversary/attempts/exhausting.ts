@@ -28,7 +28,10 @@ function exhausting({ name, quick = false, command, took, excess }: Exhaustion):
     quick,
     control: async (arena) => await victimAnswers(arena) ?? await excess(arena),
     async attack(arena) {
-      const { stdout, stderr } = await arena.intruder.exec(command, []);
+      const taking = arena.intruder.exec(command, []);
+      const meanwhile = await victimAnswers(arena);
+      const { stdout, stderr } = await taking;
+      if (meanwhile) return meanwhile;
       if (took && !took(stdout)) throw new Error(`${command}: ${stdout} ${stderr}`);
       return await victimAnswers(arena) ?? await excess(arena);
     },
@@ -50,8 +53,8 @@ export const exhaustingAttempts: Attempt[] = [
   exhausting({
     name: "fork bomb",
     quick: true,
-    command: "/usr/local/bin/probe fork 5 & wait; pkill -9 -x probe; echo bombed",
-    took: (output) => output.includes("bombed"),
+    command: "exec /usr/local/bin/probe fork 5",
+    took: (output) => Number(output) > 0,
     excess: async (arena) => limit("threads of the VMM", (await hostUse(arena)).threads, 64),
   }),
   exhausting({
@@ -77,9 +80,9 @@ export const exhaustingAttempts: Attempt[] = [
   exhausting({
     name: "console flood",
     quick: true,
-    command: "head -c 8M /dev/zero | tr '\\\\0' x > /dev/ttyS0; echo flooded",
+    command: "head -c 768K /dev/zero | tr '\\\\0' x > /dev/ttyS0; echo flooded",
     took: (output) => output.includes("flooded"),
-    excess: async (arena) => limit("bytes of console log", (await hostUse(arena)).consoleBytes, 4 * MIB),
+    excess: async (arena) => limit("bytes of console log", (await hostUse(arena)).consoleBytes, 640 * 1024),
   }),
   exhausting({
     name: "packet flood",
@@ -91,7 +94,7 @@ export const exhaustingAttempts: Attempt[] = [
   exhausting({
     name: "a crowd of connections",
     quick: false,
-    command: `/usr/local/bin/probe crowd ${PUBLIC.web} ${INTERNET_PORTS.sink} 20000 8000`,
+    command: `/usr/local/bin/probe crowd ${PUBLIC.web} ${INTERNET_PORTS.sink} 6000 8000`,
     took: (output) => output !== "",
     excess: async (arena) =>
       await networkWorks(arena) ?? limit("connections the host keeps track of", (await hostUse(arena)).tracked, 8192),
