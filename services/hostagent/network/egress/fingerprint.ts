@@ -3,8 +3,8 @@ import { RESERVED_IPV4, RESERVED_IPV6 } from "@torpor/network";
 import type { ProcessConfig } from "./control_messages.ts";
 
 /**
- * Names the code of the proxy, its configuration and the addresses that it refuses: a process that an earlier agent has started is kept when it would be started in
- * the same way now.
+ * Names the code of the proxy, its configuration and the addresses that it refuses: a process that an earlier agent has started is
+ * kept when it would be started in the same way now.
  */
 export async function fingerprint(config: Omit<ProcessConfig, "fingerprint">): Promise<string> {
   const folder = fromFileUrl(new URL(".", import.meta.url));
