@@ -5,18 +5,28 @@ import type { SandboxRow } from "./sandboxes.ts";
 export type InventoryRow =
   & Pick<
     SandboxRow,
-    "id" | "state" | "version" | "hostId" | "operationId" | "accelerator" | "reason" | "stateChangedAt"
+    | "id"
+    | "state"
+    | "version"
+    | "hostId"
+    | "operationId"
+    | "accelerator"
+    | "reason"
+    | "stateChangedAt"
+    | "networkRevision"
   >
-  & { snapshotId: string | null; snapshotGeneration: number | null };
+  & { snapshotId: string | null; snapshotGeneration: number | null; networkChangedAt: Date | null };
 
 const COLUMNS = `id, state, version, host_id, operation_id, accelerator, reason, state_changed_at,
-  snapshot_id, snapshot_generation`;
+  snapshot_id, snapshot_generation, network_revision, network_changed_at`;
 
-/** The ids of a host's sandboxes, deleted ones excluded, that have changed their state since then. */
+/** The ids of a host's sandboxes, deleted ones excluded, that have changed their state or their network since then. */
 export async function listChangedSandboxIds(sql: Queryable, hostId: string, since: Date): Promise<string[]> {
   const rows = await named("list_changed_sandboxes", () =>
     sql<{ id: string }[]>`
-    select id from sandboxes where host_id = ${hostId} and state <> 'deleted' and state_changed_at >= ${since}`);
+    select id from sandboxes where host_id = ${hostId} and state <> 'deleted' and state_changed_at >= ${since}
+    union
+    select id from sandboxes where host_id = ${hostId} and state <> 'deleted' and network_changed_at >= ${since}`);
   return rows.map(({ id }) => id);
 }
 

@@ -28,6 +28,7 @@ export * from "./reclaim.ts";
 export * from "./reservations.ts";
 export * from "./sandboxes.ts";
 export * from "./sandbox_lists.ts";
+export * from "./sandbox_network.ts";
 export * from "./sandbox_sweeps.ts";
 export * from "./snapshots.ts";
 export * from "./stored_bytes.ts";

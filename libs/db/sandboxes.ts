@@ -1,3 +1,4 @@
+import { DEFAULT_POLICY, type NetworkPolicy } from "@torpor/network";
 import { named, type Queryable } from "./database.ts";
 import type { ReclaimCaps } from "./reclaim.ts";
 import { type SnapshotColumns, snapshotOf, type SnapshotRow } from "./snapshots.ts";
@@ -46,6 +47,8 @@ export interface SandboxSpec {
   hostLabels?: Record<string, string>;
   /** … and all of these capabilities. */
   requiredCapabilities?: string[];
+  /** What it may reach; absent: everything but what no sandbox may. */
+  network?: NetworkPolicy;
 }
 
 /** A sandbox as the database knows it. */
@@ -74,6 +77,9 @@ export interface SandboxRow extends SandboxSpec {
   /** When `onTtl` happens. */
   expiresAt: Date | null;
   deletedAt: Date | null;
+  network: NetworkPolicy;
+  /** Grows by one with each change of `network` after its creation. */
+  networkRevision: bigint;
 }
 
 /** A record of `select sandboxes.*`. */
@@ -112,6 +118,8 @@ export function toSandboxRow(record: SandboxRecord): SandboxRow {
     pausedAt: record.pausedAt,
     expiresAt: record.expiresAt,
     deletedAt: record.deletedAt,
+    network: record.network,
+    networkRevision: record.networkRevision,
   };
 }
 
@@ -168,13 +176,14 @@ export function insertSandboxStatement(sql: Queryable, { spec, ...sandbox }: New
   return sql`
     insert into sandboxes (id, team_id, state, operation_id, deadline, template, vcpus, memory_mb, disk_size_mb,
       timeout_sec, auto_delete_after_sec, ttl_sec, on_ttl, expires_at, env, metadata, source_snapshot_id, reclaim,
-      host_labels, required_capabilities)
+      host_labels, required_capabilities, network)
     values (${sandbox.id}, ${sandbox.teamId}, 'pending', ${sandbox.operationId},
       now() + ${sandbox.deadlineMs}::float8 * interval '1 millisecond', ${spec.template}, ${spec.vcpus},
       ${spec.memoryMb}, ${spec.diskSizeMb}, ${spec.timeoutSec}, ${spec.autoDeleteAfterSec}, ${spec.ttlSec},
       ${spec.onTtl}, now() + nullif(${spec.ttlSec}::int, 0) * interval '1 second', ${sql.json(spec.env)},
       ${sql.json(spec.metadata)}, ${spec.sourceSnapshotId}, ${spec.reclaim && sql.json({ ...spec.reclaim })},
-      ${sql.json(spec.hostLabels ?? {})}, ${spec.requiredCapabilities ?? []})
+      ${sql.json(spec.hostLabels ?? {})}, ${spec.requiredCapabilities ?? []},
+      ${sql.json({ ...spec.network ?? DEFAULT_POLICY })})
     returning *`;
 }
 

@@ -6,6 +6,7 @@ import {
   getFork,
   getKeptSnapshot,
   getSandboxes,
+  getSandboxOfAnyTeam,
   insertFork,
   type KeptSnapshotRow,
   lockFork,
@@ -156,7 +157,10 @@ export class Forks {
         throw new TorporError("conflict", `fork ${fork.operationId} was given up meanwhile`);
       }
       const begun: Held[] = [];
-      for (const id of fork.childIds) begun.push(await beginCreate(sql, { id, teamId: fork.teamId, spec }, { owner }));
+      // As it is now: what was denied to the source while its checkpoint was taken is denied to the children, too.
+      const network = (await getSandboxOfAnyTeam(sql, fork.sandboxId))?.network;
+      const child = { teamId: fork.teamId, spec: { ...spec, network } };
+      for (const id of fork.childIds) begun.push(await beginCreate(sql, { id, ...child }, { owner }));
       return begun;
     });
   }
@@ -227,9 +231,9 @@ export class Forks {
 }
 
 function childSpec(source: SandboxRow, snapshotId: string, request: ForkRequest): SandboxSpec {
-  const { template, vcpus, memoryMb, diskSizeMb, env, reclaim, autoDeleteAfterSec, ttlSec, onTtl } = source;
+  const { template, vcpus, memoryMb, diskSizeMb, env, reclaim, autoDeleteAfterSec, ttlSec, onTtl, network } = source;
   return {
-    ...{ template, vcpus, memoryMb, diskSizeMb, env, reclaim, autoDeleteAfterSec, ttlSec, onTtl },
+    ...{ template, vcpus, memoryMb, diskSizeMb, env, reclaim, autoDeleteAfterSec, ttlSec, onTtl, network },
     timeoutSec: request.timeoutSec ?? source.timeoutSec,
     metadata: request.metadata ?? source.metadata,
     sourceSnapshotId: snapshotId,

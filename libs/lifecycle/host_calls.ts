@@ -60,6 +60,7 @@ async function call(host: HostClient, { sandbox, operation }: Held): Promise<Out
         ...common,
         timeoutSec: sandbox.timeoutSec,
         snapshotId: sandbox.snapshot?.id,
+        ...requestedNetwork(sandbox),
       }, options);
       return { path: ["running"], changes: { accelerator } };
     }
@@ -71,7 +72,13 @@ async function call(host: HostClient, { sandbox, operation }: Held): Promise<Out
 
 function requestedSpec({ template, vcpus, memoryMb, diskSizeMb, timeoutSec, env, ...row }: SandboxRow) {
   const snapshotId = row.sourceSnapshotId ?? undefined;
-  return { template, vcpus, memoryMb, diskSizeMb, timeoutSec, env, snapshotId, reclaim: row.reclaim ?? undefined };
+  const reclaim = row.reclaim ?? undefined;
+  return { template, vcpus, memoryMb, diskSizeMb, timeoutSec, env, snapshotId, reclaim, ...requestedNetwork(row) };
+}
+
+/** What a sandbox may reach, as each call has it that makes it run. */
+export function requestedNetwork({ network, networkRevision }: Pick<SandboxRow, "network" | "networkRevision">) {
+  return { network, networkRevision };
 }
 
 function requestedSnapshot({ snapshotId, request }: OperationRow) {

@@ -13,6 +13,7 @@ import {
   type Sweep,
 } from "@torpor/db";
 import { newId } from "@torpor/ids";
+import type { NetworkPolicy } from "@torpor/network";
 import { log } from "@torpor/telemetry";
 import { ActivityBatch } from "./activity.ts";
 import { beginCreateAtOnce, beginVerbAtOnce } from "./at_once.ts";
@@ -20,6 +21,7 @@ import { beginVerb, type VerbRequest } from "./begin_verb.ts";
 import { type Fork, type ForkRequest, Forks, type StartedFork } from "./forks.ts";
 import { requestHash } from "./idempotency.ts";
 import { beginCreate, beginOperation, type Held, type Initiator } from "./journal.ts";
+import { type UpdatedNetwork, updateNetwork } from "./network.ts";
 import { OperationOwner } from "./owner.ts";
 import { type RequestOptions, Requests, type StartedOperation } from "./requests.ts";
 import { OperationRunner, type RunnerOptions } from "./runner.ts";
@@ -245,6 +247,16 @@ export class Lifecycle implements AsyncDisposable {
     signal: AbortSignal,
   ): AsyncGenerator<Row> {
     return this.#runner.feed.watch(id, read, signal);
+  }
+
+  /**
+   * Replaces what a sandbox may reach: of a running one at once, of a paused one with its resume.
+   * @param policy checked before.
+   * @throws also `conflict` for a sandbox that cannot run any more.
+   */
+  async updateNetwork(teamId: string, id: string, policy: NetworkPolicy): Promise<UpdatedNetwork> {
+    const { database, hosts } = this.options;
+    return await updateNetwork(database, hosts, teamId, id, policy);
   }
 
   /** Notes that a sandbox is in use; written in batches. */

@@ -10,6 +10,7 @@ export * from "./host_clients.ts";
 export { claimRequest, requestHash } from "./idempotency.ts";
 export * from "./journal.ts";
 export * from "./lifecycle.ts";
+export { repeatNetwork, type UpdatedNetwork } from "./network.ts";
 export * from "./outcome.ts";
 export type { RequestOptions, StartedOperation } from "./requests.ts";
 export { operationError } from "./runner.ts";

@@ -8,6 +8,7 @@ export type Verdict =
   | { do: "adopt_pause"; kind: "adopted_pause" | "host_returned" | "vm_gone"; snapshot: SnapshotRow; reason: string }
   | { do: "adopt_running"; kind: "adopted_resume" | "host_returned"; accelerator: string }
   | { do: "note_reason"; kind: "guest_stopped" | "guest_goes_on"; reason: string }
+  | { do: "tell_network"; kind: "network_repeated" }
   | { do: "mark_failed"; kind: "vm_gone" | "snapshot_missing"; reason: string }
   | { do: "destroy" };
 
@@ -68,14 +69,22 @@ function judgeRunning(row: InventoryRow, info: SandboxInfo | undefined, inventor
   }
   if (info?.status === "failed") return { do: "mark_failed", kind: "vm_gone", reason: info.reason || "vm_gone" };
   if (!info && isOld(row, inventory)) return { do: "mark_failed", kind: "vm_gone", reason: "vm_gone" };
-  return info?.status === "running" ? judgeGuest(row, info) : NOTHING;
+  return info?.status === "running" ? judgeGuest(row, info, inventory) : NOTHING;
 }
 
 /** A guest that its VMM has stopped is still a running sandbox. Other reasons are of an operation that has failed. */
-function judgeGuest(row: InventoryRow, { guestStopped, reason }: SandboxInfo): Verdict {
+function judgeGuest(row: InventoryRow, info: SandboxInfo, inventory: Inventory): Verdict {
+  const { guestStopped, reason } = info;
   const wanted = guestStopped ? reason : "";
-  if (row.reason === wanted) return NOTHING;
+  if (row.reason === wanted) return judgeNetwork(row, info, inventory);
   return { do: "note_reason", kind: guestStopped ? "guest_stopped" : "guest_goes_on", reason: wanted };
+}
+
+/** Its host was not reached with what it may reach, or has lost it. */
+function judgeNetwork(row: InventoryRow, { networkRevision }: SandboxInfo, { takenAt }: Inventory): Verdict {
+  const told = networkRevision >= row.networkRevision ||
+    (row.networkChangedAt !== null && row.networkChangedAt >= takenAt);
+  return told ? NOTHING : { do: "tell_network", kind: "network_repeated" };
 }
 
 /** Reasons by which a host says that the snapshot it lists cannot be used. */

@@ -1,5 +1,5 @@
 import { type HostRow, type InventoryRow, newOperationId } from "@torpor/db";
-import { adoptPause, adoptRunning, type HostClient, markFailed, noteReason } from "@torpor/lifecycle";
+import { adoptPause, adoptRunning, type HostClient, markFailed, noteReason, repeatNetwork } from "@torpor/lifecycle";
 import type { Verdict } from "./judge.ts";
 import type { PassContext } from "./pass.ts";
 import type { Repair } from "./repairs.ts";
@@ -33,6 +33,11 @@ export async function repairSandbox(
       return await repairs.carryOut(
         { ...about, kind: verdict.kind, toState: "running", reason: verdict.reason },
         () => noteReason(database, row!, verdict.reason),
+      );
+    case "tell_network":
+      return await repairs.carryOut(
+        { ...about, kind: verdict.kind, toState: "running" },
+        () => repeatNetwork(database, client, sandboxId),
       );
     case "mark_failed":
       return await repairs.carryOut(

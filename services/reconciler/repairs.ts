@@ -8,6 +8,7 @@ export type RepairKind =
   | "vm_gone"
   | "guest_stopped"
   | "guest_goes_on"
+  | "network_repeated"
   | "orphan_destroyed"
   | "operation_finished"
   | "operation_rolled_back"

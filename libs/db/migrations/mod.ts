@@ -9,6 +9,7 @@ import * as teams from "./0007_teams.ts";
 import * as webhooks from "./0008_webhooks.ts";
 import * as storedBytes from "./0009_stored_bytes.ts";
 import * as answers from "./0010_answers.ts";
+import * as network from "./0011_network.ts";
 import * as storedQuota from "./0013_stored_quota.ts";
 
 /** All migrations by name; they run in the order of their names and are never changed once released. */
@@ -23,5 +24,6 @@ export const MIGRATIONS: Record<string, Migration> = {
   "0008_webhooks": webhooks,
   "0009_stored_bytes": storedBytes,
   "0010_answers": answers,
+  "0011_network": network,
   "0013_stored_quota": storedQuota,
 };

@@ -74,6 +74,7 @@ export function sandboxMessage(row: SandboxRow): Sandbox {
     snapshot: row.snapshot ? { ...row.snapshot, snapshotId: row.snapshot.id } : undefined,
     sourceSnapshotId: row.sourceSnapshotId ?? "",
     reclaim: row.reclaim ?? undefined,
+    network: row.network,
   });
 }
 

@@ -1,6 +1,6 @@
 import type { ServiceImpl } from "@connectrpc/connect";
 import { requireId } from "@torpor/ids";
-import type { ReclaimCaps, SandboxService } from "@torpor/proto/torpor";
+import type { NetworkPolicy, ReclaimCaps, SandboxService } from "@torpor/proto/torpor";
 import type { Api } from "../handlers/api.ts";
 import { createSandbox } from "../handlers/create_sandbox.ts";
 import {
@@ -11,8 +11,10 @@ import {
   pingSandbox,
   resumeSandbox,
 } from "../handlers/lifecycle.ts";
+import { updateNetwork } from "../handlers/network.ts";
 import { getSandbox, listSandboxes } from "../handlers/sandboxes.ts";
 import { checkpointSandbox, inspectSandbox } from "../handlers/snapshots.ts";
+import { networkPolicy } from "../inputs/network.ts";
 import { parseInput } from "../inputs/parse.ts";
 import {
   createSandboxInput,
@@ -44,6 +46,7 @@ export function sandboxMethods(api: Api) {
         env: request.env,
         metadata: request.metadata,
         reclaim: reclaimOf(request),
+        network: networkOf(request),
         host_labels: Object.keys(request.hostLabels).length > 0 ? request.hostLabels : undefined,
         required_capabilities: request.requiredCapabilities.length > 0 ? request.requiredCapabilities : undefined,
       });
@@ -115,11 +118,26 @@ export function sandboxMethods(api: Api) {
       return { contents: contentsMessage(contents) };
     },
 
+    async updateNetwork(request, context) {
+      const sandboxId = requireId(request.sandboxId, "sandbox_id");
+      const input = parseInput(networkPolicy, networkOf(request) ?? {});
+      const { sandbox, confirmed } = await updateNetwork(api, callerOf(context), sandboxId, input, "network.");
+      return { sandbox: sandboxMessage(sandbox), confirmed };
+    },
+
     async pingSandbox(request, context) {
       await pingSandbox(api, callerOf(context), requireId(request.sandboxId, "sandbox_id"));
       return {};
     },
   } satisfies Partial<ServiceImpl<typeof SandboxService>>;
+}
+
+function networkOf({ network }: { network?: NetworkPolicy }) {
+  return network && {
+    allow_internet_access: network.allowInternetAccess,
+    allow_out: network.allowOut,
+    deny_out: network.denyOut,
+  };
 }
 
 function reclaimOf({ reclaim }: { reclaim?: ReclaimCaps }) {

@@ -2,6 +2,7 @@ import type { z } from "zod";
 import type { KeptSnapshotRow, SandboxSpec } from "@torpor/db";
 import { TorporError } from "@torpor/errors";
 import type { StartedOperation } from "@torpor/lifecycle";
+import { toNetworkPolicy } from "../inputs/network.ts";
 import { toReclaimCaps } from "../inputs/reclaim.ts";
 import { type createSandboxInput, type Lifetimes, SANDBOX_DEFAULTS } from "../inputs/sandbox.ts";
 import type { Caller } from "../keys/caller.ts";
@@ -37,6 +38,7 @@ export async function createSandbox(
     reclaim: toReclaimCaps(input.reclaim) ?? null,
     hostLabels: input.host_labels,
     requiredCapabilities: input.required_capabilities,
+    network: input.network && toNetworkPolicy(input.network, "network."),
   };
   const started = await api.lifecycle.startCreate(caller.teamId, spec, options);
   caller.call.target = started.sandbox.id;

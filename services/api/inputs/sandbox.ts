@@ -1,6 +1,7 @@
 import { z } from "@hono/zod-openapi";
 import { SANDBOX_STATES, type SandboxSpec } from "@torpor/db";
 import { hostLabels, requiredCapabilities } from "./host.ts";
+import { networkPolicy } from "./network.ts";
 import { reclaimCaps } from "./reclaim.ts";
 import { snapshotReference } from "./snapshot.ts";
 import { environment, plainText, recordBytes } from "./text.ts";
@@ -66,6 +67,9 @@ export const createSandboxInput = z.strictObject({
   env: environment(SANDBOX_ENVIRONMENT_BYTES),
   metadata: metadataText,
   reclaim: reclaimCaps.optional().openapi({ description: "Absent: what the deployment does by default." }),
+  network: networkPolicy.optional().openapi({
+    description: "What it may reach. Absent: everything but what no sandbox may reach.",
+  }),
   host_labels: hostLabels.optional().openapi({ description: "Only hosts that have all of these labels." }),
   required_capabilities: requiredCapabilities.optional().openapi({
     description: "Only hosts that have all of these capabilities (GET /v1/hosts).",

@@ -94,6 +94,7 @@ const CHANGES: Rules = {
     "POST /v1/sandboxes/{sandbox_id}/wake",
     "SandboxService/ResumeSandbox",
   ],
+  "sandbox.network": ["sandbox:write", "PUT /v1/sandboxes/{sandbox_id}/network", "SandboxService/UpdateNetwork"],
   "sandbox.fork": ["sandbox:write", "POST /v1/sandboxes/{sandbox_id}/fork", "SandboxService/ForkSandbox"],
   "sandbox.checkpoint": [
     "snapshot:write",

@@ -22,6 +22,7 @@ import { addHostAdminRoutes } from "./host_admin.ts";
 import { addHostRoutes } from "./hosts.ts";
 import { addLifecycleRoutes } from "./lifecycle.ts";
 import { addMemoryRoute } from "./memory.ts";
+import { addNetworkRoute } from "./network.ts";
 import { addOperationRoutes } from "./operations.ts";
 import { PathTable } from "./path_table.ts";
 import { addProcessRoutes } from "./processes.ts";
@@ -82,6 +83,7 @@ export function createRestApp(options: RestOptions): RestApp {
 function addRoutes(app: RestApp, api: Api): void {
   addLifecycleRoutes(app, api);
   addSandboxRoutes(app, api);
+  addNetworkRoute(app, api);
   addSnapshotRoutes(app, api);
   addWebhookRoutes(app, api);
   addExecRoutes(app, api);
@@ -114,9 +116,11 @@ function addBodyRules(app: RestApp): void {
   const json = refuse(MAX_JSON_BYTES);
   const stdin = refuse(MAX_STDIN_JSON_BYTES);
   app.use("/v1/*", async (c, next) => {
-    if (c.req.method === "PUT") return await next();
+    if (c.req.method === "PUT" && c.req.path.endsWith("/files")) return await next();
     const type = c.req.header("content-type") ?? "";
-    if (["POST", "PATCH"].includes(c.req.method) && hasBody(c.req.raw) && !/^application\/json\s*(;|$)/i.test(type)) {
+    if (
+      ["POST", "PUT", "PATCH"].includes(c.req.method) && hasBody(c.req.raw) && !/^application\/json\s*(;|$)/i.test(type)
+    ) {
       throw new TorporError("unsupported_media_type", "the body must be application/json", { field: "content-type" });
     }
     const takesStdin = /\/(exec|exec\/stream|stdin)$/.test(c.req.path);

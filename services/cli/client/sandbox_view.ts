@@ -44,6 +44,11 @@ export function sandboxJson(sandbox: Sandbox): Record<string, unknown> {
       }
       : null,
     source_snapshot_id: sandbox.sourceSnapshotId || null,
+    network: {
+      allow_internet_access: sandbox.network?.allowInternetAccess ?? true,
+      allow_out: sandbox.network?.allowOut ?? [],
+      deny_out: sandbox.network?.denyOut ?? [],
+    },
   };
 }
 

@@ -5,6 +5,7 @@ import { formatMs, roundMs } from "../terminal/format.ts";
 import { Progress } from "../terminal/progress.ts";
 import { defineAction, integerOption } from "./define.ts";
 import { UsageError } from "./exit_codes.ts";
+import { NETWORK_OPTIONS, networkOption } from "./network_options.ts";
 import { printJson } from "./print.ts";
 import { RECLAIM_OPTION, reclaimOption } from "./reclaim_option.ts";
 
@@ -33,6 +34,7 @@ export const sandboxCreate = defineAction({
     env: { type: "string", description: "NAME=VALUE for every process, several separated by commas" },
     metadata: { type: "string", description: "KEY=VALUE, several separated by commas" },
     reclaim: RECLAIM_OPTION,
+    ...NETWORK_OPTIONS,
     "host-label": { type: "string", description: "KEY=VALUE of the host it is placed on, several separated by commas" },
     "host-capability": {
       type: "string",
@@ -53,6 +55,7 @@ export const sandboxCreate = defineAction({
       env: pairs(args.env, "--env"),
       metadata: pairs(args.metadata, "--metadata"),
       reclaim: reclaimOption(args.reclaim),
+      network: networkOption(args),
       hostLabels: pairs(args["host-label"], "--host-label"),
       requiredCapabilities: (args["host-capability"] ?? "").split(",").filter((name) => name !== ""),
     };

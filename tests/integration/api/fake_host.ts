@@ -19,7 +19,7 @@ import {
 import { errorResponse, parseAddress, type RunningService, serve } from "@torpor/rpc";
 
 type LifecycleMethod = "createSandbox" | "pauseSandbox" | "resumeSandbox" | "destroySandbox" | "createSnapshot";
-type FaultyMethod = LifecycleMethod | "exec" | "deleteSnapshot";
+type FaultyMethod = LifecycleMethod | "exec" | "deleteSnapshot" | "updateNetwork";
 
 /** What the fake does on demand: a real host would need a VM killed at the right moment. */
 export interface HostFaults {
@@ -118,6 +118,12 @@ export class FakeHost implements AsyncDisposable {
           const hooks = request.reclaim?.fstrimMs ? [{ step: "fstrim", outcome: "ok", bytesTrimmed: 4096n }] : [];
           return { snapshot, hooks };
         }),
+      updateNetwork: ({ sandboxId, network, networkRevision }) => {
+        if (this.faults.errors.updateNetwork) throw this.faults.errors.updateNetwork;
+        this.calls.push({ method: "updateNetwork", request: { sandboxId, network, networkRevision } });
+        this.#sandbox(sandboxId).networkRevision = networkRevision;
+        return { networkRevision };
+      },
       createSnapshot: (request) => this.#lifecycle("createSnapshot", request, () => this.#keep(request)),
       deleteSnapshot: ({ snapshotId }) => {
         if (this.faults.errors.deleteSnapshot) throw this.faults.errors.deleteSnapshot;

@@ -1,5 +1,6 @@
 import { z } from "@hono/zod-openapi";
 import type { HookOutcome, ReclaimCaps, SandboxRow } from "@torpor/db";
+import { networkPolicy, viewNetworkPolicy } from "../../inputs/network.ts";
 import { reclaimCaps } from "../../inputs/reclaim.ts";
 import { onTtl, sandboxState } from "../../inputs/sandbox.ts";
 import { idText } from "../../inputs/text.ts";
@@ -41,6 +42,7 @@ export const sandboxView = z.object({
   snapshot: snapshotView.nullable().openapi({ description: "The newest snapshot; null before the first pause." }),
   source_snapshot_id: z.string().nullable().openapi({ description: "What it was spawned from; null: it has booted." }),
   reclaim: reclaimCaps.nullable(),
+  network: networkPolicy,
 }).openapi("Sandbox");
 
 export const hookView = z.object({
@@ -96,6 +98,7 @@ export function viewSandbox(row: SandboxRow): z.output<typeof sandboxView> {
     snapshot: viewSnapshot(row),
     source_snapshot_id: row.sourceSnapshotId,
     reclaim: viewReclaim(row.reclaim),
+    network: viewNetworkPolicy(row.network),
   };
 }
 
