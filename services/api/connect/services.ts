@@ -13,6 +13,7 @@ import { parseInput } from "../inputs/parse.ts";
 import { traceId, traceLimit } from "../inputs/trace.ts";
 import type { Admission } from "../keys/admission.ts";
 import { requireId } from "@torpor/ids";
+import { answeringOnce } from "./answer_once.ts";
 import { audited } from "./audited.ts";
 import { execMethods } from "./exec.ts";
 import { fileMethods } from "./files.ts";
@@ -30,7 +31,7 @@ const MAX_REQUEST_BYTES = Math.ceil(MAX_UNARY_FILE_BYTES * 4 / 3) + 1024 * 1024;
 export function addConnectServices(router: ConnectRouter, api: Api, admission: Admission): void {
   const gate = gateOptions(admission, MAX_REQUEST_BYTES);
   const add = <Service extends DescService>(service: Service, methods: ServiceImpl<Service>) =>
-    router.service(service, audited(methods), gate);
+    router.service(service, audited(answeringOnce(service, methods, api.database)), gate);
   add(SandboxService, { ...sandboxMethods(api), ...execMethods(api), ...fileMethods(api) });
   add(SnapshotService, snapshotMethods(api));
   add(WebhookService, webhookMethods(api));

@@ -1,5 +1,8 @@
-import { assertEquals } from "@std/assert";
-import { TestApi } from "./harness.ts";
+import { assertEquals, assertRejects } from "@std/assert";
+import { TorporError } from "@torpor/errors";
+import { SandboxService } from "@torpor/proto/torpor";
+import { ApiKeyService } from "@torpor/proto/team";
+import { type Json, TestApi } from "./harness.ts";
 
 Deno.test("a command with an Idempotency-Key runs once, and repeats get its answer", async () => {
   await using api = await TestApi.start();
@@ -39,4 +42,41 @@ Deno.test("an empty or overlong key is refused", async () => {
     const answer = await api.call("POST", `/v1/sandboxes/${id}/ping`, { headers: { "idempotency-key": key } });
     assertEquals([answer.status, answer.json.code], [422, "invalid_argument"]);
   }
+});
+
+Deno.test("the same over ConnectRPC: a command runs once, a failure is the answer, too; lifecycle verbs take the header", async () => {
+  await using api = await TestApi.start();
+  using client = api.client(SandboxService);
+  const replayed: (string | null)[] = [];
+  const options = (key: string) => ({
+    headers: { "idempotency-key": key },
+    onHeader: (headers: Headers) => void replayed.push(headers.get("idempotent-replayed")),
+  });
+  const made = [1, 2].map(() => client.createSandbox({ memoryMb: 128 }, options("create")));
+  const [first, second] = await Promise.all(made);
+  const sandboxId = first!.sandbox!.sandboxId;
+  assertEquals(second!.sandbox!.sandboxId, sandboxId);
+  replayed.length = 0;
+  const calls = () => api.host.calls.filter(({ method }) => method === "exec").length;
+  const exec = (key: string, cmd: string) => client.exec({ sandboxId, cmd }, options(key));
+  const answer = await exec("one", "echo hello");
+  assertEquals([await exec("one", "echo hello"), calls()], [answer, 1]);
+  assertEquals(replayed, [null, "true"]);
+  const codeOf = async (work: () => Promise<unknown>) => (await assertRejects(work, TorporError)).code;
+  assertEquals([await codeOf(() => exec("one", "echo other")), calls()], ["idempotency_mismatch", 1]);
+  await exec("two", "echo hello");
+  assertEquals(calls(), 2);
+  const bad = () => client.makeDirectory({ sandboxId, path: "" }, options("bad"));
+  const [refused, again] = [await assertRejects(bad, TorporError), await assertRejects(bad, TorporError)];
+  assertEquals([refused.code, refused.field], ["invalid_argument", "path"]);
+  assertEquals([again.code, again.field, again.message], [refused.code, refused.field, refused.message]);
+  await api.database
+    .sql`update idempotency_keys set answer_status = null, answer_type = null, answer_body = null where key = 'two'`;
+  assertEquals(await codeOf(() => exec("two", "echo hello")), "conflict");
+  assertEquals(await codeOf(() => exec("", "echo hello")), "invalid_argument");
+  // Another team's key of the same name is another one; a secret is not kept.
+  using keys = api.client(ApiKeyService);
+  await Promise.all([1, 2].map((n) => keys.createApiKey({ name: `n${n}` }, options("secret"))));
+  const [{ count }] = await api.database.sql`select count(*)::int from idempotency_keys where key = 'secret'` as [Json];
+  assertEquals(count, 0);
 });
