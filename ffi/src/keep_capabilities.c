@@ -84,7 +84,6 @@ static int interrupt_all(DIR *tasks, int signal, uint64_t keep) {
 TORPOR_EXPORT int torpor_keep_capabilities(uint64_t keep) {
     const int signal = SIGRTMAX - 2;
     const struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
-    struct sigaction before;
     const int error = drop_own(keep);
     if (error)
         return error;
@@ -92,7 +91,8 @@ TORPOR_EXPORT int torpor_keep_capabilities(uint64_t keep) {
     DIR *tasks = opendir("/proc/self/task");
     if (!tasks)
         return -errno;
-    sigaction(signal, &action, &before);
+    // For good: a slow thread may get the signal of an earlier round (they queue) when it has changed already.
+    sigaction(signal, &action, NULL);
     int left = 1;
     for (int round = 0; left && round < ROUNDS; round++) {
         left = interrupt_all(tasks, signal, keep);
@@ -100,8 +100,5 @@ TORPOR_EXPORT int torpor_keep_capabilities(uint64_t keep) {
             nanosleep(&(struct timespec){0, ROUND_NS}, NULL);
     }
     closedir(tasks);
-    // A thread that blocks the signal would end the process later, were the handler taken away.
-    if (!left)
-        sigaction(signal, &before, NULL);
     return left ? -ETIMEDOUT : 0;
 }
