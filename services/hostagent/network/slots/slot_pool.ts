@@ -49,7 +49,7 @@ export class SlotPool implements AsyncDisposable {
   /** @throws TorporError `no_capacity`, `unavailable`, NativeError. */
   async take(): Promise<PreparedSlot> {
     const prepared = this.#prepared.shift();
-    if (this.#target > 0) this.#refillSoon();
+    this.#refillLater();
     return prepared ?? await this.#make();
   }
 
@@ -71,9 +71,12 @@ export class SlotPool implements AsyncDisposable {
     for (const prepared of this.#prepared.splice(0)) await this.#discard(prepared);
   }
 
-  #refillSoon(): void {
+  #refillLater(): void {
     clearTimeout(this.#quiet);
-    if (!this.#ended) this.#quiet = setTimeout(() => this.start(), QUIET_MS);
+    if (this.#ended || this.#target === 0) return;
+    // Where starts follow each other so closely that it never is quiet, they would soon have to make their own.
+    if (this.#prepared.length < this.#target / 4) this.start();
+    else this.#quiet = setTimeout(() => this.start(), QUIET_MS);
   }
 
   async #refill(): Promise<void> {
