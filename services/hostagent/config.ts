@@ -2,6 +2,7 @@ import { z } from "zod";
 import { homePaths, readConfig, torporHome } from "@torpor/config";
 import { formatAddress, parseAddress } from "@torpor/rpc";
 import { parseResolvers } from "./network/dns/mod.ts";
+import { DEFAULT_LIMITS } from "./network/policy/limits.ts";
 import { DEFAULT_CIDR, type NetworkSettings, parseSlotCidr } from "./network/mod.ts";
 import type { DiskLimits } from "./vmm/qemu/command_line.ts";
 import { type TrackingMethod, trackingMethods } from "./memory/tracking/method.ts";
@@ -98,6 +99,8 @@ export function readHostAgentConfig(): HostAgentConfig {
     TORPOR_NETWORK: z.enum(["on", "off"]).optional(),
     TORPOR_NETWORK_CIDR: z.string().default(DEFAULT_CIDR).transform(parseSlotCidr),
     TORPOR_NETWORK_POOL: z.coerce.number().int().min(0).max(256).default(4),
+    TORPOR_NETWORK_RATE_MBIT: z.coerce.number().int().min(0).max(1_000_000).default(DEFAULT_LIMITS.rateMbit),
+    TORPOR_NETWORK_CONNECTIONS: z.coerce.number().int().min(0).max(1_000_000).default(DEFAULT_LIMITS.connections),
     TORPOR_DNS: z.string().optional().transform(parseResolvers),
   });
   const home = torporHome();
@@ -137,6 +140,7 @@ export function readHostAgentConfig(): HostAgentConfig {
       cidr: env.TORPOR_NETWORK_CIDR,
       dns: env.TORPOR_DNS,
       pool: env.TORPOR_NETWORK_POOL,
+      limits: { rateMbit: env.TORPOR_NETWORK_RATE_MBIT, connections: env.TORPOR_NETWORK_CONNECTIONS },
     },
   };
 }

@@ -6,7 +6,7 @@ import { endEgressProxy, startEgressProxy } from "./egress/mod.ts";
 import { HostNetworks } from "./host_networks.ts";
 import { IsolatedNetworks } from "./isolated_networks.ts";
 import { removeHostRules } from "./host_rules.ts";
-import { applyRuleset, hostRuleset, type NetworkLimits } from "./policy/mod.ts";
+import { applyRuleset, chooseLimits, DEFAULT_LIMITS, hostRuleset, type NetworkLimits } from "./policy/mod.ts";
 import { DEFAULT_CIDR, isSlotAddress, slotAt, vethPrefix } from "./slots/addresses.ts";
 import { allFound, findSlots } from "./slots/found_slots.ts";
 import { removeSlot } from "./slots/make_slot.ts";
@@ -23,7 +23,8 @@ export interface NetworkSettings {
   dns: string[];
   /** Slots that are prepared ahead. */
   pool: number;
-  limits?: NetworkLimits;
+  /** Of each sandbox; absent: the defaults. */
+  limits?: Omit<NetworkLimits, "rateBy">;
 }
 
 /** Nothing else is on a slot's end of a veth pair. */
@@ -36,7 +37,8 @@ const EGRESS_PORTS: EgressPorts = { httpPort: 17080, tlsPort: 17443 };
  */
 export async function openNetworks(settings: NetworkSettings | undefined, layout: Layout): Promise<VmNetworks> {
   if (!settings || settings.mode === "off") return await isolated(layout);
-  const { cidr, dns, limits, pool } = settings;
+  const { cidr, dns, pool } = settings;
+  const limits = await chooseLimits(settings.limits ?? DEFAULT_LIMITS);
   const config = { cidr, dns, limits, ...await agentNames(layout.home), egress: EGRESS_PORTS };
   try {
     const networks = await openHostNetworks(config, pool, layout);

@@ -5,5 +5,6 @@ export { applyRuleset } from "./apply_ruleset.ts";
 export * from "./counters.ts";
 export * from "./host_ruleset.ts";
 export * from "./limits.ts";
+export { chooseLimits, limitRate } from "./rate_limit.ts";
 export * from "./reasons.ts";
 export * from "./slot_ruleset.ts";

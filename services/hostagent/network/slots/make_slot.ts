@@ -1,5 +1,5 @@
 import { type Descriptor, openTap, setNetworkSetting } from "@torpor/ffi";
-import { applyPolicy } from "../policy/mod.ts";
+import { applyPolicy, limitRate } from "../policy/mod.ts";
 import { DEFAULT_POLICY, GUEST_NETWORK, type NetworkConfig, type Slot, TAP_DEVICE, UPLINK_DEVICE } from "../types.ts";
 import { findSlots } from "./found_slots.ts";
 import { namespacePath, type NetworkPrograms, runIp } from "./programs.ts";
@@ -31,6 +31,7 @@ export async function makeSlot(programs: NetworkPrograms, config: NetworkConfig,
   await setNetworkSetting("ipv4/ip_forward", "1", there);
   const tap = undo.use(await openTap(TAP_DEVICE, there));
   await runIp(programs, insideLines(slot), slot.namespace);
+  await limitRate(config, slot);
   await applyPolicy({ config, slot }, DEFAULT_POLICY);
   undo.move();
   return { slot, tap };
