@@ -1,4 +1,4 @@
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import {
   eventually,
   type HostAgentProcess,
@@ -7,6 +7,7 @@ import {
   sandboxHelpers,
   startHostAgentProcess,
 } from "@torpor/testing/hostagent";
+import { TorporError } from "@torpor/errors";
 import { newId } from "@torpor/ids";
 import { type Ground, makeGround, PUBLIC } from "../../security/ground/mod.ts";
 import { agentNames } from "../../../services/hostagent/network/slots/names.ts";
@@ -15,8 +16,13 @@ import { runTool } from "../../../services/cli/tool/run_tool.ts";
 const SETTINGS = { TORPOR_NETWORK: "on", TORPOR_DNS: PUBLIC.resolver, TORPOR_NETWORK_POOL: "1" };
 const FETCH = `curl -sS -m 20 -o /dev/null -w '%{http_code}' http://${PUBLIC.web}/`;
 
-async function startAgent(ground: Ground, home: string, env: Record<string, string> = {}, spareVmm = false) {
-  return await startHostAgentProcess(home, { wrap: ground.agent.inside([]), env: { ...SETTINGS, ...env }, spareVmm });
+async function startAgent(
+  ground: Ground,
+  home: string,
+  env: Record<string, string> = {},
+  { spareVmm = false, wrap = [] as string[] } = {},
+) {
+  return await startHostAgentProcess(home, { wrap: ground.agent.inside(wrap), env: { ...SETTINGS, ...env }, spareVmm });
 }
 
 /** Namespaces of the slots of an agent: other tests may have agents, too. */
@@ -48,7 +54,7 @@ Deno.test("a guest has the internet after its creation, a resume, a fork and a r
   try {
     let id = "";
     {
-      await using agent = await startAgent(ground, home, {}, true);
+      await using agent = await startAgent(ground, home, {}, { spareVmm: true });
       const { create, run } = sandboxHelpers(agent.client);
       await t.step("created", async () => {
         id = await create();
@@ -126,6 +132,13 @@ Deno.test("a snapshot fits hosts with and without network; where it is off, a gu
       assertEquals((await run(id, failure)).split("\n").at(-1), "7");
       assertEquals(await slotDevices(ground), []);
       await agent.client.pauseSandbox({ sandboxId: id });
+      await agent.end("SIGTERM");
+    }
+    {
+      const unable = ["setpriv", "--bounding-set=-net_admin"];
+      await using agent = await startAgent(ground, home, { TORPOR_NETWORK: "off" }, { wrap: unable });
+      const error = await assertRejects(() => agent.client.resumeSandbox({ sandboxId: id }), TorporError);
+      assertEquals(error.code, "resume_failed", "without a tap device its device state does not fit");
       await agent.end("SIGTERM");
     }
     {
