@@ -3,6 +3,7 @@
  *
  *     deno run --allow-read --allow-write --allow-run --allow-env libs/postgres/repair.ts
  */
+import { exists } from "@std/fs";
 import "postgres";
 import { REPAIRS, VERSION } from "./repairs.ts";
 
@@ -14,19 +15,9 @@ async function packageSources(): Promise<string> {
   const { npmCache } = JSON.parse(new TextDecoder().decode(stdout)) as { npmCache: string };
   for await (const { name } of Deno.readDir(npmCache)) {
     const path = `${npmCache}/${name}/postgres/${VERSION}/src`;
-    if (await isThere(path)) return path;
+    if (await exists(path)) return path;
   }
   throw new Error(`postgres ${VERSION} is not in ${npmCache}`);
-}
-
-async function isThere(path: string): Promise<boolean> {
-  try {
-    await Deno.stat(path);
-    return true;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw error;
-  }
 }
 
 /** @throws Error when a place to change is not there: then the package is another one. */
@@ -50,7 +41,7 @@ async function stampOf(): Promise<string> {
 
 async function build(): Promise<void> {
   const stamp = await stampOf();
-  if (await isThere(`${BUILD}stamp-${stamp}`)) return;
+  if (await exists(`${BUILD}stamp-${stamp}`)) return;
   const sources = await packageSources();
   const partial = await Deno.makeTempDir({ dir: new URL(".", import.meta.url).pathname, prefix: "build-" });
   try {
@@ -59,10 +50,10 @@ async function build(): Promise<void> {
     }
     await Deno.writeTextFile(`${partial}/stamp-${stamp}`, "");
     await Deno.chmod(partial, 0o755);
-    if (await isThere(BUILD)) await Deno.remove(BUILD, { recursive: true });
+    if (await exists(BUILD)) await Deno.remove(BUILD, { recursive: true });
     await Deno.rename(partial, BUILD);
   } finally {
-    if (await isThere(partial)) await Deno.remove(partial, { recursive: true });
+    if (await exists(partial)) await Deno.remove(partial, { recursive: true });
   }
 }
 

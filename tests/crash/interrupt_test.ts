@@ -1,4 +1,5 @@
 import { assertEquals } from "@std/assert";
+import { exists } from "@std/fs";
 
 const MAIN = new URL("./main.ts", import.meta.url).pathname;
 
@@ -18,7 +19,7 @@ for (const signal of ["SIGTERM", "SIGINT"] as const) {
     }
     main.kill(signal);
     assertEquals((await main.status).code, 1);
-    assertEquals(await Promise.all(workers.map(exists)), [false, false]);
+    assertEquals(await Promise.all(workers.map((pid) => exists(`/proc/${pid}`))), [false, false]);
   });
 }
 
@@ -40,16 +41,6 @@ async function textOf(path: string): Promise<string> {
     return await Deno.readTextFile(path);
   } catch (error) {
     if (error instanceof Deno.errors.NotFound || (error as { code?: string }).code === "ESRCH") return "";
-    throw error;
-  }
-}
-
-async function exists(pid: number): Promise<boolean> {
-  try {
-    await Deno.stat(`/proc/${pid}`);
-    return true;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
     throw error;
   }
 }

@@ -1,9 +1,10 @@
+import { exists } from "@std/fs";
 import type { HomePaths } from "@torpor/config";
 import { TorporError } from "@torpor/errors";
 import { cacheUsers } from "../deployment/cache_users.ts";
 import { deploymentPaths } from "../deployment/deployment.ts";
 import { takeDown } from "../deployment/down.ts";
-import { exists, removeIfThere } from "../deployment/files.ts";
+import { removeIfThere } from "../deployment/files.ts";
 import { Progress } from "../terminal/progress.ts";
 import { defineAction } from "./define.ts";
 import { UsageError } from "./exit_codes.ts";

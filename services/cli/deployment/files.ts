@@ -3,17 +3,6 @@ export function isNotFound(error: unknown): boolean {
   return error instanceof Deno.errors.NotFound;
 }
 
-/** True when something is at `path`. */
-export async function exists(path: string): Promise<boolean> {
-  try {
-    await Deno.stat(path);
-    return true;
-  } catch (error) {
-    if (isNotFound(error)) return false;
-    throw error;
-  }
-}
-
 /** The text of a file, or undefined when there is none. */
 export async function readTextIfThere(path: string): Promise<string | undefined> {
   try {

@@ -1,8 +1,9 @@
+import { exists } from "@std/fs";
 import { join } from "@std/path";
 import type { HomePaths } from "@torpor/config";
 import type { Report } from "../terminal/progress.ts";
 import { runTool } from "../tool/run_tool.ts";
-import { exists, removeIfThere } from "./files.ts";
+import { removeIfThere } from "./files.ts";
 import { hashTree } from "./hash_tree.ts";
 import { REPOSITORY } from "./repository.ts";
 

@@ -1,3 +1,4 @@
+import { exists } from "@std/fs";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { closeSync, openSync } from "node:fs";
@@ -7,7 +8,7 @@ import { z } from "zod";
 import { openApi } from "../client/api.ts";
 import { endProcess, isAlive, type ProcessInfo, readProcess } from "../process/process_table.ts";
 import type { Deployment } from "./deployment.ts";
-import { exists, readTextIfThere, rotateLog } from "./files.ts";
+import { readTextIfThere, rotateLog } from "./files.ts";
 import { type HostNetworkMember, inNamespace } from "./host_network.ts";
 import { REPOSITORY } from "./repository.ts";
 import { findServices } from "./service_process.ts";

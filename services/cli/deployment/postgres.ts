@@ -1,7 +1,8 @@
+import { exists } from "@std/fs";
 import { dirname, join } from "@std/path";
 import { TorporError } from "@torpor/errors";
 import type { HomePaths } from "@torpor/config";
-import { exists, readTextIfThere, rotateLog } from "./files.ts";
+import { readTextIfThere, rotateLog } from "./files.ts";
 import type { Report } from "../terminal/progress.ts";
 import { runTool, succeeds } from "../tool/run_tool.ts";
 

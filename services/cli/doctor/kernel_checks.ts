@@ -1,8 +1,8 @@
+import { exists } from "@std/fs";
 import { join } from "@std/path";
 import type { HomePaths } from "@torpor/config";
 import { TorporError } from "@torpor/errors";
 import { z } from "zod";
-import { exists } from "../deployment/files.ts";
 import { nativeDirectory } from "../deployment/native.ts";
 import { REPOSITORY } from "../deployment/repository.ts";
 import { runTool } from "../tool/run_tool.ts";

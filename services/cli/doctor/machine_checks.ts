@@ -1,7 +1,8 @@
+import { exists } from "@std/fs";
 import { statfs } from "node:fs/promises";
 import { dirname, join } from "@std/path";
 import type { HomePaths } from "@torpor/config";
-import { exists, readTextIfThere } from "../deployment/files.ts";
+import { readTextIfThere } from "../deployment/files.ts";
 import { missingPackages } from "../deployment/packages.ts";
 import { formatBytes } from "../terminal/format.ts";
 import { runTool, succeeds } from "../tool/run_tool.ts";

@@ -1,3 +1,4 @@
+import { existsSync } from "@std/fs";
 import { join } from "@std/path";
 
 /** The services of a deployment, each a process of its own. */
@@ -46,7 +47,7 @@ export class CrashFiles {
 
   /** Whether the point was reached. */
   fired(): boolean {
-    return exists(this.#fired);
+    return existsSync(this.#fired);
   }
 
   /** The point that is armed, when `service` is the one to reach it. */
@@ -74,16 +75,6 @@ export class CrashFiles {
   /** Where a service writes its pid. */
   pidFile(service: ServiceName): string {
     return join(this.directory, `${service}.pid`);
-  }
-}
-
-function exists(path: string): boolean {
-  try {
-    Deno.statSync(path);
-    return true;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw error;
   }
 }
 
