@@ -158,7 +158,7 @@ function inputOf({ method, template }: Route, own: Belongings): { query: string;
     "/v1/traces": `?sandbox_id=${sandbox_id}`,
   };
   const query = template.includes("/files") ? "?path=/x" : queries[template] ?? "";
-  if (method === "PUT") return { query, options: { body: "x" } };
+  if (method === "PUT" && template.endsWith("/files")) return { query, options: { body: "x" } };
   return { query, options: method === "GET" ? {} : { json: bodies[`${method} ${template}`] ?? {} } };
 }
 
