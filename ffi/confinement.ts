@@ -11,7 +11,7 @@ export interface Confinement {
   readonly networkFd?: number;
   /** It sees no other process. What it forks ends with it. */
   readonly ownProcesses?: boolean;
-  /** It shares no System V IPC and no message queues, and sees no cgroups but its own. */
+  /** It shares no System V IPC and no message queues, and does not see which cgroup is this process's. */
   readonly ownIpc?: boolean;
   /** Priority, given before the right to it is gone; -20 to 19. */
   readonly nice?: number;
@@ -21,8 +21,6 @@ export interface Confinement {
   readonly filterSystemCalls?: boolean;
   /** Is chosen sooner than others when the machine has no memory left, 1 to 1000. */
   readonly oomScore?: number;
-  /** Opened `cgroup.procs` files that it joins, at most 6. */
-  readonly cgroupFds?: readonly number[];
   /** Of files that it writes. */
   readonly maxFileBytes?: number;
   readonly maxDescriptors?: number;
@@ -31,21 +29,19 @@ export interface Confinement {
   readonly maxCoreBytes?: number;
 }
 
-const MAX_CGROUPS = 6;
-/** Words of 32 bits before the limits; the last one is padding. */
-const WORDS = 9 + MAX_CGROUPS + 1;
+/** Words of 32 bits before the limits. */
+const WORDS = 8;
 const UNLIMITED = 2n ** 64n - 1n;
 const EWOULDBLOCK = 11;
 
 /** `struct torpor_confinement` of include/torpor.h. */
 export function packConfinement(confinement: Confinement): Uint8Array<ArrayBuffer> {
-  const { rootFd = -1, networkFd = -1, cgroupFds = [], nice = 0, oomScore = 0 } = confinement;
-  if (cgroupFds.length > MAX_CGROUPS) throw new RangeError(`at most ${MAX_CGROUPS} cgroups can be joined`);
+  const { rootFd = -1, networkFd = -1, nice = 0, oomScore = 0 } = confinement;
   const bytes = new Uint8Array(WORDS * 4 + 4 * 8);
   const flag = (value: boolean | undefined) => value ? 1 : 0;
   const { ownProcesses, ownIpc, dropCapabilities, filterSystemCalls } = confinement;
   const words = [rootFd, networkFd, flag(ownProcesses), flag(ownIpc), nice, flag(dropCapabilities)];
-  words.push(flag(filterSystemCalls), oomScore, cgroupFds.length, ...cgroupFds);
+  words.push(flag(filterSystemCalls), oomScore);
   new Int32Array(bytes.buffer, 0, WORDS).set(words);
   const { maxFileBytes, maxDescriptors, maxProcesses, maxCoreBytes } = confinement;
   const limits = [maxFileBytes, maxDescriptors, maxProcesses, maxCoreBytes];

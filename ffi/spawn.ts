@@ -30,7 +30,7 @@ export interface SpawnOptions {
 
 const stages = [
   ...["start", "setsid", "descriptors", "cwd", "credentials", "exec"],
-  ...["cgroups", "namespaces", "limits", "capabilities", "system call filter"],
+  ...["OOM score", "namespaces", "limits", "capabilities", "system call filter"],
 ];
 
 function descriptorPairs(options: SpawnOptions): Int32Array<ArrayBuffer> {

@@ -5,7 +5,7 @@
 #include "torpor.h"
 
 // Before the descriptors are placed: those of the confinement are still open.
-int torpor_confine_join_cgroups(const struct torpor_confinement *confinement);
+int torpor_confine_raise_oom_score(int score);
 int torpor_confine_enter_namespaces(const struct torpor_confinement *confinement);
 // While it still is the parent's user.
 int torpor_confine_limit(const struct torpor_confinement *confinement);

@@ -62,7 +62,7 @@ enum torpor_spawn_stage { // where a spawn failed
     TORPOR_SPAWN_DIRECTORY = 3,
     TORPOR_SPAWN_CREDENTIALS = 4,
     TORPOR_SPAWN_EXECUTE = 5,
-    TORPOR_SPAWN_CGROUPS = 6,
+    TORPOR_SPAWN_OOM_SCORE = 6,
     TORPOR_SPAWN_NAMESPACES = 7,
     TORPOR_SPAWN_LIMITS = 8,
     TORPOR_SPAWN_CAPABILITIES = 9,
@@ -82,21 +82,17 @@ struct torpor_spawn_result {
 int torpor_spawn(const struct torpor_spawn_options *options, const char *strings, uint64_t strings_length, const int32_t *descriptors,
                  struct torpor_spawn_result *result);
 
-#define TORPOR_CONFINED_CGROUPS 6
-
-// What is taken from a program before it runs (confine.c). All descriptors are this process's.
+// What is taken from a program before it runs (confine.c). All descriptors are this process's. Cgroups are not among it: to join one
+// takes a grace period of the kernel's, 15 ms on a busy machine, for which the caller would wait.
 struct torpor_confinement {
     int32_t root;                // mount namespace of torpor_make_root, of which the program gets a copy of its own; -1: this one
     int32_t network;             // network namespace; -1: this one
     int32_t own_processes;       // it is process 1 of a namespace of its own, and sees no others
-    int32_t own_ipc;             // System V IPC and message queues of its own, and its cgroup is the root of those it sees
+    int32_t own_ipc;             // System V IPC and message queues of its own; it does not see which cgroup is the caller's
     int32_t nice;                // added to what it inherits: given before the right to it is gone
     int32_t drop_capabilities;   // all, also from the bounding set
     int32_t filter_system_calls; // refuses what no VMM and no pager uses (syscall_filter.c); needs no_new_privileges
     int32_t oom_score;           // 0: unchanged; 1 … 1000: sooner than others
-    int32_t cgroup_count;
-    int32_t cgroups[TORPOR_CONFINED_CGROUPS]; // opened cgroup.procs files that it joins
-    int32_t reserved;
     uint64_t max_file_bytes; // of files that it writes; these four: UINT64_MAX for unchanged
     uint64_t max_descriptors;
     uint64_t max_processes; // of its user, threads included

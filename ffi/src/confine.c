@@ -16,7 +16,7 @@
 // Other users' processes do not exist for it, nor does anything that is not about processes.
 #define PROC_OPTIONS "hidepid=2,subset=pid"
 
-static int raise_oom_score(int score) {
+int torpor_confine_raise_oom_score(int score) {
     char text[8];
     const int length = snprintf(text, sizeof text, "%d", score);
     const int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
@@ -27,15 +27,7 @@ static int raise_oom_score(int score) {
     return written == length ? 0 : -1;
 }
 
-int torpor_confine_join_cgroups(const struct torpor_confinement *confinement) {
-    for (int i = 0; i < confinement->cgroup_count; i++)
-        if (write(confinement->cgroups[i], "0", 1) != 1)
-            return -1;
-    return confinement->oom_score > 0 ? raise_oom_score(confinement->oom_score) : 0;
-}
-
 int torpor_confine_enter_namespaces(const struct torpor_confinement *confinement) {
-    // After the cgroups were joined: they become the root of the cgroups that it sees.
     if (confinement->own_ipc && unshare(CLONE_NEWIPC | CLONE_NEWCGROUP))
         return -1;
     if (confinement->network >= 0 && setns(confinement->network, CLONE_NEWNET))

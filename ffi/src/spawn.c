@@ -13,7 +13,6 @@
 #include <linux/close_range.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -145,8 +144,8 @@ static void drop_credentials(const struct plan *plan, int report) {
 }
 
 static void confine_places(const struct plan *plan) {
-    if (torpor_confine_join_cgroups(plan->confinement))
-        give_up(plan, -1, TORPOR_SPAWN_CGROUPS);
+    if (plan->confinement->oom_score > 0 && torpor_confine_raise_oom_score(plan->confinement->oom_score))
+        give_up(plan, -1, TORPOR_SPAWN_OOM_SCORE);
     if (torpor_confine_enter_namespaces(plan->confinement))
         give_up(plan, -1, TORPOR_SPAWN_NAMESPACES);
 }
@@ -243,8 +242,7 @@ TORPOR_EXPORT int torpor_spawn_confined(const struct torpor_spawn_options *optio
                                         struct torpor_spawn_result *result) {
     struct plan plan = {.options = options, .confinement = confinement, .descriptors = descriptors};
     *result = (struct torpor_spawn_result){0};
-    const bool valid = !confinement || (confinement->cgroup_count >= 0 && confinement->cgroup_count <= TORPOR_CONFINED_CGROUPS);
-    int status = valid ? build_plan(&plan, strings, strings_length) : -EINVAL;
+    int status = build_plan(&plan, strings, strings_length);
     if (!status)
         status = start(&plan, result);
     free(plan.arguments);

@@ -6,6 +6,7 @@ import { formatAddress, openClient, type ServiceClient } from "@torpor/rpc";
 import type { NetworkSettings } from "../../services/hostagent/network/mod.ts";
 import { type HostOverrides, type RunningHostAgent, startHostAgent } from "../../services/hostagent/start.ts";
 import { Layout } from "../../services/hostagent/storage/layout.ts";
+import type { DiskLimits } from "../../services/hostagent/vmm/qemu/command_line.ts";
 
 const TOKEN = "test-internal-token";
 /** A boot under TCG on a loaded machine; a memory export of a few hundred MiB. */
@@ -26,6 +27,8 @@ export interface TestHostAgentOptions {
   diskReserveMb?: number;
   /** Default: guests have no network. The process must then be in a network namespace of the test's. */
   network?: NetworkSettings;
+  /** Default: none. */
+  diskLimits?: DiskLimits;
   overrides?: HostOverrides;
 }
 
@@ -64,6 +67,7 @@ export async function startTestHostAgent(options: TestHostAgentOptions = {}): Pr
     sharedBase: options.sharedBase,
     verifyIntervalMs: options.verifyIntervalMs,
     diskReserveMb: options.diskReserveMb,
+    diskLimits: options.diskLimits,
     network: options.network,
     prefetch: true,
   }, options.overrides);

@@ -1,4 +1,3 @@
-import { type Descriptor, openFile } from "@torpor/ffi";
 import { log } from "@torpor/telemetry";
 import { delay } from "../host/delay.ts";
 import { type Controller, findHierarchies, type Hierarchy } from "./hierarchies.ts";
@@ -77,14 +76,20 @@ export class Cgroups {
     }
   }
 
-  /** What a process joins to be in it. The caller's. @throws NativeError. */
-  openToJoin(name: string): Descriptor[] {
-    using opened = new DisposableStack();
-    const files = this.#directories(name).map((group) =>
-      opened.use(openFile(`${group}/cgroup.procs`, { write: true }))
-    );
-    opened.move();
-    return files;
+  /**
+   * Puts a process into it that has just been started, and does nothing else yet. Not between clone and execve: the kernel waits for a
+   * grace period, 15 ms on a busy machine, and whoever starts the process would wait as well.
+   * @throws Deno.errors.
+   */
+  async put(name: string, pid: number): Promise<void> {
+    for (const group of this.#directories(name)) {
+      try {
+        await Deno.writeTextFile(`${group}/cgroup.procs`, String(pid), { create: false });
+      } catch (error) {
+        // It has ended.
+        if ((error as { code?: string }).code !== "ESRCH") throw error;
+      }
+    }
   }
 
   /** Processes that are in it. */

@@ -1,4 +1,4 @@
-import type { Confinement, Descriptor } from "@torpor/ffi";
+import type { Confinement, Descriptor, Process } from "@torpor/ffi";
 import { log } from "@torpor/telemetry";
 import type { JailRecord } from "./jail_record.ts";
 import type { Cgroups } from "./cgroups.ts";
@@ -35,6 +35,8 @@ export interface Seat extends Disposable {
   readonly descriptors: { childFd: number; fd: number }[];
   /** Where it finds the native files. */
   readonly nativeDirectory: string;
+  /** Tells which process has taken it: it joins the jail's cgroup, see {@linkcode Jail.entered}. */
+  taken(process: Process): void;
 }
 
 /** What a VMM and its pager run in: a user for each, and a cgroup for both. Disposed after both have ended. */
@@ -42,6 +44,7 @@ export class Jail implements AsyncDisposable {
   readonly #parts: JailParts;
   readonly #vmmUser: LeasedUser | undefined;
   readonly #pagerUser: LeasedUser | undefined;
+  #entering: Promise<void> = Promise.resolve();
   /** Of its cgroup. */
   readonly name: string;
 
@@ -78,15 +81,21 @@ export class Jail implements AsyncDisposable {
     return this.#seat(this.#pagerUser, leaseFd, { ...limits, nice: PAGER_NICE });
   }
 
+  /** Resolves when its processes are in its cgroup. Before that, no guest may run. @throws Deno.errors when one cannot be put there. */
+  async entered(): Promise<void> {
+    await this.#entering;
+  }
+
   /** Lets go of it: its processes run on, for a later agent. */
-  release(): void {
+  async release(): Promise<void> {
     this.#vmmUser?.[Symbol.dispose]();
     this.#pagerUser?.[Symbol.dispose]();
+    await Promise.allSettled([this.#entering]);
   }
 
   /** Gives back users and cgroup. */
   async [Symbol.asyncDispose](): Promise<void> {
-    this.release();
+    await this.release();
     if (!await this.#parts.cgroups.remove(this.name)) log("warn", "cgroup_not_removed", { name: this.name });
   }
 
@@ -94,7 +103,6 @@ export class Jail implements AsyncDisposable {
     const { usable, root, network, cgroups, nativeDirectory } = this.#parts;
     using opened = new DisposableStack();
     const lease = user && opened.use(user.inherit());
-    const joined = cgroups.openToJoin(this.name).map((file) => opened.use(file));
     const confinement = {
       ...own,
       rootFd: root?.fd,
@@ -103,7 +111,6 @@ export class Jail implements AsyncDisposable {
       dropCapabilities: usable.has("capabilities"),
       filterSystemCalls: usable.has("system_calls"),
       oomScore: OOM_SCORE,
-      cgroupFds: joined.map(({ fd }) => fd),
       maxCoreBytes: 0,
     };
     const held = opened.move();
@@ -111,6 +118,11 @@ export class Jail implements AsyncDisposable {
       options: { uid: user?.id, gid: user?.id, noNewPrivileges: true, confinement },
       descriptors: lease ? [{ childFd: leaseFd, fd: lease.fd }] : [],
       nativeDirectory,
+      taken: ({ pid }) => {
+        this.#entering = Promise.all([this.#entering, cgroups.put(this.name, pid)]).then(() => {});
+        // Whoever waits for it gets the error.
+        this.#entering.catch(() => {});
+      },
       [Symbol.dispose]: () => held.dispose(),
     };
   }

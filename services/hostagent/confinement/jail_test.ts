@@ -107,8 +107,7 @@ Deno.test("a jail is found again by the next agent, which ends and removes what 
   await withJails(async (jails, home) => {
     const [jail, stray] = [jails.create(shape), jails.create(shape)];
     const [kept, left] = [sleepIn(jail), sleepIn(stray)];
-    jail.release();
-    stray.release();
+    for (const each of [jail, stray]) await each.release();
     await using later = await Jails.open({ home, nativeDirectory, accelerator: "kvm", userBase: 700_000 });
     const adopted = later.adopt(jail.record);
     assertEquals(adopted.record, jail.record);
@@ -127,7 +126,9 @@ Deno.test("a jail is found again by the next agent, which ends and removes what 
 function sleepIn(jail: Jail): Process {
   using seat = jail.vmm(INTRUDER_LEASE_FD, FILE_BYTES);
   const sleep = { path: "/bin/sleep", argv: ["sleep", "600"], env: {}, cwd: "/", descriptors: seat.descriptors };
-  return spawn({ ...sleep, ...seat.options });
+  const process = spawn({ ...sleep, ...seat.options });
+  seat.taken(process);
+  return process;
 }
 
 Deno.test("a jail's memory and processes are limited, and memory without a jail is not", async () => {
@@ -135,8 +136,10 @@ Deno.test("a jail's memory and processes are limited, and memory without a jail 
     assertEquals(jails.capabilities.filter((name) => name.startsWith("limited:")).length, 3);
     await using jail = jails.create({ vcpus: 1, memoryMb: 1 });
     using seat = jail.vmm(INTRUDER_LEASE_FD, FILE_BYTES);
+    const limited =
+      `until (do { local @ARGV = "/proc/self/cgroup"; join("", <>) } =~ m{/torpor/}) { select(undef, undef, undef, 0.01) }`;
     const allocate = `my $m = "x" x (400 << 20); print "has it"`;
-    assertEquals(await runPerl(allocate, seat), "");
+    assertEquals(await runPerl(`${limited} ${allocate}`, seat), "");
     assertEquals(await runPerl(allocate), "has it");
     const forks =
       `for my $n (0 .. 400) { my $p = fork; if (!defined $p) { print $n; last } if (!$p) { sleep 60; exit } } exec "true"`;

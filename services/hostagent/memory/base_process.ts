@@ -112,7 +112,7 @@ function spawnBasePager(
   const numbers = BASE_PAGER_FDS;
   const sources = files.sources.map(({ fd }, index) => ({ childFd: FIRST_SOURCE_FD + index, fd }));
   const prefetch = options.prefetchFd === undefined ? [] : [{ childFd: numbers.prefetch, fd: options.prefetchFd }];
-  return spawn({
+  const process = spawn({
     path,
     argv: [
       path,
@@ -142,4 +142,6 @@ function spawnBasePager(
     noNewPrivileges: true,
     ...seat?.options,
   });
+  seat?.taken(process);
+  return process;
 }

@@ -126,7 +126,7 @@ function spawnPager(source: PagerSource, statsFd: number, vmmPidfd?: number): Pr
   using control = unixListen(source.controlSocket, CONTROL_BACKLOG);
   const sources = source.sourceFds.map((fd, index) => ({ childFd: FIRST_SOURCE_FD + index, fd }));
   using errors = openFile(source.logPath, { write: true, create: true, truncate: true });
-  return spawn({
+  const process = spawn({
     path,
     argv: [
       path,
@@ -152,4 +152,6 @@ function spawnPager(source: PagerSource, statsFd: number, vmmPidfd?: number): Pr
     noNewPrivileges: true,
     ...seat?.options,
   });
+  seat?.taken(process);
+  return process;
 }

@@ -110,7 +110,7 @@ export class SharedBases implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all([...this.#all].map((base) => base.letGo()));
     await Promise.all(this.#cleanups);
-    for (const jail of this.#jailed.values()) jail.release();
+    await Promise.all([...this.#jailed.values()].map((jail) => jail.release()));
   }
 
   async #start(source: BaseSource): Promise<SharedBase> {
@@ -177,9 +177,9 @@ export class SharedBases implements AsyncDisposable {
   /** Both of its processes have ended. */
   #cleanUp(mark: string): void {
     this.#remove(this.#layout.baseSocket(mark));
-    this.#jailed.get(mark)?.release();
+    const jail = this.#jailed.get(mark);
     this.#jailed.delete(mark);
-    this.#jails?.removeBase(mark);
+    this.#inBackground((jail?.release() ?? Promise.resolve()).then(() => this.#jails?.removeBase(mark)));
   }
 
   #remember(base: SharedBase): void {
@@ -194,7 +194,11 @@ export class SharedBases implements AsyncDisposable {
   }
 
   #remove(path: string): void {
-    const cleanup = removeIfPresent(path).finally(() => this.#cleanups.delete(cleanup));
+    this.#inBackground(removeIfPresent(path));
+  }
+
+  #inBackground(work: Promise<void>): void {
+    const cleanup = work.finally(() => this.#cleanups.delete(cleanup));
     this.#cleanups.add(cleanup);
   }
 

@@ -54,6 +54,7 @@ export async function bootVm(
   resources.move();
   try {
     await onStarted(vm);
+    await jail?.entered();
     await vmm.setLink(network.connected);
     await step(context, id, "create.start_vcpus", () => vmm.startVcpus());
     vm.startedAtMs = Date.now();

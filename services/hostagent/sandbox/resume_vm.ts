@@ -63,6 +63,7 @@ export async function resumeVm(
   const vm = await tie.explain(restore(context, record, snapshot, tie, deadline));
   try {
     await onStarted(vm);
+    await vm.jail?.entered();
     return await tie.explain(startGuest(context, id, vm, snapshot.manifest, deadline));
   } catch (error) {
     await vm[Symbol.asyncDispose]();

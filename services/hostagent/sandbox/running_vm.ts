@@ -166,7 +166,7 @@ export class RunningVm implements AsyncDisposable {
     await this.closeChannel();
     await this.vmm.release();
     await this.pager?.release();
-    this.jail?.release();
+    await this.jail?.release();
     this.memory[Symbol.dispose]();
   }
 

@@ -75,6 +75,7 @@ export async function intrude(targets: Targets, seat?: Seat): Promise<{ succeede
 export async function runPerl(program: string, seat?: Seat): Promise<string> {
   using output = memfdCreate("intruder", OUTPUT_BYTES);
   await using process = spawnPerl(program, output.fd, seat);
+  seat?.taken(process);
   await process.exited;
   const bytes = new Uint8Array(OUTPUT_BYTES);
   preadSync(output.fd, bytes, 0);

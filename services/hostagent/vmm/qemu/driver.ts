@@ -158,6 +158,7 @@ export class QemuDriver implements VmmDriver {
         noNewPrivileges: true,
         ...seat?.options,
       }));
+    seat?.taken(process);
     // From here on the VMM has the only listening ends: when it ends, so do its connections.
     files[Symbol.dispose]();
     try {
