@@ -26,6 +26,7 @@ export const commands: Record<string, Loader> = {
   audit: async () => (await import("./audit.ts")).audit,
   usage: async () => (await import("./usage.ts")).usage,
   trace: async () => (await import("./trace.ts")).trace,
+  mcp: async () => (await import("./mcp.ts")).mcp,
   test: async () => (await import("./run_tests.ts")).runTests,
   bench: async () => (await import("./bench.ts")).bench,
 };
