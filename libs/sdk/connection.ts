@@ -1,6 +1,5 @@
 import { type Client, createClient, type Interceptor } from "@connectrpc/connect";
-import { createTransport } from "@connectrpc/connect/protocol-connect";
-import { createFetchClient } from "@connectrpc/connect/protocol";
+import { createConnectTransport } from "@connectrpc/connect-web";
 import { TorporError } from "@torpor/errors";
 import { OperationService, SandboxService, SnapshotService } from "@torpor/proto/torpor";
 import { withAbortableBody } from "@torpor/rpc/abortable_body";
@@ -20,8 +19,6 @@ export interface ConnectionOptions {
   fetch?: typeof fetch;
 }
 
-const MAX_MESSAGE_BYTES = 64 * 1024 * 1024;
-
 /** The clients of the API: the generated ConnectRPC ones, and REST for what streams. Errors are TorporErrors. */
 export class Connection {
   readonly url: string;
@@ -37,16 +34,11 @@ export class Connection {
     this.#apiKey = required("apiKey", options.apiKey, "TORPOR_API_KEY");
     const send = options.fetch ?? ((input, init) => fetch(input, init));
     this.#fetch = async (input, init) => withAbortableBody(await send(input, init), init?.signal ?? undefined);
-    const transport = createTransport({
-      httpClient: createFetchClient(this.#fetch),
+    const transport = createConnectTransport({
       baseUrl: this.url,
+      fetch: this.#fetch,
       useBinaryFormat: true,
       interceptors: [withKey(this.#apiKey, options.timeoutMs ?? 600_000)],
-      acceptCompression: [],
-      sendCompression: null,
-      compressMinBytes: 1024,
-      readMaxBytes: MAX_MESSAGE_BYTES,
-      writeMaxBytes: MAX_MESSAGE_BYTES,
     });
     this.sandboxes = withTorporErrors(SandboxService, createClient(SandboxService, transport));
     this.snapshots = withTorporErrors(SnapshotService, createClient(SnapshotService, transport));

@@ -45,8 +45,9 @@ export class Process implements AsyncIterable<ProcessOutput> {
   constructor(connection: Connection, sandboxId: string, open: () => ProcessMessages) {
     this.#connection = connection;
     this.#sandboxId = sandboxId;
-    const started = Promise.withResolvers<number>();
-    this.started = started.promise;
+    // Not Promise.withResolvers: Node 20 has none.
+    let onStarted: (pid: number) => void, onFailed: (thrown: unknown) => void;
+    this.started = new Promise((resolve, reject) => [onStarted, onFailed] = [resolve, reject]);
     const writer = this.#output.writable.getWriter();
     let isWanted = true;
     // A reader that has left lets output pass by.
@@ -54,7 +55,7 @@ export class Process implements AsyncIterable<ProcessOutput> {
     this.#followed = followProcess({
       open,
       attach: (position: Position) => connection.sandboxes.attachProcess({ sandboxId, ...position, holdBack: true }),
-      started: (pid) => started.resolve(pid),
+      started: (pid) => onStarted(pid),
       output: async (stream, data) => {
         if (!isWanted) return;
         try {
@@ -65,7 +66,7 @@ export class Process implements AsyncIterable<ProcessOutput> {
       },
       notice: (text) => void this.notices.push(text),
     });
-    this.#followed.then(() => writer.close(), (thrown) => (started.reject(thrown), writer.abort(thrown))).catch(
+    this.#followed.then(() => writer.close(), (thrown) => (onFailed(thrown), writer.abort(thrown))).catch(
       () => {},
     );
     // Whoever does not ask is not disturbed by it.

@@ -1,6 +1,7 @@
 /** The client package against all services and real virtual machines. */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { Sandbox, TorporError } from "@torpor/sdk";
+import { buildPackage } from "../../../libs/sdk/npm/build.ts";
 import { startAllServices } from "../all_services.ts";
 
 const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
@@ -76,6 +77,29 @@ Deno.test("the client package: a sandbox, its commands and files, sleep, forks",
       }
       await child!.delete();
       await child!.delete();
+    });
+
+    await t.step("the npm package does the same in Node", async () => {
+      const directory = await Deno.makeTempDir();
+      await buildPackage(`${directory}/package`);
+      await Deno.copyFile(new URL("client.mjs", import.meta.url), `${directory}/client.mjs`);
+      const run = async (command: string, ...args: string[]) => {
+        const env = { TORPOR_URL: url, TORPOR_API_KEY: apiKey };
+        const output = await new Deno.Command(command, { args, cwd: directory, env }).output();
+        assert(output.success, text(output.stderr));
+        return text(output.stdout);
+      };
+      await run("npm", "install", "--no-audit", "--no-fund", "--install-links", "./package");
+      assertEquals(JSON.parse(await run("node", "client.mjs", id)), {
+        stdout: "from node\n",
+        streamed: "1\n2\n",
+        exitCode: 5,
+        file: "written in Node",
+        code: "file_not_found",
+        states: ["PAUSED", "RUNNING"],
+        listed: true,
+      });
+      await Deno.remove(directory, { recursive: true });
     });
 
     const found = await Array.fromAsync(Sandbox.list({ url, apiKey, metadata: { for: "sdk" } }));
