@@ -1,6 +1,10 @@
 /** The options of commands that set what a sandbox may reach. */
 export const NETWORK_OPTIONS = {
-  "no-internet": { type: "boolean", description: "Reach nothing but what --allow-out names" },
+  internet: {
+    type: "boolean",
+    description: "Reach the internet (default); --no-internet: nothing but what --allow-out names",
+    default: true,
+  },
   "allow-out": {
     type: "string",
     description: "IP addresses, CIDRs and, when all else is denied, domains to reach, separated by commas",
@@ -14,10 +18,10 @@ export const NETWORK_OPTIONS = {
 } as const;
 
 /** What the options say; undefined without any of them. The api checks the entries. */
-export function networkOption(args: { "no-internet"?: boolean; "allow-out"?: string; "deny-out"?: string }) {
-  const { "no-internet": noInternet, "allow-out": allowOut, "deny-out": denyOut } = args;
-  if (!noInternet && allowOut === undefined && denyOut === undefined) return undefined;
-  return { allowInternetAccess: !noInternet, allowOut: list(allowOut), denyOut: list(denyOut) };
+export function networkOption(args: { internet: boolean; "allow-out"?: string; "deny-out"?: string }) {
+  const { internet, "allow-out": allowOut, "deny-out": denyOut } = args;
+  if (internet && allowOut === undefined && denyOut === undefined) return undefined;
+  return { allowInternetAccess: internet, allowOut: list(allowOut), denyOut: list(denyOut) };
 }
 
 function list(text = ""): string[] {
