@@ -18,6 +18,7 @@ import { portRoutes } from "./network/ports/mod.ts";
 import { laterHandlers } from "./rpc/later_handlers.ts";
 import { lifecycleHandlers } from "./rpc/lifecycle_handlers.ts";
 import { snapshotHandlers } from "./rpc/snapshot_handlers.ts";
+import { LeftBases } from "./memory/left_bases.ts";
 import { SharedBases } from "./memory/shared_bases.ts";
 import { sharedBaseSupported } from "./memory/shared_base_support.ts";
 import { chooseTracking } from "./memory/tracking/method.ts";
@@ -90,6 +91,7 @@ export async function startHostAgent(
   if (credentials) resources.use(credentials);
   const { sandboxes, orphans } = await recoverSandboxes(context);
   resources.use(host.bases);
+  resources.use(await LeftBases.open(host));
   if (context.spares) resources.use(context.spares);
   const manager = new SandboxManager(context, sandboxes, orphans);
   const collector = resources.use(host.collector);

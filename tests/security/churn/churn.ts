@@ -1,8 +1,10 @@
 /**
  * Sandboxes come and go while agents and virtual machines are killed; afterwards there must be nothing that was not there before.
  */
-import { type HostAgentProcess, makeTestHome, startHostAgentProcess } from "@torpor/testing/hostagent";
+import { eventually, type HostAgentProcess, makeTestHome, startHostAgentProcess } from "@torpor/testing/hostagent";
 import { newId } from "@torpor/ids";
+import { namesIn } from "../../../services/hostagent/storage/durable_file.ts";
+import { Layout } from "../../../services/hostagent/storage/layout.ts";
 import { Random } from "../../property/harness/random.ts";
 import { type Ground, makeGround } from "../ground/mod.ts";
 import { agentIdIn, leftovers, list, type Listed, type Listing } from "./listing.ts";
@@ -45,6 +47,7 @@ export async function runChurn({ rounds, seed, onRound, signal }: ChurnOptions):
   await churn.start();
   const report: ChurnReport = { rounds: 0, kinds: {}, seed, leaks: [], failures: [] };
   const random = new Random(seed);
+  await churn.warmUp();
   const before = await churn.settled();
   for (let round = 0; round < rounds && !signal?.aborted; round++) {
     const kind = await playRound(churn, random, (failure) => report.failures.push(`round ${round}: ${failure}`));
@@ -52,6 +55,7 @@ export async function runChurn({ rounds, seed, onRound, signal }: ChurnOptions):
     report.rounds++;
     onRound?.(report.rounds, kind);
   }
+  await churn.warmUp();
   report.leaks = [...await churn.leaks(before)];
   report.leaks.push(...await churn.leaksOfTheEnd());
   return report;
@@ -75,6 +79,18 @@ export class Churn implements AsyncDisposable {
     this.#agentId = await agentIdIn(this.ground.agent);
     await client.createSnapshot({ sandboxId, snapshotId: this.snapshotId, name: "churn" });
     this.#before = { ...await this.#list(), ...NOTHING };
+  }
+
+  /** What an agent makes at its first pause and resume, such as a VMM that is started ahead, is there before and after. */
+  async warmUp(): Promise<void> {
+    const sandboxId = newId();
+    const { client } = this.agent;
+    await client.createSandbox({ sandboxId, snapshotId: this.snapshotId });
+    await client.pauseSandbox({ sandboxId });
+    await client.resumeSandbox({ sandboxId });
+    await client.destroySandbox({ sandboxId });
+    const { spares } = new Layout(this.home);
+    await eventually(async () => (await namesIn(spares)).length > 0 ? true : undefined, "a VMM that is started ahead");
   }
 
   /** Starts an agent; the one before must have ended. */
@@ -146,5 +162,6 @@ const NOTHING: Listing = {
   sandboxes: [],
   staging: [],
   spares: [],
+  bases: [],
   descriptors: [],
 };

@@ -33,6 +33,7 @@ export async function list({ home, namespace, agentId, agentPid }: Listed): Prom
     sandboxes: await entries(layout.sandboxes),
     staging: await entries(layout.staging),
     spares: await entries(layout.spares),
+    bases: await entries(layout.bases),
     descriptors: agentPid === undefined ? [] : await descriptorsOf(agentPid),
   };
 }
@@ -49,8 +50,9 @@ export function leftovers(before: Listing, after: Listing): string[] {
   });
 }
 
+/** Ids are numbers, too. */
 function withoutNumbers(name: string): string {
-  return name.replace(/\d+/g, "#");
+  return name.replace(/\b[a-z0-9]{20}\b/g, "#").replace(/\d+/g, "#");
 }
 
 function names(text: string, pattern: RegExp): string[] {

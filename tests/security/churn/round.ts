@@ -1,7 +1,7 @@
 import { TorporError } from "@torpor/errors";
 import { newId } from "@torpor/ids";
 import { eventually } from "@torpor/testing/hostagent";
-import { listProcesses } from "../../../services/cli/process/process_table.ts";
+import { Layout } from "../../../services/hostagent/storage/layout.ts";
 import type { Random } from "../../property/harness/random.ts";
 import type { Churn } from "./churn.ts";
 
@@ -55,14 +55,23 @@ async function live({ agent: { client }, snapshotId }: Churn, sandboxId: string,
 
 async function kill(churn: Churn, sandboxId: string, victim: Exclude<Victim, "nobody">): Promise<void> {
   if (victim === "agent") return await churn.killAgent();
-  const program = victim === "VMM" ? "qemu-system" : "torpor-pager";
-  for (const { pid, argv } of listProcesses()) {
-    if (!argv[0]!.includes(program) || !argv.some((argument) => argument.includes(sandboxId))) continue;
-    try {
-      Deno.kill(pid, "SIGKILL");
-    } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound)) throw error; // It has just ended.
-    }
+  const pid = await pidOf(churn.home, sandboxId, victim);
+  if (pid === undefined) return;
+  try {
+    Deno.kill(pid, "SIGKILL");
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error; // It has just ended.
+  }
+}
+
+/** Of a running sandbox, by its record: a VMM that was started ahead does not carry its id. Undefined: it does not run now. */
+async function pidOf(home: string, sandboxId: string, victim: "VMM" | "pager"): Promise<number | undefined> {
+  try {
+    const { vm } = JSON.parse(await Deno.readTextFile(new Layout(home).sandbox(sandboxId).runningRecord));
+    return victim === "VMM" ? vm?.vmm.pid : vm?.pager?.pid;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
   }
 }
 

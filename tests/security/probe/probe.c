@@ -27,7 +27,7 @@ static const struct command {
 	{"garbage", 3, probe_garbage, "PID COUNT HEX    into the port of the guest's agent, which has this pid"},
 	{"frame", 3, probe_frame, "DEVICE COUNT HEX    sends an Ethernet frame as it is"},
 	{"arp", 3, probe_arp, "DEVICE ADDRESS TIMEOUT_MS    who has it; prints the MAC address"},
-	{"fork", 1, probe_fork, "SECONDS    as many processes as there can be; prints how often there could be no more"},
+	{"fork", 1, probe_fork, "SECONDS    as many processes as there can be; prints how many there were"},
 	{"memory", 1, probe_memory, "MIB    touches so much memory"},
 	{"flood", 4, probe_flood, "ADDRESS PORT BYTES SECONDS    UDP datagrams as fast as they go; prints how many"},
 	{"crowd", 4, probe_crowd, "ADDRESS PORT COUNT TIMEOUT_MS    TCP connections that stay open; prints how many are"},

@@ -54,7 +54,7 @@ export const exhaustingAttempts: Attempt[] = [
     name: "fork bomb",
     quick: true,
     command: "exec /usr/local/bin/probe fork 5",
-    took: (output) => Number(output) > 0,
+    took: (output) => Number(output) > 100,
     excess: async (arena) => limit("threads of the VMM", (await hostUse(arena)).threads, 64),
   }),
   exhausting({
@@ -79,7 +79,7 @@ export const exhaustingAttempts: Attempt[] = [
   }),
   exhausting({
     name: "console flood",
-    quick: true,
+    quick: false,
     command: "head -c 768K /dev/zero | tr '\\\\0' x > /dev/ttyS0; echo flooded",
     took: (output) => output.includes("flooded"),
     excess: async (arena) => limit("bytes of console log", (await hostUse(arena)).consoleBytes, 640 * 1024),
