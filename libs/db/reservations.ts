@@ -96,7 +96,8 @@ function candidates(
       : sql`memory_mb - reserved_memory_mb desc, id`
   }
     limit 1
-    for update ${lock === "wait" ? sql`` : sql`skip locked`}`;
+    -- Not "for update": each journal entry that names the host looks at its row, and would wait for this.
+    for no key update ${lock === "wait" ? sql`` : sql`skip locked`}`;
 }
 
 /** Writes a sandbox's reservation, in place of the one it had. Call it with the host locked. */
@@ -119,6 +120,9 @@ export async function putReservation(
 /**
  * Chooses a host and reserves room on it, as one statement, for a sandbox that holds no memory yet. Disk that it holds is not
  * taken into account: where that would be needed, {@linkcode lockBestHost} finds the host.
+ *
+ * It returns before the reservation is on disk, so that the host's row is not locked while a disk is waited for. Until it is
+ * bound nothing rests on it, and what binds it is on disk with everything before it.
  * @returns undefined when no host has room that nobody else holds at this moment, or the sandbox holds memory already.
  */
 export async function placeAtOnce(
@@ -129,7 +133,8 @@ export async function placeAtOnce(
   const { sandboxId, resources } = request;
   const rows = await named("place_at_once", () =>
     sql<{ hostId: string; address: string }[]>`
-    with host as (${candidates(sql, request, policy, undefined, "skip locked")}),
+    with unflushed as materialized (select set_config('synchronous_commit', 'off', true)),
+    host as (${candidates(sql, request, policy, undefined, "skip locked")}),
     put as (
       insert into reservations (sandbox_id, host_id, vcpus, memory_mb, disk_mb, expires_at)
       select ${sandboxId}, host.id, ${resources.vcpus}::int, ${resources.memoryMb}::int8, ${resources.diskMb}::int8,
@@ -139,7 +144,7 @@ export async function placeAtOnce(
         memory_mb = excluded.memory_mb, disk_mb = excluded.disk_mb, expires_at = excluded.expires_at
       where reservations.vcpus = 0 and reservations.memory_mb = 0
       returning host_id)
-    select put.host_id, host.address from host, put`);
+    select put.host_id, host.address from unflushed, host, put`);
   return rows[0];
 }
 

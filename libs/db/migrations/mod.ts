@@ -11,6 +11,7 @@ import * as storedBytes from "./0009_stored_bytes.ts";
 import * as answers from "./0010_answers.ts";
 import * as network from "./0011_network.ts";
 import * as storedQuota from "./0013_stored_quota.ts";
+import * as cheapRules from "./0014_cheap_rules.ts";
 
 /** All migrations by name; they run in the order of their names and are never changed once released. */
 export const MIGRATIONS: Record<string, Migration> = {
@@ -26,4 +27,5 @@ export const MIGRATIONS: Record<string, Migration> = {
   "0010_answers": answers,
   "0011_network": network,
   "0013_stored_quota": storedQuota,
+  "0014_cheap_rules": cheapRules,
 };
