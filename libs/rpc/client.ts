@@ -1,12 +1,12 @@
 import type { DescService } from "@bufbuild/protobuf";
 import { type Client, createClient, type Interceptor } from "@connectrpc/connect";
 import { createTransport } from "@connectrpc/connect/protocol-connect";
-import { createFetchClient } from "@connectrpc/connect/protocol";
 import { type Address, parseAddress } from "./address.ts";
 import { withTorporErrors } from "./call_error.ts";
 import { openAddressFetch } from "./http_client.ts";
 import { MAX_MESSAGE_BYTES } from "./limits.ts";
 import type { CredentialsSource } from "./tls/credentials.ts";
+import { createCallClient } from "./unary_client.ts";
 
 /** Options of {@linkcode openClient}. */
 export interface ClientOptions {
@@ -35,7 +35,7 @@ export function openClient<Service extends DescService>(
   const address = typeof options.address === "string" ? parseAddress(options.address) : options.address;
   const http = openAddressFetch(address, options.credentials);
   const transport = createTransport({
-    httpClient: createFetchClient(http.fetch),
+    httpClient: createCallClient(http),
     baseUrl: http.baseUrl,
     useBinaryFormat: true,
     interceptors: [callInterceptor(options)],

@@ -7,6 +7,8 @@ import { openHttpsFetch } from "./tls/https_fetch.ts";
 /** A fetch that reaches one address, whatever its transport. Dispose it to close its connections. */
 export interface AddressFetch extends Disposable {
   fetch: typeof globalThis.fetch;
+  /** As `fetch`, but an abort may not reach a body that has begun; see {@linkcode withAbortableBody}. */
+  fetchUnguarded: typeof globalThis.fetch;
   /** Prefix for request URLs. */
   baseUrl: string;
 }
@@ -19,18 +21,21 @@ export interface AddressFetch extends Disposable {
 export function openAddressFetch(address: Address, credentials?: CredentialsSource): AddressFetch {
   if (address.transport === "tls") {
     if (!credentials) throw new TorporError("config_invalid", "no certificate to call an https address with");
-    return { baseUrl: "https://peer", ...openHttpsFetch(address, credentials) };
+    const https = openHttpsFetch(address, credentials);
+    return { baseUrl: "https://peer", fetchUnguarded: https.fetch, ...https };
   }
   const client = address.transport === "unix"
     ? Deno.createHttpClient({ proxy: { transport: "unix", path: address.path } })
     : Deno.createHttpClient({});
+  const fetchUnguarded: typeof globalThis.fetch = (input, init) =>
+    globalThis.fetch(input, { ...init, client } as RequestInit & { client: Deno.HttpClient });
   return {
     baseUrl: address.transport === "unix" ? "http://localhost" : `http://${address.hostname}:${address.port}`,
     fetch: async (input, init) => {
       const signal = init?.signal ?? (input instanceof Request ? input.signal : undefined);
-      const response = await globalThis.fetch(input, { ...init, client } as RequestInit & { client: Deno.HttpClient });
-      return withAbortableBody(response, signal);
+      return withAbortableBody(await fetchUnguarded(input, init), signal);
     },
+    fetchUnguarded,
     [Symbol.dispose]: () => client.close(),
   };
 }

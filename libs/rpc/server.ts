@@ -5,7 +5,11 @@ import {
   createContextValues,
   type Interceptor,
 } from "@connectrpc/connect";
-import { type UniversalHandler, universalServerResponseToFetch } from "@connectrpc/connect/protocol";
+import {
+  type UniversalHandler,
+  type UniversalServerResponse,
+  universalServerResponseToFetch,
+} from "@connectrpc/connect/protocol";
 import { TorporError } from "@torpor/errors";
 import { log, nameActiveSpan } from "@torpor/telemetry";
 import { type Address, formatAddress } from "./address.ts";
@@ -156,15 +160,33 @@ function connectHandlers(options: ServeOptions): Map<string, FetchHandler> {
   return new Map(router.handlers.map((handler) => [handler.requestPath, fetchHandler(handler)]));
 }
 
+/** A unary call's message of at most so many bytes is one block of bytes; others are streams. */
+const MAX_WHOLE_BYTES = 1024 * 1024;
+
 /** The library's own adapter opens the body of every request at once, also of one that is refused before it is read. */
 function fetchHandler(handler: UniversalHandler): FetchHandler {
+  const unary = handler.method.methodKind === "unary";
   return async (request, address, caller) => {
     const { method, url, headers: header, signal } = request;
     const contextValues = createContextValues().set(TLS_CALLER, caller).set(REMOTE_ADDRESS, address);
-    const body = openedWhenRead(request);
+    const whole = unary && Number(header.get("content-length") ?? NaN) <= MAX_WHOLE_BYTES;
+    const body = whole ? wholeBody(request) : openedWhenRead(request);
     const response = await handler({ httpVersion: "", method, url, header, body, signal, contextValues });
-    return universalServerResponseToFetch(response);
+    return unary ? await wholeResponse(response) : universalServerResponseToFetch(response);
   };
+}
+
+/** Making streams of messages that are there already takes longer than the rest of a short call. */
+async function wholeResponse({ status, header, body }: UniversalServerResponse): Promise<Response> {
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of body ?? []) chunks.push(chunk);
+  const bytes = chunks.length === 1 ? chunks[0]! : new Blob(chunks as BlobPart[]);
+  return new Response(chunks.length === 0 ? null : bytes as BodyInit, { status, headers: header });
+}
+
+async function* wholeBody(request: Request): AsyncGenerator<Uint8Array> {
+  const bytes = await request.bytes();
+  if (bytes.length > 0) yield bytes;
 }
 
 function openedWhenRead(request: Request): AsyncIterable<Uint8Array> {
