@@ -3,10 +3,12 @@ import { assert, assertEquals } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
 import { INSTRUMENTS, type MetricName, prometheusSeries } from "@torpor/telemetry";
 import { parse } from "yaml";
+import { AGENT_CAPABILITIES } from "../services/hostagent/confinement/agent_capabilities.ts";
 import { z } from "zod";
 
 const INFRA = fromFileUrl(new URL(".", import.meta.url));
 const REPOSITORY = join(INFRA, "..");
+const UNIT = join(INFRA, "systemd/torpor-hostagent.service");
 
 const conditionSchema = z.enum(["service_started", "service_healthy", "service_completed_successfully"]);
 const buildSchema = z.strictObject({ context: z.string(), dockerfile: z.string() });
@@ -27,6 +29,7 @@ const composeSchema = z.strictObject({
       cap_add: z.array(z.string()).optional(),
       cap_drop: z.array(z.string()).optional(),
       security_opt: z.array(z.string()).optional(),
+      cgroup: z.enum(["host", "private"]).optional(),
       depends_on: z.union([z.array(z.string()), z.record(z.string(), z.strictObject({ condition: conditionSchema }))])
         .optional(),
       healthcheck: z.strictObject({
@@ -79,6 +82,7 @@ Deno.test("compose.yaml keeps the specification, and all that it names exists", 
     for (const volume of service.volumes ?? []) {
       const source = volume.split(":")[0]!;
       if (source.startsWith("./")) await Deno.stat(join(INFRA, source));
+      else if (source.startsWith("/sys/")) await Deno.stat(source);
       else assert(source in compose.volumes, `${name} uses the volume ${source}`);
     }
   }
@@ -111,6 +115,43 @@ Deno.test("each address that one service is given is one that another listens on
     }
   }
 });
+
+Deno.test("unit and container of the host agent have the capabilities that it uses, and no others", async () => {
+  const wanted = Object.keys(AGENT_CAPABILITIES).sort();
+  const { hostagent } = (await readCompose()).services;
+  assertEquals(hostagent!.cap_drop, ["ALL"]);
+  assertEquals(hostagent!.cap_add!.map((name) => `CAP_${name}`).sort(), wanted);
+  const unit = await Deno.readTextFile(UNIT);
+  assertEquals(/^CapabilityBoundingSet=(.*)$/m.exec(unit)![1]!.split(" ").sort(), wanted);
+  const devices = [...unit.matchAll(/^DeviceAllow=(\S+)/gm)].map(([, path]) => path!);
+  assertEquals(devices, hostagent!.devices);
+});
+
+Deno.test({
+  name: "systemd accepts the host agent's unit",
+  ignore: !await exists("/usr/bin/systemd-analyze"),
+  async fn() {
+    const directory = await Deno.makeTempDir();
+    // What it runs need not be installed here.
+    const unit = (await Deno.readTextFile(UNIT)).replace(/^ExecStart=\S+/m, "ExecStart=/bin/true");
+    await Deno.writeTextFile(join(directory, "torpor-hostagent.service"), unit);
+    const args = ["verify", join(directory, "torpor-hostagent.service")];
+    const { success, stderr } = await new Deno.Command("/usr/bin/systemd-analyze", { args }).output();
+    const said = new TextDecoder().decode(stderr).split("\n").filter((line) => line.includes("torpor-hostagent"));
+    await Deno.remove(directory, { recursive: true });
+    assertEquals([success, said], [true, []]);
+  },
+});
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await Deno.stat(path);
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
+}
 
 Deno.test("each Dockerfile copies and runs what exists", async () => {
   for (const service of ["api", "scheduler", "reconciler", "hostagent"]) {

@@ -124,7 +124,12 @@ export class Cgroups {
   /** Removes what this agent has made for itself, unless something is in it. */
   close(): void {
     for (const { directory, hierarchy } of this.#hierarchies) {
-      if (removeIfEmpty(directory)) removeIfEmpty(`${hierarchy.mountPoint}/${PARENT}`);
+      try {
+        if (removeIfEmpty(directory)) removeIfEmpty(`${hierarchy.mountPoint}/${PARENT}`);
+      } catch (error) {
+        // Empty, and somebody else's to remove: all that this agent had in it is gone.
+        if (!(error instanceof Deno.errors.PermissionDenied)) throw error;
+      }
     }
   }
 
