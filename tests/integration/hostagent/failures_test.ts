@@ -58,6 +58,7 @@ Deno.test("a pause that fails at any step leaves the sandbox running, and the ne
 const RESUME_STEPS = [
   "resume.verify",
   "resume.disk",
+  "resume.network",
   "resume.spawn_pager",
   "resume.spawn_vmm",
   "resume.load_device_state",
