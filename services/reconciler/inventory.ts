@@ -8,8 +8,8 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 /** A host agent lists from memory, ms. */
 const LIST_TIMEOUT_MS = 5_000;
 
-/** Sandboxes of a page when everything of a host is compared. */
-const COMPLETE_PAGE = 5_000;
+/** Sandboxes of a page when everything of a host is compared. Many hosts are at the same time, each with one in memory. */
+const COMPLETE_PAGE = 500;
 
 /** What a host says of some of its sandboxes, and what the database says of the same. */
 export interface Comparison {
