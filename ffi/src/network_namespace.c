@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 struct visit {
@@ -80,13 +81,30 @@ struct setting {
     const char *value;
 };
 
+// A procfs that is mounted nowhere: container engines mount /proc/sys read-only.
+static int open_in_own_procfs(const char *path) {
+    const int context = fsopen("proc", FSOPEN_CLOEXEC);
+    if (context < 0)
+        return -1;
+    const int root = fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) ? -1 : fsmount(context, FSMOUNT_CLOEXEC, 0);
+    const int fd = root < 0 ? -1 : openat(root, path, O_WRONLY | O_CLOEXEC);
+    const int error = errno;
+    if (root >= 0)
+        close(root);
+    close(context);
+    errno = error;
+    return fd;
+}
+
 static int write_setting(void *argument) {
     const struct setting *setting = argument;
     char path[256];
     const int length = snprintf(path, sizeof path, "/proc/sys/net/%s", setting->name);
     if (length < 0 || (size_t)length >= sizeof path || strstr(setting->name, ".."))
         return -EINVAL;
-    const int fd = open(path, O_WRONLY | O_CLOEXEC);
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0 && errno == EROFS)
+        fd = open_in_own_procfs(path + strlen("/proc/"));
     if (fd < 0)
         return -errno;
     const int error = write(fd, setting->value, strlen(setting->value)) < 0 ? -errno : 0;

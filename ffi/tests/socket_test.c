@@ -155,6 +155,11 @@ TEST(tap_is_opened_in_another_network_namespace) {
     CHECK_EQ(torpor_network_setting("ipv4/conf/tap7/forwarding", "1", path), 0); // a device of there
     CHECK_EQ(torpor_network_setting("ipv4/conf/tap7/forwarding", "1", NULL), -ENOENT);
     CHECK_EQ(torpor_network_setting("../kernel/hostname", "x", path), -EINVAL);
+    CHECK_EQ(mount("/proc/sys", "/proc/sys", NULL, MS_BIND, NULL), 0); // as in a container
+    CHECK_EQ(mount(NULL, "/proc/sys", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY, NULL), 0);
+    CHECK_EQ(open("/proc/sys/net/ipv4/ip_forward", O_WRONLY | O_CLOEXEC), -1);
+    CHECK_EQ(torpor_network_setting("ipv4/conf/tap7/forwarding", "0", path), 0);
+    CHECK_EQ(umount("/proc/sys"), 0);
     char other[32];
     const int namespace = torpor_new_network_namespace();
     CHECK(namespace >= 0);
