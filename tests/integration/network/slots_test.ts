@@ -138,7 +138,8 @@ Deno.test("a snapshot fits hosts with and without network; where it is off, a gu
       const unable = ["setpriv", "--bounding-set=-net_admin"];
       await using agent = await startAgent(ground, home, { TORPOR_NETWORK: "off" }, { wrap: unable });
       const error = await assertRejects(() => agent.client.resumeSandbox({ sandboxId: id }), TorporError);
-      assertEquals(error.code, "resume_failed", "without a tap device its device state does not fit");
+      // Without a tap device its device state does not fit: QEMU says so and ends, or just ends.
+      assert(["resume_failed", "vm_gone"].includes(error.code), error.code);
       await agent.end("SIGTERM");
     }
     {

@@ -172,7 +172,16 @@ export class QemuVmm implements Vmm {
     await this.#qmp.execute(command, { uri: `fd:${STATE_FD_NAME}` });
     const { data } = await settled;
     if (data.status === "completed") return;
-    const { "error-desc": reason } = await this.#qmp.execute("query-migrate") as Record<string, string>;
-    failed(reason ?? String(data.status));
+    failed(await this.#migrationFault() ?? String(data.status));
+  }
+
+  /** Undefined when it does not say: a VMM that has refused a device state ends at once. */
+  async #migrationFault(): Promise<string | undefined> {
+    try {
+      return (await this.#qmp.execute("query-migrate") as Record<string, string>)["error-desc"];
+    } catch (error) {
+      if (error instanceof TorporError && error.code === "vm_gone") return undefined;
+      throw error;
+    }
   }
 }
