@@ -6,6 +6,7 @@ import { machineFacts } from "../../../services/cli/bench/machine_facts.ts";
 import { Progress } from "../../../services/cli/terminal/progress.ts";
 import { Arena } from "../../security/adversary/arena.ts";
 import { makeGround } from "../../security/ground/mod.ts";
+import { benchPorts } from "./ports.ts";
 import { benchSlots } from "./slots.ts";
 import { benchTraffic } from "./traffic.ts";
 
@@ -18,6 +19,7 @@ const parts: Record<string, () => Promise<Record<string, number>>> = {
     await using arena = await Arena.open();
     return await benchTraffic(arena);
   },
+  ports: benchPorts,
 };
 const unknown = Deno.args.filter((name) => !(name in parts));
 if (unknown.length > 0) {

@@ -72,6 +72,31 @@ int probe_rounds(char **arguments) {
 	return 0;
 }
 
+int probe_fetch(char **arguments) {
+	static const char request[] = "GET / HTTP/1.1\r\nHost: guest\r\n\r\n";
+	static int64_t times[MAX_ROUNDS];
+	int fd = open_connection(arguments);
+	int count = atoi(arguments[2]) < MAX_ROUNDS ? atoi(arguments[2]) : MAX_ROUNDS;
+	for (int i = 0; i < count; i++) {
+		char reply[REQUEST_BYTES];
+		size_t have = 0;
+		int64_t begin = now_ns();
+		if (send(fd, request, sizeof request - 1, 0) != sizeof request - 1) die("send");
+		/* One byte behind the head: what `probe web PORT 1` answers. */
+		for (const char *end = NULL; !end || !end[4];) {
+			ssize_t some = recv(fd, reply + have, sizeof reply - 1 - have, 0);
+			if (some <= 0) die("recv");
+			have += (size_t)some;
+			memset(reply + have, 0, 1);
+			end = strstr(reply, "\r\n\r\n");
+		}
+		times[i] = now_ns() - begin;
+	}
+	qsort(times, (size_t)count, sizeof *times, compare);
+	printf("%.1f %.1f\n", (double)times[count / 2] / 1000, (double)times[count * 99 / 100] / 1000);
+	return 0;
+}
+
 static bool write_all(int fd, const char *bytes, size_t length) {
 	while (length > 0) {
 		ssize_t count = send(fd, bytes, length, 0);
@@ -84,8 +109,11 @@ static bool write_all(int fd, const char *bytes, size_t length) {
 
 static void answer(int peer, size_t bytes) {
 	static char chunk[CHUNK_BYTES];
+	memset(chunk, 'x', sizeof chunk);
 	char request[REQUEST_BYTES];
 	size_t have = 0;
+	int yes = 1;
+	if (setsockopt(peer, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes) != 0) return;
 	for (;;) {
 		ssize_t count = recv(peer, request + have, sizeof request - 1 - have, 0);
 		if (count <= 0) return;

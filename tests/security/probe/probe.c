@@ -34,6 +34,7 @@ static const struct command {
 	{"send", 3, probe_send, "ADDRESS PORT MS    TCP; prints bytes per second"},
 	{"receive", 3, probe_receive, "ADDRESS PORT MS    TCP; prints bytes per second"},
 	{"rounds", 3, probe_rounds, "ADDRESS PORT COUNT    bytes to an echo server and back; prints p50 and p99, microseconds"},
+	{"fetch", 3, probe_fetch, "ADDRESS PORT COUNT    HTTP requests to `web` with one byte; prints p50 and p99, microseconds"},
 	{"web", 2, probe_web, "PORT BYTES    answers each HTTP request with so many bytes"},
 };
 

@@ -40,6 +40,7 @@ int probe_crowd(char **arguments);
 int probe_send(char **arguments);
 int probe_receive(char **arguments);
 int probe_rounds(char **arguments);
+int probe_fetch(char **arguments);
 int probe_web(char **arguments);
 
 #endif
