@@ -24,6 +24,7 @@ export * from "./operation_steps.ts";
 export * from "./operations.ts";
 export * from "./quotas.ts";
 export * from "./rate_limit.ts";
+export * from "./port_sandboxes.ts";
 export * from "./reclaim.ts";
 export * from "./reservations.ts";
 export * from "./sandboxes.ts";

@@ -47,6 +47,10 @@ export interface SandboxSpec {
   hostLabels?: Record<string, string>;
   /** … and all of these capabilities. */
   requiredCapabilities?: string[];
+  /** Traffic to one of its ports resumes it when it is paused; default false. */
+  autoResume?: boolean;
+  /** false: requests to its ports must show its token; default true. */
+  publicTraffic?: boolean;
   /** What it may reach; absent: everything but what no sandbox may. */
   network?: NetworkPolicy;
 }
@@ -77,6 +81,10 @@ export interface SandboxRow extends SandboxSpec {
   /** When `onTtl` happens. */
   expiresAt: Date | null;
   deletedAt: Date | null;
+  autoResume: boolean;
+  publicTraffic: boolean;
+  /** What opens its ports when they are not public; a secret of its own, also of a fork. */
+  trafficToken: string;
   network: NetworkPolicy;
   /** Grows by one with each change of `network` after its creation. */
   networkRevision: bigint;
@@ -118,6 +126,9 @@ export function toSandboxRow(record: SandboxRecord): SandboxRow {
     pausedAt: record.pausedAt,
     expiresAt: record.expiresAt,
     deletedAt: record.deletedAt,
+    autoResume: record.autoResume,
+    publicTraffic: record.publicTraffic,
+    trafficToken: record.trafficToken,
     network: record.network,
     networkRevision: record.networkRevision,
   };
@@ -176,13 +187,14 @@ export function insertSandboxStatement(sql: Queryable, { spec, ...sandbox }: New
   return sql`
     insert into sandboxes (id, team_id, state, operation_id, deadline, template, vcpus, memory_mb, disk_size_mb,
       timeout_sec, auto_delete_after_sec, ttl_sec, on_ttl, expires_at, env, metadata, source_snapshot_id, reclaim,
-      host_labels, required_capabilities, network)
+      host_labels, required_capabilities, auto_resume, public_traffic, network)
     values (${sandbox.id}, ${sandbox.teamId}, 'pending', ${sandbox.operationId},
       now() + ${sandbox.deadlineMs}::float8 * interval '1 millisecond', ${spec.template}, ${spec.vcpus},
       ${spec.memoryMb}, ${spec.diskSizeMb}, ${spec.timeoutSec}, ${spec.autoDeleteAfterSec}, ${spec.ttlSec},
       ${spec.onTtl}, now() + nullif(${spec.ttlSec}::int, 0) * interval '1 second', ${sql.json(spec.env)},
       ${sql.json(spec.metadata)}, ${spec.sourceSnapshotId}, ${spec.reclaim && sql.json({ ...spec.reclaim })},
-      ${sql.json(spec.hostLabels ?? {})}, ${spec.requiredCapabilities ?? []},
+      ${sql.json(spec.hostLabels ?? {})}, ${spec.requiredCapabilities ?? []}, ${spec.autoResume ?? false},
+      ${spec.publicTraffic ?? true},
       ${sql.json({ ...spec.network ?? DEFAULT_POLICY })})
     returning *`;
 }

@@ -231,9 +231,11 @@ export class Forks {
 }
 
 function childSpec(source: SandboxRow, snapshotId: string, request: ForkRequest): SandboxSpec {
-  const { template, vcpus, memoryMb, diskSizeMb, env, reclaim, autoDeleteAfterSec, ttlSec, onTtl, network } = source;
+  const { template, vcpus, memoryMb, diskSizeMb, env, reclaim, autoDeleteAfterSec, ttlSec, onTtl } = source;
+  const { autoResume, publicTraffic } = source;
   return {
-    ...{ template, vcpus, memoryMb, diskSizeMb, env, reclaim, autoDeleteAfterSec, ttlSec, onTtl, network },
+    ...{ template, vcpus, memoryMb, diskSizeMb, env, reclaim, autoDeleteAfterSec, ttlSec, onTtl },
+    ...{ autoResume, publicTraffic },
     timeoutSec: request.timeoutSec ?? source.timeoutSec,
     metadata: request.metadata ?? source.metadata,
     sourceSnapshotId: snapshotId,

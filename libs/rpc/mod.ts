@@ -6,6 +6,7 @@ export * from "./errors.ts";
 export * from "./http_client.ts";
 export * from "./http_error.ts";
 export * from "./limits.ts";
+export type { Diversion } from "./node_server.ts";
 export * from "./run.ts";
 export * from "./server.ts";
 export * from "./tunnel.ts";

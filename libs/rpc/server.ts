@@ -17,6 +17,7 @@ import { bearerToken, tokensEqual } from "./auth.ts";
 import { toConnectError } from "./errors.ts";
 import { errorResponse } from "./http_error.ts";
 import { MAX_MESSAGE_BYTES } from "./limits.ts";
+import { type Diversion, serveWithDiversion } from "./node_server.ts";
 import { measureCalls } from "./measure_calls.ts";
 import type { Credentials } from "./tls/credentials.ts";
 import { serveHttps } from "./tls/https_server.ts";
@@ -47,6 +48,8 @@ export interface ServeOptions {
   routes: (router: ConnectRouter) => void;
   /** Answers what is no ConnectRPC route, /healthz or /readyz; undefined: 404. The address is as REMOTE_ADDRESS. */
   http?: (request: Request, address: string) => Promise<Response | undefined> | Response | undefined;
+  /** Answers requests before all of that, with their connection. Not for `https:`. */
+  diversion?: Diversion;
   /** Requests without this bearer token are refused (but /healthz and /readyz); undefined: the service checks itself. */
   token?: string;
   /** Needed when `listen` is an `https:` address. */
@@ -114,7 +117,7 @@ interface Listener {
 }
 
 async function listen(
-  { listen: address, tls }: ServeOptions,
+  { listen: address, tls, diversion }: ServeOptions,
   handler: FetchHandler,
 ): Promise<Listener> {
   const onListen = () => {};
@@ -122,6 +125,14 @@ async function listen(
     if (!tls) throw new TorporError("config_invalid", "this service does not serve https");
     const server = await serveHttps(address, tls.credentials, (request, caller) => handler(request, "", caller));
     return { address: { ...address, port: server.port }, shutdown: () => server.shutdown() };
+  }
+  if (diversion) {
+    if (address.transport === "unix" && await isStaleSocket(address.path)) await Deno.remove(address.path);
+    const server = await serveWithDiversion(address, handler, diversion);
+    return {
+      address: address.transport === "tcp" ? { ...address, port: server.port } : address,
+      shutdown: server.shutdown,
+    };
   }
   const answer = (request: Request, { remoteAddr }: Deno.ServeHandlerInfo) =>
     handler(request, "hostname" in remoteAddr ? remoteAddr.hostname : "");

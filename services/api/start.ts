@@ -11,6 +11,7 @@ import { FOR_EVER, type Lifetimes } from "./inputs/sandbox.ts";
 import { AuditLog } from "./audit/audit_log.ts";
 import { Admission } from "./keys/admission.ts";
 import { Authenticator } from "./keys/authenticate.ts";
+import { PORT_DEFAULTS, PortGateway, type PortSettings } from "./ports/mod.ts";
 import { createRestApp } from "./rest/app.ts";
 
 /** Configuration of {@linkcode startApi}. */
@@ -29,6 +30,8 @@ export interface ApiConfig {
   snapshotRetentionSec?: number;
   /** Of sandboxes whose creator does not say; absent: they last until they are deleted. */
   lifetimes?: Lifetimes;
+  /** How the ports of sandboxes are reached; absent: {@linkcode PORT_DEFAULTS}. */
+  ports?: Partial<PortSettings>;
   /** Webhooks may call receivers that are not public, and without TLS. Default false. */
   allowPrivateWebhooks?: boolean;
 }
@@ -74,14 +77,18 @@ export async function startApi(config: ApiConfig): Promise<RunningService> {
   };
   const receiver = { database, internalToken: token, retention: config.traceRetention };
   const rest = createRestApp({ api, admission, receiver });
+  const gateway = new PortGateway(api, { ...PORT_DEFAULTS, ...config.ports });
   const server = stack.use(
     await serve({
       listen: config.listen,
       routes: (router) => addConnectServices(router, api, admission),
+      diversion: gateway,
       http: (request, address) => rest.fetch(request, { address }),
       checkReady: () => database.checkReady(),
     }),
   );
+  // What may last for ever ends before the listener waits for what is under way.
+  stack.use(gateway);
   stack.defer(() => stopping.abort());
   const resources = stack.move();
   return { address: server.address, [Symbol.asyncDispose]: () => resources.disposeAsync() };

@@ -10,6 +10,7 @@ import * as webhooks from "./0008_webhooks.ts";
 import * as storedBytes from "./0009_stored_bytes.ts";
 import * as answers from "./0010_answers.ts";
 import * as network from "./0011_network.ts";
+import * as ports from "./0012_ports.ts";
 import * as storedQuota from "./0013_stored_quota.ts";
 import * as cheapRules from "./0014_cheap_rules.ts";
 
@@ -26,6 +27,7 @@ export const MIGRATIONS: Record<string, Migration> = {
   "0009_stored_bytes": storedBytes,
   "0010_answers": answers,
   "0011_network": network,
+  "0012_ports": ports,
   "0013_stored_quota": storedQuota,
   "0014_cheap_rules": cheapRules,
 };

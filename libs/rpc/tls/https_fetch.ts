@@ -116,6 +116,8 @@ async function exchange(outgoing: ClientRequest, body: ReadableStream<Uint8Array
   outgoing.on("response", answered.resolve);
   outgoing.on("error", answered.reject);
   outgoing.on("close", () => answered.reject(new Error("the connection was closed before the answer")));
+  // A body whose first bytes wait for the answer must not keep the head back.
+  if (body) outgoing.flushHeaders();
   sendBody(outgoing, body).catch((thrown) => {
     answered.reject(thrown);
     outgoing.destroy();

@@ -48,6 +48,11 @@ export function stateName(state: SandboxState): string {
   return STATE_NAMES.get(state) ?? String(state);
 }
 
+/** What opens the ports of a sandbox that is not public, for answers to keys that may change it. */
+export function trafficTokenOf(row: SandboxRow): string {
+  return row.publicTraffic ? "" : row.trafficToken;
+}
+
 /** A sandbox as torpor.v1 shows it. The environment is not shown: it can hold secrets. */
 export function sandboxMessage(row: SandboxRow): Sandbox {
   return create(SandboxSchema, {
@@ -75,6 +80,8 @@ export function sandboxMessage(row: SandboxRow): Sandbox {
     sourceSnapshotId: row.sourceSnapshotId ?? "",
     reclaim: row.reclaim ?? undefined,
     network: row.network,
+    autoResume: row.autoResume,
+    allowPublicTraffic: row.publicTraffic,
   });
 }
 

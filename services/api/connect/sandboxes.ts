@@ -1,6 +1,6 @@
 import type { ServiceImpl } from "@connectrpc/connect";
 import { requireId } from "@torpor/ids";
-import type { NetworkPolicy, ReclaimCaps, SandboxService } from "@torpor/proto/torpor";
+import type { CreateSandboxRequest, NetworkPolicy, ReclaimCaps, SandboxService } from "@torpor/proto/torpor";
 import type { Api } from "../handlers/api.ts";
 import { createSandbox } from "../handlers/create_sandbox.ts";
 import {
@@ -26,7 +26,7 @@ import {
 import { checkpointInput } from "../inputs/snapshot.ts";
 import { callerOf } from "./gate.ts";
 import { keyOf } from "./idempotency_key.ts";
-import { hookMessage, sandboxMessage, snapshotMessage, stateName } from "./messages.ts";
+import { hookMessage, sandboxMessage, snapshotMessage, stateName, trafficTokenOf } from "./messages.ts";
 import { contentsMessage } from "./snapshots.ts";
 
 /** The methods about sandboxes and their lifecycle. A number that is 0 was not given. */
@@ -46,12 +46,14 @@ export function sandboxMethods(api: Api) {
         env: request.env,
         metadata: request.metadata,
         reclaim: reclaimOf(request),
-        network: networkOf(request),
+        auto_resume: request.autoResume,
+        network: networkAtCreation(request),
         host_labels: Object.keys(request.hostLabels).length > 0 ? request.hostLabels : undefined,
         required_capabilities: request.requiredCapabilities.length > 0 ? request.requiredCapabilities : undefined,
       });
       const started = await createSandbox(api, callerOf(context), input, keyOf(request));
-      return { sandbox: sandboxMessage(await started.done) };
+      const sandbox = await started.done;
+      return { sandbox: sandboxMessage(sandbox), trafficAccessToken: trafficTokenOf(sandbox) };
     },
 
     async getSandbox(request, context) {
@@ -86,7 +88,8 @@ export function sandboxMethods(api: Api) {
       const sandboxId = requireId(request.sandboxId, "sandbox_id");
       const input = parseInput(resumeSandboxInput, { timeout_sec: request.timeoutSec });
       const started = await resumeSandbox(api, callerOf(context), sandboxId, input, keyOf(request));
-      return { sandbox: sandboxMessage(await started.done) };
+      const sandbox = await started.done;
+      return { sandbox: sandboxMessage(sandbox), trafficAccessToken: trafficTokenOf(sandbox) };
     },
 
     async forkSandbox(request, context) {
@@ -138,6 +141,13 @@ function networkOf({ network }: { network?: NetworkPolicy }) {
     allow_out: network.allowOut,
     deny_out: network.denyOut,
   };
+}
+
+function networkAtCreation(request: CreateSandboxRequest) {
+  const allow_public_traffic = request.allowPublicTraffic;
+  return request.network || allow_public_traffic !== undefined
+    ? { ...networkOf(request), allow_public_traffic }
+    : undefined;
 }
 
 function reclaimOf({ reclaim }: { reclaim?: ReclaimCaps }) {

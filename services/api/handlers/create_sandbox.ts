@@ -38,6 +38,8 @@ export async function createSandbox(
     reclaim: toReclaimCaps(input.reclaim) ?? null,
     hostLabels: input.host_labels,
     requiredCapabilities: input.required_capabilities,
+    autoResume: input.auto_resume,
+    publicTraffic: input.network?.allow_public_traffic,
     network: input.network && toNetworkPolicy(input.network, "network."),
   };
   const started = await api.lifecycle.startCreate(caller.teamId, spec, options);

@@ -23,6 +23,13 @@ export const networkPolicy = z.strictObject({
     "whatever it says.",
 });
 
+/** The same at creation, with what stays as it is. */
+export const sandboxNetwork = networkPolicy.extend({
+  allow_public_traffic: z.boolean().default(true).openapi({
+    description: "false: requests to its ports must show its `traffic_access_token`. It stays as it was created.",
+  }),
+}).openapi("SandboxNetwork");
+
 /**
  * Checks each entry and brings it into its shortest form.
  * @param prefix of the fields that errors name, as "network.".

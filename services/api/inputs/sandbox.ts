@@ -1,7 +1,7 @@
 import { z } from "@hono/zod-openapi";
 import { SANDBOX_STATES, type SandboxSpec } from "@torpor/db";
 import { hostLabels, requiredCapabilities } from "./host.ts";
-import { networkPolicy } from "./network.ts";
+import { sandboxNetwork } from "./network.ts";
 import { reclaimCaps } from "./reclaim.ts";
 import { snapshotReference } from "./snapshot.ts";
 import { environment, plainText, recordBytes } from "./text.ts";
@@ -67,7 +67,10 @@ export const createSandboxInput = z.strictObject({
   env: environment(SANDBOX_ENVIRONMENT_BYTES),
   metadata: metadataText,
   reclaim: reclaimCaps.optional().openapi({ description: "Absent: what the deployment does by default." }),
-  network: networkPolicy.optional().openapi({
+  auto_resume: z.boolean().default(false).openapi({
+    description: "A request to one of its ports resumes it when it is paused, and waits for that.",
+  }),
+  network: sandboxNetwork.optional().openapi({
     description: "What it may reach. Absent: everything but what no sandbox may reach.",
   }),
   host_labels: hostLabels.optional().openapi({ description: "Only hosts that have all of these labels." }),

@@ -1,4 +1,5 @@
 import { createRoute } from "@hono/zod-openapi";
+import type { SandboxRow } from "@torpor/db";
 import type { StartedOperation } from "@torpor/lifecycle";
 import type { Api } from "../handlers/api.ts";
 import { createSandbox } from "../handlers/create_sandbox.ts";
@@ -25,7 +26,14 @@ import type { RestApp } from "./environment.ts";
 import { waitQuery } from "./query.ts";
 import { sandboxPath } from "./sandbox_path.ts";
 import { operationView, viewOperation } from "./views/operation.ts";
-import { forkView, pausedSandboxView, sandboxView, viewHook, viewSandbox } from "./views/sandbox.ts";
+import {
+  forkView,
+  ownedSandboxView,
+  pausedSandboxView,
+  viewHook,
+  viewOwnedSandbox,
+  viewSandbox,
+} from "./views/sandbox.ts";
 
 const tags = ["sandboxes"];
 
@@ -42,7 +50,7 @@ const createSandboxRoute = createRoute({
   tags,
   summary: "Create a sandbox, by a boot or from a snapshot, and wait until it runs",
   request: { query: waitQuery, headers: idempotencyHeader, body: jsonBody(createSandboxInput, false) },
-  responses: { 201: jsonAnswer(sandboxView, "It runs."), 202: accepted, ...commonErrors, ...spawnErrors },
+  responses: { 201: jsonAnswer(ownedSandboxView, "It runs."), 202: accepted, ...commonErrors, ...spawnErrors },
 });
 
 const pauseRoute = (verb: "pause" | "sleep") =>
@@ -72,7 +80,7 @@ const resumeRoute = (verb: "resume" | "wake") =>
       headers: idempotencyHeader,
       body: jsonBody(resumeSandboxInput, false),
     },
-    responses: { 200: jsonAnswer(sandboxView, "It runs."), 202: accepted, ...sandboxErrors },
+    responses: { 200: jsonAnswer(ownedSandboxView, "It runs."), 202: accepted, ...sandboxErrors },
   });
 
 const forkRoute = createRoute({
@@ -120,7 +128,7 @@ export function addLifecycleRoutes(app: RestApp, api: Api): void {
   app.openapi(createSandboxRoute, async (c) => {
     const input = parseInput(createSandboxInput, c.req.valid("json"));
     const started = await createSandbox(api, c.get("caller"), input, keyOf(c.req.valid("header")));
-    const answer = await settle(started, c.req.valid("query").wait);
+    const answer = await settle(started, c.req.valid("query").wait, viewOwnedSandbox);
     return "operation" in answer ? c.json(answer.operation, 202) : c.json(answer.sandbox, 201);
   });
 
@@ -129,7 +137,7 @@ export function addLifecycleRoutes(app: RestApp, api: Api): void {
       const { sandbox_id } = c.req.valid("param");
       const input = parseInput(pauseSandboxInput, c.req.valid("json"));
       const started = await pauseSandbox(api, c.get("caller"), sandbox_id, input, keyOf(c.req.valid("header")));
-      const answer = await settle(started, c.req.valid("query").wait);
+      const answer = await settle(started, c.req.valid("query").wait, viewSandbox);
       if ("operation" in answer) return c.json(answer.operation, 202);
       return c.json({ ...answer.sandbox, hooks: (await pauseHooks(api, started)).map(viewHook) }, 200);
     });
@@ -140,7 +148,7 @@ export function addLifecycleRoutes(app: RestApp, api: Api): void {
       const { sandbox_id } = c.req.valid("param");
       const input = parseInput(resumeSandboxInput, c.req.valid("json"));
       const started = await resumeSandbox(api, c.get("caller"), sandbox_id, input, keyOf(c.req.valid("header")));
-      const answer = await settle(started, c.req.valid("query").wait);
+      const answer = await settle(started, c.req.valid("query").wait, viewOwnedSandbox);
       return "operation" in answer ? c.json(answer.operation, 202) : c.json(answer.sandbox, 200);
     });
   }
@@ -151,7 +159,7 @@ export function addLifecycleRoutes(app: RestApp, api: Api): void {
     const started = await forkSandbox(api, c.get("caller"), sandbox_id, input, keyOf(c.req.valid("header")));
     if (!c.req.valid("query").wait) return c.json(viewOperation(shownOperation(started.operation, started.fork)), 202);
     const fork = await started.done;
-    const children = fork.children.map(viewSandbox);
+    const children = fork.children.map(viewOwnedSandbox);
     const stopped_us = Number(fork.snapshot.sizes?.stoppedUs ?? 0n);
     return c.json({ source: viewSandbox(fork.source), children, stopped_us }, 201);
   });
@@ -173,7 +181,7 @@ function keyOf(header: { "idempotency-key"?: string }): BeginOptions {
 }
 
 /** The answer to a lifecycle call: the sandbox at rest, or the operation that is under way. */
-async function settle(started: StartedOperation, wait: boolean) {
+async function settle<View>(started: StartedOperation, wait: boolean, view: (row: SandboxRow) => View) {
   if (!wait && started.operation) return { operation: viewOperation(shownOperation(started.operation)) };
-  return { sandbox: viewSandbox(await started.done) };
+  return { sandbox: view(await started.done) };
 }

@@ -1,6 +1,6 @@
 import { z } from "@hono/zod-openapi";
 import type { HookOutcome, ReclaimCaps, SandboxRow } from "@torpor/db";
-import { networkPolicy, viewNetworkPolicy } from "../../inputs/network.ts";
+import { sandboxNetwork, viewNetworkPolicy } from "../../inputs/network.ts";
 import { reclaimCaps } from "../../inputs/reclaim.ts";
 import { onTtl, sandboxState } from "../../inputs/sandbox.ts";
 import { idText } from "../../inputs/text.ts";
@@ -42,8 +42,16 @@ export const sandboxView = z.object({
   snapshot: snapshotView.nullable().openapi({ description: "The newest snapshot; null before the first pause." }),
   source_snapshot_id: z.string().nullable().openapi({ description: "What it was spawned from; null: it has booted." }),
   reclaim: reclaimCaps.nullable(),
-  network: networkPolicy,
+  auto_resume: z.boolean(),
+  network: sandboxNetwork,
 }).openapi("Sandbox");
+
+/** What those see who may change it. */
+export const ownedSandboxView = sandboxView.extend({
+  traffic_access_token: z.string().nullable().openapi({
+    description: "What requests to its ports show as `torpor-traffic-access-token`; null when they need not.",
+  }),
+}).openapi("OwnedSandbox");
 
 export const hookView = z.object({
   step: z.string().openapi({ description: '"fstrim", "sync", "drop_caches", "compact_memory", "freeze", "thaw".' }),
@@ -61,7 +69,7 @@ export const pausedSandboxView = sandboxView.extend({
 
 export const forkView = z.object({
   source: sandboxView,
-  children: z.array(sandboxView),
+  children: z.array(ownedSandboxView),
   stopped_us: z.int().openapi({
     description: "How long the vCPUs of the source stood still, microseconds; 0 when it was paused.",
   }),
@@ -98,8 +106,14 @@ export function viewSandbox(row: SandboxRow): z.output<typeof sandboxView> {
     snapshot: viewSnapshot(row),
     source_snapshot_id: row.sourceSnapshotId,
     reclaim: viewReclaim(row.reclaim),
-    network: viewNetworkPolicy(row.network),
+    auto_resume: row.autoResume,
+    network: { ...viewNetworkPolicy(row.network), allow_public_traffic: row.publicTraffic },
   };
+}
+
+/** A sandbox with the secret that opens its ports: for answers to keys that may change it. */
+export function viewOwnedSandbox(row: SandboxRow): z.output<typeof ownedSandboxView> {
+  return { ...viewSandbox(row), traffic_access_token: row.publicTraffic ? null : row.trafficToken };
 }
 
 function viewReclaim(caps: ReclaimCaps | null): z.output<typeof reclaimCaps> | null {
