@@ -5,14 +5,10 @@ import { type Controller, findHierarchies, type Hierarchy } from "./hierarchies.
 /** Below the root of each hierarchy, as container engines do without systemd: it outlives the agent's own cgroup. */
 const PARENT = "torpor";
 const CPU_PERIOD_US = 100_000;
-/**
- * What all VMs together weigh for each CPU of the machine, as a multiple of a process outside: at most so many vCPUs are promised for
- * one (docs/lifecycle.md). With the weight of one process, they would get no more than that beside everything else on the machine.
- */
-const PARENT_WEIGHT = 8;
-/** Of a process or a cgroup that nothing was said about. */
+/** Of a process, or of a cgroup that nothing was said about. */
 const STANDARD_WEIGHT = { 1: 1024, 2: 100 };
 const MOST_WEIGHT = { 1: 262_144, 2: 10_000 };
+const WEIGHT_FILE = { 1: "cpu.shares", 2: "cpu.weight" };
 /** A process that has ended may count for a moment longer. */
 const REMOVAL_TRIES = 200;
 const REMOVAL_RETRY_MS = 5;
@@ -32,8 +28,15 @@ const PROBED: CgroupLimits = { memoryBytes: 2 ** 26, cpus: 1, pids: 8 };
 export class Cgroups {
   readonly #hierarchies: { hierarchy: Hierarchy; directory: string }[];
 
+  /** In processes that are always busy; by name. */
+  readonly #weights = new Map<string, number>();
+
   private constructor(hierarchies: { hierarchy: Hierarchy; directory: string }[]) {
     this.#hierarchies = hierarchies;
+    for (const { hierarchy: { version, controllers }, directory } of hierarchies) {
+      if (!controllers.includes("cpu")) continue;
+      for (const name of directoriesIn(directory)) this.#weights.set(name, readWeight(version, `${directory}/${name}`));
+    }
   }
 
   /**
@@ -70,6 +73,8 @@ export class Cgroups {
         made.push(group);
         for (const controller of hierarchy.controllers) setLimit(hierarchy.version, controller, group, limits);
       }
+      this.#weights.set(name, limits.cpus);
+      this.#weighParents();
     } catch (error) {
       for (const group of made) Deno.removeSync(group);
       throw error;
@@ -109,7 +114,9 @@ export class Cgroups {
 
   /** As {@linkcode remove}, without a wait. */
   removeNow(name: string): boolean {
-    return this.#directories(name).map(removeIfEmpty).every((removed) => removed);
+    const removed = this.#directories(name).map(removeIfEmpty).every((removed) => removed);
+    if (removed && this.#weights.delete(name)) this.#weighParents();
+    return removed;
   }
 
   /** The cgroups that there are, of this agent and of those before it. */
@@ -133,6 +140,19 @@ export class Cgroups {
     }
   }
 
+  /**
+   * All VMs together weigh what each of them does: with the weight of one process they would get no more than that beside everything
+   * else on the machine, and with much more, one of them that spins would leave the agent little.
+   */
+  #weighParents(): void {
+    for (const { hierarchy: { version, mountPoint, controllers }, directory } of this.#hierarchies) {
+      if (!controllers.includes("cpu")) continue;
+      setWeight(version, directory, sum(this.#weights.values()));
+      const parent = `${mountPoint}/${PARENT}`;
+      setWeight(version, parent, sum(directoriesIn(parent).map((name) => readWeight(version, `${parent}/${name}`))));
+    }
+  }
+
   #directories(name: string): string[] {
     return this.#hierarchies.map(({ directory }) => `${directory}/${name}`);
   }
@@ -141,13 +161,11 @@ export class Cgroups {
 /** Version 2 passes controllers on to children only where it is told to, from the root on. */
 function prepare({ version, mountPoint, controllers }: Hierarchy, directory: string): void {
   makeDirectory(directory);
-  const parents = [`${mountPoint}/${PARENT}`, directory];
-  if (version === 2) {
-    const enable = controllers.map((controller) => `+${controller}`).join(" ");
-    for (const parent of [mountPoint, ...parents]) write(`${parent}/cgroup.subtree_control`, enable);
+  if (version === 1) return;
+  const enable = controllers.map((controller) => `+${controller}`).join(" ");
+  for (const parent of [mountPoint, `${mountPoint}/${PARENT}`, directory]) {
+    write(`${parent}/cgroup.subtree_control`, enable);
   }
-  if (!controllers.includes("cpu")) return;
-  for (const parent of parents) setWeight(version, parent, PARENT_WEIGHT * navigator.hardwareConcurrency);
 }
 
 /** Another agent that ends may take away the parent in between. */
@@ -194,8 +212,18 @@ function setLimit(
 
 /** Weighs a cgroup against its siblings. @param processes as many as it is to count for. */
 function setWeight(version: 1 | 2, group: string, processes: number): void {
-  const weight = Math.min(Math.ceil(processes * STANDARD_WEIGHT[version]), MOST_WEIGHT[version]);
-  write(`${group}/${version === 2 ? "cpu.weight" : "cpu.shares"}`, String(weight));
+  const weight = Math.max(Math.ceil(processes * STANDARD_WEIGHT[version]), STANDARD_WEIGHT[version]);
+  write(`${group}/${WEIGHT_FILE[version]}`, String(Math.min(weight, MOST_WEIGHT[version])));
+}
+
+function readWeight(version: 1 | 2, group: string): number {
+  return Number(readOrEmpty(`${group}/${WEIGHT_FILE[version]}`)) / STANDARD_WEIGHT[version];
+}
+
+function sum(numbers: Iterable<number>): number {
+  let total = 0;
+  for (const number of numbers) total += number;
+  return total;
 }
 
 function write(path: string, value: string): void {

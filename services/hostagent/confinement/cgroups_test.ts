@@ -2,7 +2,7 @@ import { assert, assertEquals } from "@std/assert";
 import { spawn } from "@torpor/ffi";
 import { delay } from "../host/delay.ts";
 import { Cgroups } from "./cgroups.ts";
-import { findHierarchies } from "./hierarchies.ts";
+import { findHierarchies, type Hierarchy } from "./hierarchies.ts";
 
 const limits = { memoryBytes: 2 ** 26, cpus: 0.05, pids: 4 };
 
@@ -42,6 +42,21 @@ Deno.test("a process that uses more than its part of a CPU is held back", async 
   cgroups.close();
 });
 
+Deno.test("all VMs together weigh as much as each of them does", () => {
+  const cgroups = Cgroups.open("test-weight");
+  const weight = () => Number(Deno.readTextFileSync(`${cpuRoot()}/torpor/test-weight/cpu.${version()}`)) / standard();
+  const cpuRoot = () => findCpu().mountPoint;
+  const version = () => findCpu().version === 2 ? "weight" : "shares";
+  const standard = () => findCpu().version === 2 ? 100 : 1024;
+  for (const name of ["one", "two"]) cgroups.create(name, { ...limits, cpus: 2.5 });
+  assertEquals(weight(), 5);
+  assert(cgroups.removeNow("one"));
+  assertEquals(weight(), 2.5);
+  assert(cgroups.removeNow("two"));
+  assertEquals(weight(), 1);
+  cgroups.close();
+});
+
 Deno.test("where nothing can be limited, that is no error", async () => {
   const readOnly = "26 25 0:22 / /proc/self rw,relatime - cgroup cgroup rw,memory\n";
   const cgroups = Cgroups.open("test-none", readOnly);
@@ -55,8 +70,11 @@ Deno.test("where nothing can be limited, that is no error", async () => {
 function throttledPeriods(pid: number): number {
   const [, path] = /^\d+:cpu:(.*)$/m.exec(Deno.readTextFileSync(`/proc/${pid}/cgroup`)) ??
     /^0::(.*)$/m.exec(Deno.readTextFileSync(`/proc/${pid}/cgroup`))!;
-  const root = findHierarchies(Deno.readTextFileSync("/proc/self/mountinfo"), (mountPoint) => {
-    return Deno.readTextFileSync(`${mountPoint}/cgroup.controllers`);
-  }).find(({ controllers }) => controllers.includes("cpu"))!.mountPoint;
-  return Number(/^nr_throttled (\d+)$/m.exec(Deno.readTextFileSync(`${root}${path}/cpu.stat`))![1]);
+  return Number(/^nr_throttled (\d+)$/m.exec(Deno.readTextFileSync(`${findCpu().mountPoint}${path}/cpu.stat`))![1]);
+}
+
+function findCpu(): Hierarchy {
+  const available = (mountPoint: string) => Deno.readTextFileSync(`${mountPoint}/cgroup.controllers`);
+  const hierarchies = findHierarchies(Deno.readTextFileSync("/proc/self/mountinfo"), available);
+  return hierarchies.find(({ controllers }) => controllers.includes("cpu"))!;
 }
