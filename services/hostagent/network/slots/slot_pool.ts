@@ -1,5 +1,6 @@
 import { TorporError } from "@torpor/errors";
 import { log } from "@torpor/telemetry";
+import { Semaphore } from "../../sandbox/semaphore.ts";
 import type { NetworkConfig, Slot } from "../types.ts";
 import { slotAt, slotCount } from "./addresses.ts";
 import { makeSlot, type PreparedSlot, removeSlot } from "./make_slot.ts";
@@ -7,6 +8,9 @@ import type { NetworkPrograms } from "./programs.ts";
 
 /** Slots are made when nobody has taken one for this long: making one takes 20 to 30 ms of what a resume needs. */
 const QUIET_MS = 250;
+
+/** At the same time: nobody waits for them, and after a crash there may be hundreds. */
+const REMOVALS = 2;
 
 /**
  * The slots of an agent: some prepared ahead, so that a start does not wait for one. A slot serves one virtual machine and is
@@ -20,6 +24,7 @@ export class SlotPool implements AsyncDisposable {
   /** Numbers of slots that there is anything of, or that are just being made or removed. */
   readonly #used = new Set<number>();
   readonly #background = new Set<Promise<void>>();
+  readonly #removals = new Semaphore(REMOVALS);
   #quiet: ReturnType<typeof setTimeout> | undefined;
   #refilling = false;
   #ended = false;
@@ -114,7 +119,7 @@ export class SlotPool implements AsyncDisposable {
 
   async #remove(slot: Slot): Promise<void> {
     try {
-      await removeSlot(this.#programs, this.#config, slot);
+      await this.#removals.with(() => removeSlot(this.#programs, this.#config, slot));
       this.#used.delete(slot.index);
     } catch (error) {
       // Its number stays taken; the next agent sweeps it away.
