@@ -10,6 +10,9 @@ const PATIENT_MS = 10_000;
 const TIMEOUT_MS = 2_000;
 const RESOLVERS: readonly string[] = [PUBLIC.resolver, PUBLIC.secondResolver];
 
+/** Where the egress proxy listens, on the agent's side of each slot (services/hostagent/network/open_networks.ts). */
+const EGRESS_PORTS = [17080, 17443];
+
 /** Only what is named, and nothing else. */
 const only = (...allowOut: string[]) => ({ allowInternetAccess: true, allowOut, denyOut: ["0.0.0.0/0"] });
 const EVERYTHING = { allowInternetAccess: true };
@@ -158,6 +161,31 @@ export const resolvingAttempts: Attempt[] = [
     const word = await arena.intruder.probe("connect", PUBLIC.web, INTERNET_PORTS.banner, TIMEOUT_MS, "");
     return word === "open" ? word : undefined;
   }),
+  byName("the egress proxy's own port", false, async (arena) => {
+    // Not by way of a translated address, but as anybody's service.
+    for (const port of EGRESS_PORTS) {
+      const word = await arena.intruder.probe("connect", arena.intruder.slot.hostAddress, port, TIMEOUT_MS, "");
+      if (word === "open") return `port ${port} is open`;
+    }
+  }),
+  {
+    name: "a name, when nothing may be reached",
+    quick: true,
+    async control(arena) {
+      await arena.intruder.allow(EVERYTHING);
+      return await gatewayResolves(arena);
+    },
+    async attack(arena) {
+      // A question is a message, too: whoever has the domain reads it.
+      await arena.intruder.allow({ allowInternetAccess: false });
+      try {
+        const { word, asked } = await ask(arena, GATEWAY, freshName(), TIMEOUT_MS);
+        return word === "answered" || asked.length > 0 ? `${word}; asked: ${asked.join()}` : undefined;
+      } finally {
+        await arena.intruder.allow(EVERYTHING);
+      }
+    },
+  },
   rebinding("rebinding to a private address", true, [[FORBIDDEN["RFC 1918 10/8"]]]),
   rebinding("rebinding to the metadata address", false, [[FORBIDDEN.metadata]]),
   rebinding("rebinding between two questions", false, [[PUBLIC.web], [FORBIDDEN["RFC 1918 192.168/16"]]]),
