@@ -34,7 +34,7 @@ Deno.test("a key expires by PostgreSQL's clock, whatever this process's says", a
     const row = await insertApiKey(sql, { teamId: "default", name: "k", keyHash, prefix: "e2b_ab", expiresInSec: 60 });
     assertEquals(row.expiresAt!.getTime() - row.createdAt.getTime(), 60_000);
     assertEquals((await findApiKey(sql, keyHash))!.expired, false);
-    await sql`update api_keys set expires_at = clock_timestamp() where id = ${row.id}`;
+    await sql`update api_keys set expires_at = clock_timestamp() - interval '1 ms' where id = ${row.id}`;
     assertEquals((await findApiKey(sql, keyHash))!.expired, true);
   }
 });

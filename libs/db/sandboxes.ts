@@ -213,9 +213,11 @@ export interface SandboxChanges {
   timeoutSec?: number;
 }
 
-/** The assignments of every state change: version grows by one. */
+/**
+ * The assignments of every state change: version grows by one. Only what this change can assign: PostgreSQL makes each
+ * expression ready anew for each statement.
+ */
 export function stateAssignments(sql: Queryable, to: SandboxState, changes: SandboxChanges) {
-  const snapshot = changes.snapshot;
   return sql`
       state = ${to},
       version = version + 1,
@@ -226,26 +228,50 @@ export function stateAssignments(sql: Queryable, to: SandboxState, changes: Sand
         * interval '1 millisecond',
       reason = ${changes.reason ?? ""},
       accelerator = coalesce(${changes.accelerator ?? null}, accelerator),
-      timeout_sec = coalesce(${changes.timeoutSec ?? null}::int, timeout_sec),
-      snapshot_id = coalesce(${snapshot?.id ?? null}, snapshot_id),
-      snapshot_generation = coalesce(${snapshot?.generation ?? null}::int, snapshot_generation),
-      snapshot_size_bytes = coalesce(${snapshot?.sizeBytes ?? null}::int8, snapshot_size_bytes),
-      snapshot_memory_bytes = coalesce(${snapshot?.memoryBytes ?? null}::int8, snapshot_memory_bytes),
-      snapshot_disk_bytes = coalesce(${snapshot?.diskBytes ?? null}::int8, snapshot_disk_bytes),
-      snapshot_pages_resident = coalesce(${snapshot?.pagesResident ?? null}::int8, snapshot_pages_resident),
-      snapshot_pages_dirty = coalesce(${snapshot?.pagesDirty ?? null}::int8, snapshot_pages_dirty),
-      snapshot_pages_data = coalesce(${snapshot?.pagesData ?? null}::int8, snapshot_pages_data),
-      snapshot_created_at = coalesce(${snapshot?.createdAt ?? null}::timestamptz, snapshot_created_at),
-      -- A checkpoint is no use of the sandbox, and a paused one has been paused since before it.
-      last_active_at = case when ${to} = 'running' and state <> 'snapshotting' then greatest(last_active_at, now())
-        else last_active_at end,
-      paused_at = case when ${to} = 'paused' and state <> 'snapshotting' then now() else paused_at end,
-      -- A time to live that ends in a pause is one of running.
-      expires_at = case when on_ttl = 'delete' or ttl_sec = 0 or state = 'snapshotting' then expires_at
-        when ${to} in ('paused', 'failed') then null
-        when ${to} = 'running' and state = 'resuming' then now() + ttl_sec * interval '1 second'
-        else expires_at end,
-      deleted_at = case when ${to} = 'deleted' then now() else deleted_at end`;
+      timeout_sec = coalesce(${changes.timeoutSec ?? null}::int, timeout_sec)
+      ${changes.snapshot ? snapshotAssignments(sql, changes.snapshot) : sql``}
+      ${timeAssignments(sql, to)}`;
+}
+
+function snapshotAssignments(sql: Queryable, snapshot: SnapshotRow) {
+  return sql`,
+      snapshot_id = ${snapshot.id},
+      snapshot_generation = ${snapshot.generation}::int,
+      snapshot_size_bytes = ${snapshot.sizeBytes}::int8,
+      snapshot_memory_bytes = ${snapshot.memoryBytes}::int8,
+      snapshot_disk_bytes = ${snapshot.diskBytes}::int8,
+      snapshot_pages_resident = ${snapshot.pagesResident}::int8,
+      snapshot_pages_dirty = ${snapshot.pagesDirty}::int8,
+      snapshot_pages_data = ${snapshot.pagesData}::int8,
+      snapshot_created_at = ${snapshot.createdAt}::timestamptz`;
+}
+
+/**
+ * A checkpoint is no use of the sandbox, and a paused one has been paused since before it. A time to live that ends in a
+ * pause is one of running.
+ */
+function timeAssignments(sql: Queryable, to: SandboxState) {
+  switch (to) {
+    case "running":
+      return sql`,
+      last_active_at = case when state <> 'snapshotting' then greatest(last_active_at, now()) else last_active_at end,
+      expires_at = case when state = 'resuming' and on_ttl <> 'delete' and ttl_sec <> 0
+        then now() + ttl_sec * interval '1 second' else expires_at end`;
+    case "paused":
+      return sql`,
+      paused_at = case when state <> 'snapshotting' then now() else paused_at end,
+      ${endOfTimeToRun(sql)}`;
+    case "failed":
+      return sql`, ${endOfTimeToRun(sql)}`;
+    case "deleted":
+      return sql`, deleted_at = now()`;
+    default:
+      return sql``;
+  }
+}
+
+function endOfTimeToRun(sql: Queryable) {
+  return sql`expires_at = case when on_ttl = 'delete' or ttl_sec = 0 or state = 'snapshotting' then expires_at end`;
 }
 
 /**
