@@ -1,4 +1,5 @@
 import { createRoute } from "@hono/zod-openapi";
+import { TorporError } from "@torpor/errors";
 import type { Api } from "../handlers/api.ts";
 import { updateNetwork } from "../handlers/network.ts";
 import { networkPolicy } from "../inputs/network.ts";
@@ -27,6 +28,10 @@ const updateRoute = createRoute({
 /** The route that changes a sandbox's network. */
 export function addNetworkRoute(app: RestApp, api: Api): void {
   app.openapi(updateRoute, async (c) => {
+    // A body that was forgotten would be the policy that allows everything.
+    if (!c.req.header("content-type")) {
+      throw new TorporError("unsupported_media_type", "the body must be application/json", { field: "content-type" });
+    }
     const input = parseInput(networkPolicy, c.req.valid("json"));
     const { sandbox_id } = c.req.valid("param");
     const { sandbox, confirmed } = await updateNetwork(api, c.get("caller"), sandbox_id, input, "");

@@ -361,8 +361,8 @@ Deno.test("each endpoint: no key, a wrong key, an unknown or malformed sandbox, 
 
 /** A body that is valid where one is demanded. */
 function bodyFor(method: string, path: string): CallOptions {
-  if (method === "PUT") return { body: "x" };
-  if (method !== "POST") return {};
+  if (method === "PUT" && path.endsWith("/files")) return { body: "x" };
+  if (method !== "POST" && method !== "PUT") return {};
   if (path.includes("/exec")) return json({ cmd: "x" });
   if (path.endsWith("/mkdir")) return json({ path: "/x" });
   return json({});

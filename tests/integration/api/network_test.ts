@@ -106,6 +106,7 @@ Deno.test("an odd entry is refused by its place, before anything is touched", as
     assertEquals([create.status, create.json.field], [422, `network.${field}`]);
   }
   assertEquals((await api.call("PUT", path, { body: "{}" })).status, 415);
+  assertEquals((await api.call("PUT", path)).status, 415);
   const large = JSON.stringify({ deny_out: ["x".repeat(2_000_000)] });
   assertEquals(
     (await api.call("PUT", path, { body: large, headers: { "content-type": "application/json" } })).status,
