@@ -6,7 +6,7 @@ import { runAttempts } from "./adversary/run_attempts.ts";
 import { runChurn } from "./churn/churn.ts";
 import { Namespace } from "./ground/mod.ts";
 
-const QUICK_ROUNDS = 10;
+const QUICK_ROUNDS = 6;
 
 /** Attempts that rules alone stand against. */
 const NOTICED = [

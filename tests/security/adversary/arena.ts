@@ -12,6 +12,7 @@ import { newId } from "@torpor/ids";
 import { runTool } from "../../../services/cli/tool/run_tool.ts";
 import { GUEST_NETWORK } from "../../../services/hostagent/network/types.ts";
 import { type Ground, makeGround, PUBLIC } from "../ground/mod.ts";
+import { upTo } from "../up_to.ts";
 import { buildProbe } from "../probe/build_probe.ts";
 import { Guest, type GuestSlot, probeIn } from "./guest.ts";
 
@@ -120,7 +121,7 @@ async function startAgent(ground: Ground, home: string): Promise<HostAgentProces
 /** Destroys all sandboxes; an agent that is killed before it has ended would leave its slots. */
 async function endAgent(agent: HostAgentProcess, home: string): Promise<void> {
   await agent.client.terminate({}).catch((error) => console.error(`the agent could not be asked to end: ${error}`));
-  await Promise.race([agent.ended, new Promise((resolve) => setTimeout(resolve, END_MS))]);
+  await upTo(END_MS, agent.ended);
   await agent[Symbol.asyncDispose]();
   for (const pid of await processesWith(home)) Deno.kill(pid, "SIGKILL");
 }

@@ -3,6 +3,7 @@ import { newId } from "@torpor/ids";
 import { eventually } from "@torpor/testing/hostagent";
 import { Layout } from "../../../services/hostagent/storage/layout.ts";
 import type { Random } from "../../property/harness/random.ts";
+import { upTo } from "../up_to.ts";
 import type { Churn } from "./churn.ts";
 
 /** What happened to the sandbox of a round, and who was killed meanwhile. */
@@ -35,7 +36,7 @@ export async function playRound(churn: Churn, random: Random, onFailure: (text: 
     if (!(error instanceof TorporError) || victim === "nobody") onFailure(`${course}: ${error}`);
   });
   if (victim !== "nobody") {
-    await Promise.race([life, new Promise((resolve) => setTimeout(resolve, waitMs))]);
+    await upTo(waitMs, life);
     await kill(churn, sandboxId, victim);
   }
   await life;
