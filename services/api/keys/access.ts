@@ -95,6 +95,7 @@ const CHANGES: Rules = {
     "SandboxService/ResumeSandbox",
   ],
   "sandbox.network": ["sandbox:write", "PUT /v1/sandboxes/{sandbox_id}/network", "SandboxService/UpdateNetwork"],
+  "port.connect": ["sandbox:exec", "POST /v1/sandboxes/{sandbox_id}/ports/{port}"],
   "sandbox.fork": ["sandbox:write", "POST /v1/sandboxes/{sandbox_id}/fork", "SandboxService/ForkSandbox"],
   "sandbox.checkpoint": [
     "snapshot:write",

@@ -25,6 +25,7 @@ import { addMemoryRoute } from "./memory.ts";
 import { addNetworkRoute } from "./network.ts";
 import { addOperationRoutes } from "./operations.ts";
 import { PathTable } from "./path_table.ts";
+import { addPortRoute } from "./ports.ts";
 import { addProcessRoutes } from "./processes.ts";
 import { addSandboxRoutes } from "./sandboxes.ts";
 import { addSnapshotRoutes } from "./snapshots.ts";
@@ -84,6 +85,7 @@ function addRoutes(app: RestApp, api: Api): void {
   addLifecycleRoutes(app, api);
   addSandboxRoutes(app, api);
   addNetworkRoute(app, api);
+  addPortRoute(app, api);
   addSnapshotRoutes(app, api);
   addWebhookRoutes(app, api);
   addExecRoutes(app, api);
@@ -117,6 +119,8 @@ function addBodyRules(app: RestApp): void {
   const stdin = refuse(MAX_STDIN_JSON_BYTES);
   app.use("/v1/*", async (c, next) => {
     if (c.req.method === "PUT" && c.req.path.endsWith("/files")) return await next();
+    // A connection: its body has no end.
+    if (c.req.method === "POST" && /\/ports\/[0-9]+$/.test(c.req.path)) return await next();
     const type = c.req.header("content-type") ?? "";
     if (
       ["POST", "PUT", "PATCH"].includes(c.req.method) && hasBody(c.req.raw) && !/^application\/json\s*(;|$)/i.test(type)

@@ -14,6 +14,7 @@ export const commands: Record<string, Loader> = {
   exec: async () => (await import("./exec.ts")).exec,
   attach: async () => (await import("./attach.ts")).attach,
   cp: async () => (await import("./cp.ts")).cp,
+  port: async () => (await import("./port.ts")).port,
   pause: async () => (await import("./pause.ts")).pause,
   resume: async () => (await import("./resume.ts")).resume,
   checkpoint: async () => (await import("./checkpoint.ts")).checkpoint,
