@@ -112,6 +112,7 @@ class VmSlot implements VmNetwork {
   #tap: Descriptor | undefined;
   /** Its rules are those that it was made with, a moment ago. */
   #fresh: boolean;
+  #applying: Promise<void> | undefined;
   #given = false;
 
   constructor(host: SlotHost, pool: SlotPool, slot: Slot, tap?: Descriptor) {
@@ -137,16 +138,19 @@ class VmSlot implements VmNetwork {
   }
 
   async apply(policy: NetworkPolicy): Promise<void> {
+    if (this.#given) throw new TorporError("unavailable", `slot ${this.#slot.index} was given back`);
     const { config, egress } = this.#host;
     const inEffect = this.#fresh && isDefault(policy);
     this.#fresh = false;
-    if (!inEffect) await applyPolicy({ config, egress, slot: this.#slot }, policy);
+    if (!inEffect) await (this.#applying = applyPolicy({ config, egress, slot: this.#slot }, policy));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#given) return;
     this.#given = true;
     this.handedOver();
+    // Whoever has asked for it has the error.
+    await this.#applying?.catch(() => {});
     try {
       await this.#host.egress?.setRules(this.#slot, undefined);
     } catch (error) {

@@ -22,7 +22,10 @@ export interface VmNetwork extends AsyncDisposable {
   readonly record: SlotRecord | null;
   /** The VMM has its own descriptor: the device lasts exactly as long as the VMM. */
   handedOver(): void;
-  /** Lets the guest reach what `policy` says, from now on. @throws TorporError `unavailable`: nothing may run with it. */
+  /**
+   * Lets the guest reach what `policy` says, from now on. Disposing waits for it.
+   * @throws TorporError `unavailable`: nothing may run with it.
+   */
   apply(policy: NetworkPolicy): Promise<void>;
 }
 

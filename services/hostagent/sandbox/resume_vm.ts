@@ -60,9 +60,10 @@ export async function resumeVm(
   );
   context.driver.requireCompatible(snapshot.manifest.vmm);
   using tie = new PagerTie();
-  const vm = await tie.explain(restore(context, record, snapshot, tie, deadline));
+  const { vm, policed } = await tie.explain(restore(context, record, snapshot, tie, deadline));
   try {
     await onStarted(vm);
+    await policed;
     await vm.jail?.entered();
     return await tie.explain(startGuest(context, id, vm, snapshot.manifest, deadline));
   } catch (error) {
@@ -93,6 +94,13 @@ async function startGuest(
   return { vm, clockBehindMs };
 }
 
+/** A VM that is about to run. */
+interface StoppedVm {
+  vm: RunningVm;
+  /** What it may reach is in effect. */
+  policed: Promise<void>;
+}
+
 /** Builds the stopped VM: memory, pager, disk and VMM at the same time, then the device state. */
 async function restore(
   context: HostContext,
@@ -100,7 +108,7 @@ async function restore(
   snapshot: VerifiedSnapshot,
   tie: PagerTie,
   signal: AbortSignal,
-): Promise<RunningVm> {
+): Promise<StoppedVm> {
   const id = record.sandbox_id;
   const { agentSocket } = context.layout.sandbox(id);
   await using resources = new AsyncDisposableStack();
@@ -110,13 +118,15 @@ async function restore(
   const jail = spare ? spare.jail : resources.use(createJail(context, record));
   const memory = spare?.memory ?? await prepareNew(context, record, snapshot, resources);
   const network = spare?.network ?? resources.use(await takeNetwork(context));
+  const policed = step(context, id, "resume.network", () => network.apply(recordedPolicy(record)));
+  policed.catch(() => {}); // Who starts the vCPUs waits for it.
   const { snapshot_id, vcpus, memory_mb } = snapshot.manifest;
   const shape = { baseImage: record.base_image, vcpus, memoryMb: memory_mb };
   const ahead = context.prefetch
     ? await findWorkingSet(context.layout, base?.snapshotId ?? snapshot_id, shape)
     : undefined;
-  // All end before anything is released: a copy must not go on into a directory that is being cleaned.
-  const [filled, started, policed] = await Promise.allSettled([
+  // Both end before anything is released: a copy must not go on into a directory that is being cleaned.
+  const [filled, started] = await Promise.allSettled([
     copyDisk(context, id, snapshot),
     startProcesses(
       context,
@@ -125,11 +135,9 @@ async function restore(
       resources,
       signal,
     ),
-    step(context, id, "resume.network", () => network.apply(recordedPolicy(record))),
   ]);
   if (filled.status === "rejected") throw filled.reason;
   if (started.status === "rejected") throw started.reason;
-  if (policed.status === "rejected") throw policed.reason;
   const { vmm, pager } = started.value;
   const shared = pager instanceof Sibling;
   tie.knot(vmm, pager);
@@ -154,7 +162,7 @@ async function restore(
   });
   vm.fetchedAhead = ahead?.pages;
   resources.move();
-  return vm;
+  return { vm, policed };
 }
 
 /** Before the VMM uses its memory: what of it is not as in the base, which is nothing for a sandbox that is just spawned. */
