@@ -82,7 +82,7 @@ export class RawClient implements Disposable {
   }
 
   write(text: string): void {
-    this.socket.write(text);
+    this.socket.write(text, "latin1");
   }
 
   /** Waits for text and returns all up to its end. @throws Error when the connection closes before. */
