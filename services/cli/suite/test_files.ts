@@ -24,11 +24,20 @@ const KINDS = {
     include: [
       "services/guest/tests",
       "tests/integration",
-      "tests/security",
       "tests/integration/api/real_snapshots_test.ts",
       "tests/crash/matrix_test.ts",
     ],
-    exclude: ["tests/integration/api", "tests/integration/control"],
+    exclude: [
+      "tests/integration/api",
+      "tests/integration/control",
+      "tests/integration/network",
+      "tests/integration/ports",
+      "tests/integration/sdk",
+    ],
+  },
+  /** What guests reach and who reaches them, in networks that the tests make: real virtual machines, too. */
+  network: {
+    include: ["tests/integration/network", "tests/integration/ports", "tests/integration/sdk", "tests/security"],
   },
   /** Random chains of operations against a model of every byte. */
   property: { include: ["tests/property"] },
