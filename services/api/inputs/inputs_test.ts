@@ -70,7 +70,7 @@ for (const [name, schema] of Object.entries(schemas)) {
 }
 
 Deno.test("defaults", () => {
-  assertEquals(parseInput(createSandboxInput, {}), { env: {}, metadata: {} });
+  assertEquals(parseInput(createSandboxInput, {}), { env: {}, metadata: {}, auto_resume: false });
   assertEquals(parseInput(forkSandboxInput, {}), { count: 1 });
   const { reclaim } = parseInput(pauseSandboxInput, { reclaim: { fstrim_ms: 5 } });
   assertEquals(reclaim, { fstrim_ms: 5, sync_ms: 0, drop_caches_ms: 0, compact_memory_ms: 0 });

@@ -95,6 +95,7 @@ Deno.test("a process that merely got the number of a VMM is neither adopted nor 
       memory_fd: 3,
       pager: null,
       network: null,
+      jail: null,
       parent_id: null,
       tracking: "compare" as const,
       marks_complete: true,
