@@ -125,8 +125,9 @@ function ways({ limits }: Parts): string[] {
       "type filter hook prerouting priority mangle; policy drop;",
       'iifname "lo" accept',
       `${NEIGHBOURS} accept`,
-      // Without a connection there is nothing to decide by.
-      `ct state { invalid, untracked } ${drop("invalid")}`,
+      // What the kernel tracks no connections of has nothing to be decided by: reports of multicast groups.
+      "ct state untracked drop",
+      `ct state invalid ${drop("invalid")}`,
       `${tap} goto from_guest`,
       `iifname "${UPLINK_DEVICE}" goto to_guest`,
     ]),
