@@ -43,6 +43,7 @@ export async function bootVm(
     vcpus: record.vcpus,
     memoryMb: record.memory_mb,
     memoryFd: memory.fd,
+    diskBytes: record.disk_size_mb * 2 ** 20,
     baseImage: image.base,
     jail,
     tapFd: network.tapFd,

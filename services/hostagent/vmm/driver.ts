@@ -25,6 +25,8 @@ export interface VmmConfig {
   memoryMb: number;
   /** The memfd with the guest's RAM; the caller keeps it. */
   memoryFd: number;
+  /** Size of the writable disk; its file may be being filled, and shorter, when the VMM starts. */
+  diskBytes: number;
   /** Read-only base image, shared by many sandboxes. */
   baseImage: string;
   /**

@@ -75,6 +75,7 @@ async function prepare(host: TestHostAgent, sandboxId: string, directory: string
     vcpus: manifest.vcpus,
     memoryMb: manifest.memory_mb,
     memoryFd: -1,
+    diskBytes: manifest.files.disk.bytes,
     baseImage,
     accelerator,
   };

@@ -84,6 +84,8 @@ Deno.test("each VMM and each pager is confined, has its own files only, and leav
       jails.push(jail.name);
       const [ofVmm, ofPager] = [await confined(vmm.pid), await confined(pager.pid)];
       assertEquals([ofVmm.uid, ofPager.uid], [jail.vmm_user, jail.pager_user]);
+      // Its disk, though that was only being filled when it started: a smaller limit would end it at a write.
+      assertMatch(await Deno.readTextFile(`/proc/${vmm.pid}/limits`), /^Max file size\s+536870912\s+536870912 /m);
       // One cgroup for both, in all hierarchies.
       assertEquals([...new Set([...ofVmm.cgroups, ...ofPager.cgroups])].length, 1);
       assert(ofVmm.cgroups[0]!.endsWith(`/${jail.name}`));

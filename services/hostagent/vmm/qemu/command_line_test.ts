@@ -10,6 +10,7 @@ const config: VmmConfig = {
   vcpus: 2,
   memoryMb: 256,
   memoryFd: 9,
+  diskBytes: 2 ** 29,
   baseImage: "/cache/base.ext4",
 };
 

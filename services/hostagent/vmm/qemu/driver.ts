@@ -138,14 +138,14 @@ export class QemuDriver implements VmmDriver {
     files: VmmFiles,
     signal: AbortSignal,
   ): Promise<Vmm> {
-    const { paths, memoryFd, tapFd, memoryMb, jail } = config;
+    const { paths, memoryFd, tapFd, diskBytes, memoryMb, jail } = config;
     const { memory, tap } = VMM_FDS;
     files.descriptors.push(
       { childFd: memory, fd: memoryFd },
       ...tapFd === undefined ? [] : [{ childFd: tap, fd: tapFd }],
     );
     // What it writes is its disk, and a copy or a device state for the agent.
-    using seat = jail?.vmm(VMM_FDS.lease, Math.max(files.diskBytes, memoryMb * 2 ** 20));
+    using seat = jail?.vmm(VMM_FDS.lease, Math.max(diskBytes, memoryMb * 2 ** 20));
     const { shim } = nativeFiles(seat?.nativeDirectory ?? this.#host.nativeDirectory);
     const process = spawnLogged(paths.vmmLog, (stderrFd) =>
       spawn({

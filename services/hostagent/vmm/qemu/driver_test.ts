@@ -45,7 +45,15 @@ Deno.test("a VMM that does not start says why", async () => {
   await Deno.mkdir(paths.directory, { recursive: true });
   using memory = GuestMemory.create(sandboxId, 128);
   const driver = new QemuDriver({ ...host, accelerator: "tcg" });
-  const config = { sandboxId, paths, vcpus: 1, memoryMb: 128, memoryFd: memory.fd, baseImage: "/no/such/base" };
+  const config = {
+    sandboxId,
+    paths,
+    vcpus: 1,
+    memoryMb: 128,
+    memoryFd: memory.fd,
+    diskBytes: 0,
+    baseImage: "/no/such/base",
+  };
   const source = { kernel: "/no/such/kernel", initramfs: "/no/such/initramfs" };
   const error = await assertRejects(
     () => driver.boot(config, source, new AbortController().signal),

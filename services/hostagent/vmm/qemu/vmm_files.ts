@@ -1,4 +1,4 @@
-import { type Descriptor, openFile, sizeBytes, unixListen } from "@torpor/ffi";
+import { type Descriptor, openFile, unixListen } from "@torpor/ffi";
 import { type BootSource, VMM_MEMORY_FD, type VmmConfig } from "../driver.ts";
 
 /** The numbers of a VMM's descriptors: all that it has of the host's files. */
@@ -33,8 +33,6 @@ export interface Inherited {
  */
 export class VmmFiles implements Disposable {
   readonly descriptors: Inherited[] = [];
-  /** Of the writable disk. */
-  readonly diskBytes: number;
   readonly #opened = new DisposableStack();
 
   constructor({ paths, baseImage }: Pick<VmmConfig, "paths" | "baseImage">, source?: BootSource) {
@@ -43,9 +41,7 @@ export class VmmFiles implements Disposable {
       this.descriptors.push({ childFd, fd: opened.use(descriptor).fd });
     };
     add(VMM_FDS.baseImage, openFile(baseImage, { read: true }));
-    const disk = openFile(paths.disk, { read: true, write: true });
-    add(VMM_FDS.disk, disk);
-    this.diskBytes = sizeBytes(disk.fd);
+    add(VMM_FDS.disk, openFile(paths.disk, { read: true, write: true }));
     if (source) {
       add(VMM_FDS.kernel, openFile(source.kernel, { read: true }));
       add(VMM_FDS.initramfs, openFile(source.initramfs, { read: true }));
