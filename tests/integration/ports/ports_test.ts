@@ -1,5 +1,6 @@
 /** The ports of sandboxes through the api's listener, its host agent and the guest's agent, with real virtual machines. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
+import { openAddressFetch, parseAddress, Tunnel } from "@torpor/rpc";
 import { startAllServices } from "../all_services.ts";
 import { RawClient, send } from "./client.ts";
 import { SERVER } from "./guest_server.ts";
@@ -123,6 +124,29 @@ Deno.test("ports of sandboxes, with real virtual machines", async (t) => {
     assertMatch(await refused.until("denied"), /^HTTP\/1\.1 403 .*connection: close/is);
     refused.write("GET /v1/sandboxes HTTP/1.1\r\nhost: api\r\n\r\n");
     assertEquals(await refused.rest(), "");
+  });
+
+  await t.step("a connection of any protocol, for an API key", async () => {
+    using http = openAddressFetch(parseAddress(url));
+    const open = async (port: number, key = all.apiKey) =>
+      await Tunnel.open(http.fetch, `${url}/v1/sandboxes/${id}/ports/${port}`, {
+        headers: { authorization: `Bearer ${key}` },
+        signal: new AbortController().signal,
+      });
+    const tunnel = await open(PORT);
+    assert(tunnel instanceof Tunnel);
+    await tunnel.write(new TextEncoder().encode("GET /raw HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"));
+    await tunnel.end();
+    let seen = "";
+    for (let data = await tunnel.read(); data; data = await tunnel.read()) seen += new TextDecoder().decode(data);
+    assertMatch(seen, /^HTTP\/1\.1 200 .*hello from \/raw$/s);
+    tunnel.close();
+    for (const [port, key, status] of [[9, undefined, 502], [PORT, "wrong", 401]] as const) {
+      const refused = await open(port, key);
+      assert(refused instanceof Response);
+      assertEquals(refused.status, status);
+      await refused.body?.cancel();
+    }
   });
 
   await t.step("a closed port and an unknown sandbox are 502, as E2B's clients expect", async () => {
