@@ -6,6 +6,7 @@ import { benchSnapshots, buildNativeBench } from "../bench/snapshots_bench.ts";
 import { apiTarget, openApi } from "../client/api.ts";
 import { deploymentPaths } from "../deployment/deployment.ts";
 import { installPackages, missingPackages } from "../deployment/packages.ts";
+import { buildDatabaseDriver } from "../deployment/database_driver.ts";
 import { buildImages } from "../deployment/images.ts";
 import { buildNative } from "../deployment/native.ts";
 import { bringUp, providePackages } from "../deployment/up.ts";
@@ -85,6 +86,7 @@ async function runNetwork(json: boolean | undefined, parts: string[]): Promise<n
   const paths = deploymentPaths();
   await providePackages(progress);
   await progress.step("native code", (report) => buildNative(paths, report));
+  await progress.step("database driver", buildDatabaseDriver);
   await progress.step("guest images", (report) => buildImages(paths, report));
   showFigures(json, await benchNetwork(paths, parts));
   return EXIT.ok;
