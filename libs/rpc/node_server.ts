@@ -98,7 +98,8 @@ function dropRest(incoming: IncomingMessage): void {
   incoming.removeAllListeners("data");
   incoming.resume();
   const timer = setTimeout(() => incoming.socket.destroy(), DROP_MS);
-  incoming.on("close", () => clearTimeout(timer)).on("end", () => clearTimeout(timer));
+  incoming.on("end", () => clearTimeout(timer));
+  incoming.socket.on("close", () => clearTimeout(timer));
 }
 
 async function requestOf(incoming: IncomingMessage, signal: AbortSignal): Promise<Request> {

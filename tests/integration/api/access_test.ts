@@ -131,6 +131,7 @@ async function belongings(api: TestApi) {
     team_id: "default",
     trace_id,
     pid: "7",
+    port: "8080",
     webhook_id,
     event_id,
   };

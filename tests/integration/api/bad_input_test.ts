@@ -329,6 +329,7 @@ async function everyOperation(api: TestApi, sandboxId: string): Promise<{ method
   const { paths } = (await api.call("GET", "/openapi.json", { key: "" })).json as Json;
   return Object.entries(paths as Record<string, object>).flatMap(([template, methods]) => {
     const path = template.replace("{sandbox_id}", sandboxId).replace("{operation_id}", UNKNOWN).replace("{pid}", "7")
+      .replace("{port}", "8080")
       .replace("{snapshot}", UNKNOWN)
       .replace("{trace_id}", "a".repeat(32));
     return Object.keys(methods).map((method) => ({ method: method.toUpperCase(), path }));
