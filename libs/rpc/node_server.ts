@@ -94,6 +94,7 @@ async function answer(incoming: IncomingMessage, outgoing: ServerResponse, handl
 
 /** What is left of a body that nobody wants is read, so that its sender gets to the answer; for a moment only. */
 function dropRest(incoming: IncomingMessage): void {
+  if (incoming.destroyed || incoming.socket.destroyed) return;
   // Whoever has begun to read it pauses it when nobody takes what is read.
   incoming.removeAllListeners("data");
   incoming.resume();
