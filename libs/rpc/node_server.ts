@@ -2,8 +2,8 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import { once } from "node:events";
 import type { AddressInfo, Socket } from "node:net";
 import { Readable } from "node:stream";
-import { continueTrace, log, withSpan } from "@torpor/telemetry";
 import type { Address } from "./address.ts";
+import { answerExchange, headersOf, sendStreamed } from "./node_exchange.ts";
 
 /**
  * Requests that somebody else answers, before any route is looked at, with the connection itself: what is upgraded to
@@ -69,27 +69,12 @@ export async function serveWithDiversion(
   };
 }
 
-async function answer(incoming: IncomingMessage, outgoing: ServerResponse, handler: Handler): Promise<void> {
-  const gone = new AbortController();
-  outgoing.on("close", () => outgoing.writableFinished || gone.abort());
-  // Errors of a connection are its end, which the line above and the reader of the body see.
-  incoming.on("error", () => {});
-  outgoing.on("error", () => {});
-  const traceparent = incoming.headers.traceparent;
-  try {
-    await continueTrace(
-      typeof traceparent === "string" ? traceparent : "",
-      () =>
-        withSpan(incoming.method ?? "", {}, async () => {
-          const request = await requestOf(incoming, gone.signal);
-          await send(await handler(request, incoming.socket.remoteAddress ?? ""), outgoing, gone.signal);
-          if (!incoming.complete) dropRest(incoming);
-        }),
-    );
-  } catch (thrown) {
-    if (!gone.signal.aborted) log("warn", "answer_broke_off", {}, thrown);
-    outgoing.destroy();
-  }
+function answer(incoming: IncomingMessage, outgoing: ServerResponse, handler: Handler): Promise<void> {
+  return answerExchange({ incoming, outgoing }, async (signal) => {
+    const request = await requestOf(incoming, signal);
+    await send(await handler(request, incoming.socket.remoteAddress ?? ""), outgoing, signal);
+    if (!incoming.complete) dropRest(incoming);
+  });
 }
 
 /** What is left of a body that nobody wants is read, so that its sender gets to the answer; for a moment only. */
@@ -104,14 +89,10 @@ function dropRest(incoming: IncomingMessage): void {
 }
 
 async function requestOf(incoming: IncomingMessage, signal: AbortSignal): Promise<Request> {
-  const headers = new Headers();
-  for (let i = 0; i < incoming.rawHeaders.length; i += 2) {
-    headers.append(incoming.rawHeaders[i]!, incoming.rawHeaders[i + 1]!);
-  }
   const method = incoming.method ?? "GET";
   // The path may look like another host's ("//host"): it is put behind one.
   const url = `http://${hostOf(incoming)}${incoming.url?.startsWith("/") ? incoming.url : "/"}`;
-  return new Request(url, { method, headers, body: await bodyOf(incoming, method), signal });
+  return new Request(url, { method, headers: headersOf(incoming), body: await bodyOf(incoming, method), signal });
 }
 
 function hostOf({ headers }: IncomingMessage): string {
@@ -142,33 +123,11 @@ async function bodyOf(
 const WHOLE = /^application\/(json|proto)\b/;
 
 async function send(response: Response, outgoing: ServerResponse, signal: AbortSignal): Promise<void> {
+  const isWhole = response.body && WHOLE.test(response.headers.get("content-type") ?? "");
+  if (!isWhole) return await sendStreamed(response, outgoing, signal);
+  const bytes = new Uint8Array(await response.arrayBuffer());
   const headers = [...response.headers];
-  if (response.body && WHOLE.test(response.headers.get("content-type") ?? "")) {
-    const bytes = new Uint8Array(await response.arrayBuffer());
-    if (!response.headers.has("content-length")) headers.push(["content-length", String(bytes.length)]);
-    outgoing.writeHead(response.status, headers.flat());
-    outgoing.end(bytes);
-    return;
-  }
+  if (!response.headers.has("content-length")) headers.push(["content-length", String(bytes.length)]);
   outgoing.writeHead(response.status, headers.flat());
-  if (!response.body) return void outgoing.end();
-  if (response.headers.get("content-length") !== "0") outgoing.flushHeaders();
-  const reader = response.body.getReader();
-  const onGone = () => void reader.cancel(signal.reason).catch(() => {});
-  if (signal.aborted) onGone();
-  signal.addEventListener("abort", onGone, { once: true });
-  for (let next = await reader.read(); !next.done; next = await reader.read()) {
-    if (!outgoing.write(next.value)) await drained(outgoing);
-  }
-  outgoing.end();
-}
-
-function drained(outgoing: ServerResponse): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const done = () => {
-    outgoing.off("drain", done).off("close", done);
-    resolve();
-  };
-  outgoing.on("drain", done).on("close", done);
-  return promise;
+  outgoing.end(bytes);
 }

@@ -3,7 +3,7 @@ import { Webhook } from "standardwebhooks";
 import { newWebhookSecret } from "./secret.ts";
 import { send, type SendOptions } from "./send.ts";
 import { Receiver, stall } from "./testing/receiver.ts";
-import { testCertificate } from "./testing/certificate.ts";
+import { testCertificate } from "@torpor/testing/certificate";
 
 const MESSAGE = { id: "evt_x_1", type: "sandbox.running", occurredAt: new Date(), data: { sandbox_id: "x" } };
 const SECRET = newWebhookSecret();

@@ -5,6 +5,7 @@ import { connect as connectTls } from "node:tls";
 import { TorporError } from "@torpor/errors";
 import { currentTraceparent } from "@torpor/telemetry";
 import type { Address } from "../address.ts";
+import { drained, headersOf } from "../node_exchange.ts";
 import type { CredentialsSource, KeyPair } from "./credentials.ts";
 import { pacedBody } from "./paced_body.ts";
 import { dnsNameOf } from "./peer.ts";
@@ -133,21 +134,8 @@ async function sendBody(outgoing: ClientRequest, body: ReadableStream<Uint8Array
   outgoing.end();
 }
 
-function drained(outgoing: ClientRequest): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const done = () => {
-    outgoing.off("drain", done).off("close", done);
-    resolve();
-  };
-  outgoing.on("drain", done).on("close", done);
-  return promise;
-}
-
 function answerOf(incoming: IncomingMessage, signal: AbortSignal, stop: AbortController): Response {
-  const headers = new Headers();
-  for (let i = 0; i < incoming.rawHeaders.length; i += 2) {
-    headers.append(incoming.rawHeaders[i]!, incoming.rawHeaders[i + 1]!);
-  }
+  const headers = headersOf(incoming);
   const status = incoming.statusCode!;
   const hasBody = status !== 204 && status !== 304;
   if (!hasBody) incoming.resume();

@@ -1,10 +1,10 @@
 import { createServer } from "node:https";
-import type { IncomingMessage, ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
 import { once } from "node:events";
-import { continueTrace, log, withSpan } from "@torpor/telemetry";
+import { log } from "@torpor/telemetry";
 import type { Address } from "../address.ts";
+import { answerExchange, type Exchange, headersOf, sendStreamed } from "../node_exchange.ts";
 import type { Credentials, KeyPair } from "./credentials.ts";
 import { pacedBody } from "./paced_body.ts";
 import { type TlsCaller, tlsCaller } from "./tls_caller.ts";
@@ -80,70 +80,23 @@ function endOf({ remoteAddress, remotePort }: Socket): string {
   return `${remoteAddress} ${remotePort}`;
 }
 
-/** A request and its answer. */
-interface Exchange {
-  incoming: IncomingMessage;
-  outgoing: ServerResponse;
+/** A request, its answer, and the connection below TLS. */
+interface SecureExchange extends Exchange {
   beneath: Socket | undefined;
 }
 
-async function answer(exchange: Exchange, caller: TlsCaller, handler: HttpsHandler): Promise<void> {
-  const { incoming, outgoing } = exchange;
-  const gone = new AbortController();
-  outgoing.on("close", () => outgoing.writableFinished || gone.abort());
-  // Errors of a connection are its end, which the line above and the reader of the body see.
-  incoming.on("error", () => {});
-  outgoing.on("error", () => {});
-  const traceparent = incoming.headers.traceparent;
-  try {
-    await continueTrace(
-      typeof traceparent === "string" ? traceparent : "",
-      () =>
-        withSpan(incoming.method ?? "", {}, async () => {
-          const request = requestOf(exchange, gone.signal);
-          await send(await handler(request, caller), outgoing, gone.signal);
-          // What is left of a body that nobody wants; cancelling a body that was read does nothing.
-          if (request.body?.locked === false) await request.body.cancel();
-        }),
-    );
-  } catch (thrown) {
-    if (!gone.signal.aborted) log("warn", "answer_broke_off", {}, thrown);
-    outgoing.destroy();
-  }
+function answer(exchange: SecureExchange, caller: TlsCaller, handler: HttpsHandler): Promise<void> {
+  return answerExchange(exchange, async (signal) => {
+    const request = requestOf(exchange, signal);
+    await sendStreamed(await handler(request, caller), exchange.outgoing, signal);
+    // What is left of a body that nobody wants; cancelling a body that was read does nothing.
+    if (request.body?.locked === false) await request.body.cancel();
+  });
 }
 
-function requestOf({ incoming, beneath }: Exchange, signal: AbortSignal): Request {
-  const headers = new Headers();
-  for (let i = 0; i < incoming.rawHeaders.length; i += 2) {
-    headers.append(incoming.rawHeaders[i]!, incoming.rawHeaders[i + 1]!);
-  }
+function requestOf({ incoming, beneath }: SecureExchange, signal: AbortSignal): Request {
   const method = incoming.method ?? "GET";
   const body = method === "GET" || method === "HEAD" ? undefined : pacedBody(incoming, beneath, (thrown) => thrown);
   // The host header is the client's to choose; nothing here depends on it.
-  return new Request(`https://peer${incoming.url}`, { method, headers, body, signal });
-}
-
-async function send(response: Response, outgoing: ServerResponse, signal: AbortSignal): Promise<void> {
-  outgoing.writeHead(response.status, [...response.headers].flat());
-  // Deno 2.9.6 ends an empty body whose head was sent before with bytes that the next answer's reader stumbles over. Test:
-  // "an empty answer leaves the connection in order".
-  if (response.body && response.headers.get("content-length") !== "0") outgoing.flushHeaders();
-  const reader = response.body?.getReader();
-  const onGone = () => void reader?.cancel(signal.reason).catch(() => {});
-  if (signal.aborted) onGone();
-  signal.addEventListener("abort", onGone, { once: true });
-  for (let next = await reader?.read(); next && !next.done; next = await reader!.read()) {
-    if (!outgoing.write(next.value)) await drained(outgoing);
-  }
-  outgoing.end();
-}
-
-function drained(outgoing: ServerResponse): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const done = () => {
-    outgoing.off("drain", done).off("close", done);
-    resolve();
-  };
-  outgoing.on("drain", done).on("close", done);
-  return promise;
+  return new Request(`https://peer${incoming.url}`, { method, headers: headersOf(incoming), body, signal });
 }

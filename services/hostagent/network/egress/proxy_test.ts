@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { testCertificate } from "./testing/certificate.ts";
+import { testCertificate } from "@torpor/testing/certificate";
 import fc from "fast-check";
 import { clientHello, inRecords } from "./testing/client_hello.ts";
 import { exchange, LoopbackProxy, PUBLIC_ADDRESS, readAll } from "./testing/loopback.ts";

@@ -1,6 +1,6 @@
 /** A server's certificate for tests, by OpenSSL: signed by itself, but no authority. Valid for a day. */
 export async function testCertificate(name: string): Promise<{ cert: string; key: string }> {
-  const directory = await Deno.makeTempDir({ prefix: "egress-" });
+  const directory = await Deno.makeTempDir({ prefix: "certificate-" });
   try {
     const [key, cert] = [`${directory}/key.pem`, `${directory}/cert.pem`];
     const options = [
