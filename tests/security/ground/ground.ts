@@ -12,7 +12,7 @@
  * No end of the pair is in the machine's own namespace, so no packet can leave through its interfaces; `makeGround` shows that with
  * counters before anybody gets the ground.
  */
-import { testCertificate } from "../../../libs/webhooks/testing/certificate.ts";
+import { testCertificate } from "@torpor/testing/certificate";
 import { FORBIDDEN, INTERNET_ADDRESSES, isIpv6, MARKERS, PUBLIC, UPLINK } from "./addresses.ts";
 import { Namespace, sweepNamespaces } from "./namespace.ts";
 import { assertSealed } from "./seal.ts";

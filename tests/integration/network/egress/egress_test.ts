@@ -4,7 +4,7 @@ import { nativeFiles } from "@torpor/ffi";
 import { egressProxies } from "../../../../services/cli/deployment/virtual_machines.ts";
 import { EGRESS_UID } from "../../../../services/hostagent/network/egress/egress_user.ts";
 import { endEgressProxy } from "../../../../services/hostagent/network/egress/mod.ts";
-import { testCertificate } from "../../../../services/hostagent/network/egress/testing/certificate.ts";
+import { testCertificate } from "@torpor/testing/certificate";
 import { CONFIG, Lab, OTHER_WEB, WEB } from "../../../../services/hostagent/network/policy/testing/lab.ts";
 import type { NetworkPolicy } from "../../../../services/hostagent/network/types.ts";
 import { TextLineStream } from "../../../../services/cli/tool/text_lines.ts";
