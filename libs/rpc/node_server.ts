@@ -90,9 +90,16 @@ function dropRest(incoming: IncomingMessage): void {
 
 async function requestOf(incoming: IncomingMessage, signal: AbortSignal): Promise<Request> {
   const method = incoming.method ?? "GET";
-  // The path may look like another host's ("//host"): it is put behind one.
-  const url = `http://${hostOf(incoming)}${incoming.url?.startsWith("/") ? incoming.url : "/"}`;
+  const url = `http://${hostOf(incoming)}${pathOf(incoming)}`;
   return new Request(url, { method, headers: headersOf(incoming), body: await bodyOf(incoming, method), signal });
+}
+
+/** The path may look like another host's ("//host"): it goes behind one. Clients of a proxy name the host here, too. */
+function pathOf({ url = "/" }: IncomingMessage): string {
+  if (url.startsWith("/")) return url;
+  if (!/^https?:/i.test(url) || !URL.canParse(url)) return "/";
+  const { pathname, search } = new URL(url);
+  return `${pathname}${search}`;
 }
 
 function hostOf({ headers }: IncomingMessage): string {

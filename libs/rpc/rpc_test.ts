@@ -131,3 +131,26 @@ for (const transport of ["unix", "tcp"] as const) {
     await Deno.remove(directory, { recursive: true });
   });
 }
+
+for (const transport of ["unix", "tcp"] as const) {
+  Deno.test(`a server that can give connections away answers as the others do, over ${transport}`, async () => {
+    const directory = await Deno.makeTempDir();
+    const listen: Address = transport === "unix"
+      ? { transport, path: join(directory, "s.sock") }
+      : { transport, hostname: "127.0.0.1", port: 0 };
+    {
+      await using service = await serve({
+        listen,
+        routes: () => {},
+        http: (request) => new Response(request.url.replace(/^http:..[^/]*/, "")),
+        diversion: { takes: () => false, request: () => {}, upgrade: () => {} },
+      });
+      using http = openAddressFetch(service.address);
+      const answers = ["/a/b?c=d", "/healthz", "//other/x"].map(async (path) =>
+        await (await http.fetch(`${http.baseUrl}${path}`)).text()
+      );
+      assertEquals(await Promise.all(answers), ["/a/b?c=d", "ok\n", "//other/x"]);
+    }
+    await Deno.remove(directory, { recursive: true });
+  });
+}
