@@ -52,7 +52,9 @@ export class LeftBases implements AsyncDisposable {
   async #removeIfEnded(mark: string): Promise<boolean> {
     const { layout, jails } = this.#host;
     try {
-      await using process = findBaseProcess(mark);
+      const process = findBaseProcess(mark);
+      // Disposing it would kill it.
+      await process?.release();
       if (process) return false;
       jails?.removeBase(mark);
       await removeIfPresent(layout.baseSocket(mark));

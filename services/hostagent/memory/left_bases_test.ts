@@ -1,4 +1,4 @@
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertMatch } from "@std/assert";
 import { nativeFiles, openLibrary } from "@torpor/ffi";
 import { newId } from "@torpor/ids";
 import { namesIn } from "../storage/durable_file.ts";
@@ -29,6 +29,8 @@ Deno.test("what base pagers of earlier agents have left is removed when they hav
       await using _left = await LeftBases.open({ layout, jails, lookAgainMs: 10 });
       assertEquals(removed, [ended]);
       assertEquals((await namesIn(layout.bases)).filter((name) => name.endsWith(".sock")), [`${running}.sock`]);
+      // It has not been touched: Z would be the state of one that was killed.
+      assertMatch(await Deno.readTextFile(`/proc/${process.pid}/stat`), /\) [SR] /);
       await process.stdin.close();
       await gone.promise;
       // Whoever looks for it while it ends collects it, as it is a child of this process: here that may be the look.

@@ -99,7 +99,7 @@ Deno.test("the api exports requests by route, calls by method, and how lifecycle
     };
     assertEquals(await rest("GET", `/v1/sandboxes/${sandboxId}`), 200);
     assertEquals(await rest("GET", `/v1/sandboxes/${newId()}`), 404);
-    assertEquals(await rest("BREW", `/v1/${newId()}`), 404);
+    assertEquals(await rest("PROPFIND", `/v1/${newId()}`), 404);
 
     const ok = { "torpor.outcome": "ok" };
     assertEquals(await valueOf(receiver, "torpor.sandbox.create.duration", { "torpor.tier": "cold", ...ok }), 1);
