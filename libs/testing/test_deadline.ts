@@ -2,7 +2,7 @@
  * Preloaded by `./torpor test`: a test that hangs fails at a deadline, and the others go on. Those with an own `timeout` keep
  * it.
  */
-const DEADLINE_MS = Number(Deno.env.get("TORPOR_TEST_DEADLINE_MS") ?? 300_000);
+const DEADLINE_MS = Number(Deno.env.get("TORPOR_TEST_DEADLINE_MS") ?? 600_000);
 
 type Options = Partial<Deno.TestDefinition>;
 
