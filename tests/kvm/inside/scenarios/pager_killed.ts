@@ -1,7 +1,6 @@
 import { assertEquals, assertLess } from "@std/assert";
 import { TorporError } from "@torpor/errors";
 import type { Lane, Scenario } from "../lane.ts";
-import { PATHS } from "../paths.ts";
 import { prepare, RANDOM_BYTES, stateOf } from "../workload.ts";
 
 /**
@@ -50,7 +49,8 @@ async function pagerPids(): Promise<number[]> {
   for await (const { name } of Deno.readDir("/proc")) {
     if (!/^\d+$/.test(name)) continue;
     const commandLine = await Deno.readTextFile(`/proc/${name}/cmdline`).catch(() => "");
-    if (commandLine.startsWith(`${PATHS.native}/torpor-pager`)) pids.push(Number(name));
+    // In its jail it has another path than outside.
+    if (commandLine.split("\0")[0]!.endsWith("/torpor-pager")) pids.push(Number(name));
   }
   return pids;
 }
