@@ -8,15 +8,29 @@ const ENOENT = 2;
  */
 export function findBaseProcess(mark: string): Process | undefined {
   const found = new Map<number, number>();
-  for (const { name } of Deno.readDirSync("/proc")) {
-    if (!/^\d+$/.test(name) || !readProc(`${name}/cmdline`).includes(mark)) continue;
-    found.set(Number(name), Number(/^PPid:\s+(\d+)$/m.exec(readProc(`${name}/status`))?.[1]));
+  for (const [pid, commandLine] of commandLines()) {
+    if (!commandLine.includes(mark)) continue;
+    found.set(pid, Number(/^PPid:\s+(\d+)$/m.exec(readProc(`${pid}/status`))?.[1]));
   }
   for (const [pid, parent] of found) {
     const process = found.has(parent) ? undefined : adopt(pid, mark);
     if (process) return process;
   }
   return undefined;
+}
+
+/** Those of the marks whose base pager has a process; nothing is opened, watched or ended. */
+export function runningBases(marks: readonly string[]): Set<string> {
+  if (marks.length === 0) return new Set();
+  const lines = [...commandLines()].map(([, commandLine]) => commandLine);
+  return new Set(marks.filter((mark) => lines.some((line) => line.includes(mark))));
+}
+
+/** Of all processes; that of one which has ended is empty. */
+function* commandLines(): Generator<[pid: number, commandLine: string]> {
+  for (const { name } of Deno.readDirSync("/proc")) {
+    if (/^\d+$/.test(name)) yield [Number(name), readProc(`${name}/cmdline`)];
+  }
 }
 
 /** The number that a memory file has inside a process. @throws NativeError `native_enoent` when the process does not have it. */

@@ -3,7 +3,7 @@ import { log } from "@torpor/telemetry";
 import type { Jails } from "../confinement/mod.ts";
 import { namesIn, removeIfPresent } from "../storage/durable_file.ts";
 import type { Layout } from "../storage/layout.ts";
-import { findBaseProcess } from "./find_base_process.ts";
+import { runningBases } from "./find_base_process.ts";
 
 /** Between two looks. */
 const LOOK_AGAIN_MS = 5_000;
@@ -43,26 +43,30 @@ export class LeftBases implements AsyncDisposable {
   }
 
   async #look(marks: readonly string[]): Promise<void> {
-    const left: string[] = [];
-    for (const mark of marks) if (!await this.#removeIfEnded(mark)) left.push(mark);
-    if (left.length === 0 || this.#ended) return;
-    this.#timer = setTimeout(() => this.#looking = this.#look(left), this.#host.lookAgainMs ?? LOOK_AGAIN_MS);
+    const running = this.#running(marks);
+    for (const mark of marks) if (!running.has(mark)) await this.#remove(mark);
+    if (running.size === 0 || this.#ended) return;
+    this.#timer = setTimeout(() => this.#looking = this.#look([...running]), this.#host.lookAgainMs ?? LOOK_AGAIN_MS);
   }
 
-  async #removeIfEnded(mark: string): Promise<boolean> {
+  #running(marks: readonly string[]): Set<string> {
+    try {
+      return runningBases(marks);
+    } catch (error) {
+      log("warn", "left_bases_not_looked_for", {}, error);
+      return new Set(marks);
+    }
+  }
+
+  async #remove(mark: string): Promise<void> {
     const { layout, jails } = this.#host;
     try {
-      const process = findBaseProcess(mark);
-      // Disposing it would kill it.
-      await process?.release();
-      if (process) return false;
       jails?.removeBase(mark);
       await removeIfPresent(layout.baseSocket(mark));
     } catch (error) {
       // The next agent tries again.
       log("warn", "left_base_not_removed", { mark }, error);
     }
-    return true;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -6,7 +6,7 @@ import type { PagerRecord } from "../sandbox/record.ts";
 import { removeIfPresent } from "../storage/durable_file.ts";
 import type { Layout } from "../storage/layout.ts";
 import type { BaseProcessOptions } from "./base_process.ts";
-import { findBaseProcess, findMemoryFile } from "./find_base_process.ts";
+import { findMemoryFile, runningBases } from "./find_base_process.ts";
 import { handOver } from "./hand_over.ts";
 import { type BaseSource, SharedBase } from "./shared_base.ts";
 import { Sibling } from "./sibling.ts";
@@ -189,7 +189,7 @@ export class SharedBases implements AsyncDisposable {
       this.#forget(base);
       // One that gave up has said why, and what is left of one that was killed may go on saying.
       if (!exit.code && exit.signal === null) this.#remove(this.#layout.baseLog(base.snapshotId));
-      if (base.mark && (exit.code === 0 || !findBaseProcess(base.mark))) this.#cleanUp(base.mark);
+      if (base.mark && (exit.code === 0 || !runningBases([base.mark]).has(base.mark))) this.#cleanUp(base.mark);
     });
   }
 
