@@ -1,7 +1,7 @@
 /** Ethernet frames as an intruder makes them: nothing in them has to be true. */
 import ipaddr from "ipaddr.js";
 
-const ETHERTYPE = { arp: 0x0806, ipv4: 0x0800, ipv6: 0x86dd } as const;
+const ETHERTYPE = { arp: 0x0806, ipv4: 0x0800 } as const;
 
 /** IP protocol numbers. */
 export const PROTOCOL = { icmp: 1, ipip: 4, tcp: 6, udp: 17, gre: 47, icmpv6: 58, sctp: 132 } as const;
@@ -45,19 +45,6 @@ export function ipv4Frame(
   return toHex(ethernet(ends, ETHERTYPE.ipv4), header, payload);
 }
 
-/** An Ethernet frame with an IPv6 packet, as hex. */
-export function ipv6Frame(ends: Ends, { protocol, payload }: Pick<Ipv4Content, "protocol" | "payload">): string {
-  const header = new Uint8Array(40);
-  const view = new DataView(header.buffer);
-  view.setUint8(0, 0x60);
-  view.setUint16(4, payload.length);
-  view.setUint8(6, protocol);
-  view.setUint8(7, 255);
-  header.set(bytesOf(ends.source), 8);
-  header.set(bytesOf(ends.target), 24);
-  return toHex(ethernet(ends, ETHERTYPE.ipv6), header, payload);
-}
-
 /** An ARP reply that nobody asked for: `ends.source` is at `ends.sourceMac`. */
 export function arpReply(ends: Ends): string {
   const payload = new Uint8Array(28);
@@ -93,13 +80,6 @@ export function tcpSyn(port: number, ends: Ends): Uint8Array {
   view.setUint16(14, 1024);
   view.setUint16(16, checksum(withPseudoHeader(ends, PROTOCOL.tcp, segment)));
   return segment;
-}
-
-/** An ICMP echo request. */
-export function icmpEcho(): Uint8Array {
-  const message = Uint8Array.from([8, 0, 0, 0, 0x5e, 0xed, 0, 1]);
-  new DataView(message.buffer).setUint16(2, checksum(message));
-  return message;
 }
 
 /** Loose source routing by way of `addresses` (RFC 791). */

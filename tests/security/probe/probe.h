@@ -20,6 +20,9 @@ _Noreturn void die(const char *what);
 /* Waits for `events` of poll. False: `timeout_ms` have passed. */
 bool wait_for(int fd, short events, int timeout_ms);
 
+/* A TCP listener at all addresses; says so. Exits with 2 when there can be none. */
+int listen_at(const char *port);
+
 /* One word for an error of connect, send or recv. */
 const char *word_of(int error);
 

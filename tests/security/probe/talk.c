@@ -175,12 +175,17 @@ int probe_flow(char **arguments) {
 	}
 }
 
-int probe_serve(char **arguments) {
-	struct endpoint at = endpoint_of("::", arguments[0]);
+int listen_at(const char *port) {
+	struct endpoint at = endpoint_of("::", port);
 	int listener = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (listener < 0 || bind(listener, (struct sockaddr *)&at.address, at.length) != 0) die("bind");
 	if (listen(listener, 64) != 0) die("listen");
 	puts("listening");
+	return listener;
+}
+
+int probe_serve(char **arguments) {
+	int listener = listen_at(arguments[0]);
 	for (;;) {
 		int peer = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
 		if (peer < 0) die("accept");

@@ -2,7 +2,7 @@
 import { GUEST_NETWORK } from "../../../../services/hostagent/network/types.ts";
 import { FORBIDDEN, HOST_PORTS, INTERNET_PORTS, PUBLIC } from "../../ground/mod.ts";
 import type { Arena } from "../arena.ts";
-import { type Attempt, unless } from "../attempt.ts";
+import type { Attempt } from "../attempt.ts";
 import * as frames from "../frames.ts";
 import { gotThrough, worksInGuest } from "./reaching.ts";
 
@@ -192,8 +192,3 @@ export const forgingAttempts: Attempt[] = [
   poisoning("ARP: the host's address is mine", false, ({ intruder }) => intruder.slot.hostAddress),
   poisoning("ARP: the own address moves to another MAC", false, () => OWN_ADDRESS),
 ];
-
-/** Undefined when the intruder's connections still work. */
-export async function stillWorks(arena: Arena): Promise<string | undefined> {
-  return unless(await arena.intruder.probe("connect", PUBLIC.web, INTERNET_PORTS.echo, 10_000, ""), "open");
-}
