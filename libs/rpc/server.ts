@@ -16,7 +16,7 @@ import { type Address, formatAddress } from "./address.ts";
 import { bearerToken, tokensEqual } from "./auth.ts";
 import { toConnectError } from "./errors.ts";
 import { errorResponse } from "./http_error.ts";
-import { MAX_MESSAGE_BYTES } from "./limits.ts";
+import { MAX_MESSAGE_BYTES, MAX_WHOLE_BYTES } from "./limits.ts";
 import { type Diversion, serveWithDiversion } from "./node_server.ts";
 import { measureCalls } from "./measure_calls.ts";
 import type { Credentials } from "./tls/credentials.ts";
@@ -170,9 +170,6 @@ function connectHandlers(options: ServeOptions): Map<string, FetchHandler> {
   options.routes(router);
   return new Map(router.handlers.map((handler) => [handler.requestPath, fetchHandler(handler)]));
 }
-
-/** A unary call's message of at most so many bytes is one block of bytes; others are streams. */
-const MAX_WHOLE_BYTES = 1024 * 1024;
 
 /** The library's own adapter opens the body of every request at once, also of one that is refused before it is read. */
 function fetchHandler(handler: UniversalHandler): FetchHandler {

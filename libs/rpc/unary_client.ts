@@ -1,9 +1,7 @@
 import { createFetchClient, type UniversalClientFn, type UniversalClientRequest } from "@connectrpc/connect/protocol";
 import { withAbortableBody } from "./abortable_body.ts";
 import type { AddressFetch } from "./http_client.ts";
-
-/** Longer answers are read as streams: their length is checked while they arrive. */
-const MAX_WHOLE_BYTES = 1024 * 1024;
+import { MAX_WHOLE_BYTES } from "./limits.ts";
 
 /** Of a unary call with binary messages; those of streams are `application/connect+…`. */
 const UNARY_TYPE = "application/proto";

@@ -5,7 +5,7 @@ import { OperationService, SandboxService, SnapshotService } from "@torpor/proto
 import { withAbortableBody } from "@torpor/rpc/abortable_body";
 import { withTorporErrors } from "@torpor/rpc/call_error";
 import { environmentVariable } from "./environment.ts";
-import { requireSuccess } from "./rest_error.ts";
+import { restAnswer } from "./rest_error.ts";
 
 /** Where the API is and who calls. */
 export interface ConnectionOptions {
@@ -49,14 +49,7 @@ export class Connection {
   async rest(path: string, init: RequestInit = {}): Promise<Response> {
     const headers = new Headers(init.headers);
     headers.set("authorization", `Bearer ${this.#apiKey}`);
-    let response: Response;
-    try {
-      response = await this.#fetch(`${this.url}${path}`, { ...init, headers });
-    } catch (cause) {
-      if (cause instanceof TypeError) throw new TorporError("unavailable", "the API could not be reached", { cause });
-      throw cause;
-    }
-    return await requireSuccess(response);
+    return await restAnswer(this.#fetch(`${this.url}${path}`, { ...init, headers }));
   }
 }
 

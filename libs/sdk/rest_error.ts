@@ -8,6 +8,21 @@ const errorSchema = z.object({
   hint: z.string().optional(),
 });
 
+/**
+ * The answer of a REST request that must succeed.
+ * @throws TorporError what {@linkcode requireSuccess} says; `unavailable` when the API was not reached.
+ */
+export async function restAnswer(sent: Promise<Response>): Promise<Response> {
+  let response: Response;
+  try {
+    response = await sent;
+  } catch (cause) {
+    if (cause instanceof TypeError) throw new TorporError("unavailable", "the API could not be reached", { cause });
+    throw cause;
+  }
+  return await requireSuccess(response);
+}
+
 /** Returns a successful response; throws the TorporError that an error answer of the REST surface stands for. */
 export async function requireSuccess(response: Response): Promise<Response> {
   if (response.ok) return response;

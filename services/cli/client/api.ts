@@ -3,7 +3,7 @@ import type { HomePaths } from "@torpor/config";
 import { TorporError } from "@torpor/errors";
 import { HostService, OperationService, SandboxService, SnapshotService, TraceService } from "@torpor/proto/torpor";
 import { openAddressFetch, openClient, parseAddress, type ServiceClient } from "@torpor/rpc";
-import { requireSuccess } from "@torpor/sdk/rest_error";
+import { restAnswer } from "@torpor/sdk/rest_error";
 import { deploymentPaths, recordedApiUrl } from "../deployment/deployment.ts";
 import { readTextIfThere } from "../deployment/files.ts";
 
@@ -79,22 +79,11 @@ export function openApi(target: ApiTarget): Api {
     rest: async (path, init = {}) => {
       const headers = new Headers(init.headers);
       headers.set("authorization", `Bearer ${target.key}`);
-      return await requireSuccess(await reached(http.fetch(`${http.baseUrl}${path}`, { ...init, headers })));
+      return await restAnswer(http.fetch(`${http.baseUrl}${path}`, { ...init, headers }));
     },
     [Symbol.dispose]: () => {
       for (const client of Object.values(clients)) client[Symbol.dispose]();
       http[Symbol.dispose]();
     },
   };
-}
-
-async function reached(response: Promise<Response>): Promise<Response> {
-  try {
-    return await response;
-  } catch (error) {
-    if (error instanceof TypeError) {
-      throw new TorporError("unavailable", "the API could not be reached", { cause: error });
-    }
-    throw error;
-  }
 }
